@@ -1,0 +1,55 @@
+"""The eager PyTorch backend: runs a bundle as it was trained, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from av_grounding.modeling.bundle import Bundle
+from av_grounding.types import ImageTokens, ModelSpec
+
+
+class TorchBackend:
+    """The three calls of a backend on a loaded bundle. Image tokens stay on the device."""
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise RuntimeError(
+                f"device {device!r} asked for, but torch {torch.__version__} sees no CUDA device: "
+                "use device='cpu' or install torch with CUDA"
+            )
+        self.device = torch.device(device)
+        self.model = bundle.model.to(self.device)
+        self.spec: ModelSpec = bundle.spec
+
+    @torch.inference_mode()
+    def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
+        return ImageTokens(self.model.encode_image(pixels)[0])
+
+    @torch.inference_mode()
+    def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
+        samples = torch.from_numpy(np.ascontiguousarray(waveform)).to(self.device)
+        return self.model.encode_audio(samples[None])[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def ground(
+        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n h w"]:
+        audio = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device)
+        return self.model.ground(image_tokens[None], audio[None])[0].float().cpu().numpy()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "backend": self.name,
+            "device": str(self.device),
+            "precision": "fp32",
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }

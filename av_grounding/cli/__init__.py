@@ -1,0 +1,87 @@
+"""The command line: it composes the package's parts and computes nothing itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from av_grounding import __version__
+from av_grounding.cli import doctor, evaluate, ground, run, synth, train
+
+EXIT_MISTAKE = 2
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+DEBUG_ENVIRONMENT_VARIABLE = "AV_GROUNDING_DEBUG"
+
+COMMANDS = (run, ground, synth, train, evaluate, doctor)
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake in one line; the usage is one --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole parser; building it loads none of the parts that the commands use."""
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--quiet", action="store_true", help="no progress and no tables")
+    shared.add_argument(
+        "--json", action="store_true", help="print the result as JSON, and no more"
+    )
+    parser = Parser(
+        prog="av-grounding",
+        description="Where a sound comes from and what spoken words refer to, as heatmaps.",
+        parents=[shared],
+    )
+    parser.set_defaults(quiet=False, json=False)
+    parser.add_argument("--version", action="version", version=f"av-grounding {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers, parents=[shared])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 2 for a user's mistake, 130 for Ctrl-C.
+
+    Whatever goes wrong is one line on stderr; AV_GROUNDING_DEBUG=1 shows the traceback.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        return args.execute(args) or 0
+    except KeyboardInterrupt:
+        _explain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left: nothing to say and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if os.environ.get(DEBUG_ENVIRONMENT_VARIABLE):
+            raise
+        _explain(_one_line(error))
+        return EXIT_MISTAKE
+    except Exception as error:
+        if os.environ.get(DEBUG_ENVIRONMENT_VARIABLE):
+            raise
+        _explain(
+            f"internal error: {type(error).__name__}: {_one_line(error)} (a bug in av_grounding: "
+            f"{DEBUG_ENVIRONMENT_VARIABLE}=1 shows where)"
+        )
+        return EXIT_INTERNAL
+
+
+def _explain(message: str) -> None:
+    print(f"av-grounding: {message}", file=sys.stderr)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return f"{named}{error.strerror.lower()}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,287 @@
+"""Runtime configuration: typed, ranged, read from a ROS parameter file.
+
+One file (config/grounding.yaml) serves `ros2 launch` and the command line, so names are ROS
+parameter names (`gate.min_dbfs`), nested or dotted. Every field carries its range and its
+meaning, from which a node can declare its parameters. A misspelt name is an error that offers
+the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+
+NODE_NAME = "grounding"
+MODEL_ENVIRONMENT_VARIABLE = "AV_GROUNDING_MODEL"
+
+Section = TypeVar("Section")
+
+
+def _parameter(
+    default: float | str,
+    description: str,
+    *,
+    range: tuple[float, float] | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    metadata = {"description": description, "range": range, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    path: str = _parameter("", "bundle directory; empty chooses the bundle that is shipped")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    min_dbfs: float = _parameter(
+        -50.0, "sound quieter than this is silence to both heads", range=(-120.0, 0.0)
+    )
+
+
+@dataclass(frozen=True)
+class SoundConfig:
+    recency_s: float = _parameter(
+        0.7, "time constant with which the sound head forgets", range=(0.01, 60.0)
+    )
+    silence_s: float = _parameter(
+        1.0, "the sound heatmap is zero once nothing was audible for this long", range=(0.0, 60.0)
+    )
+    threshold: float = _parameter(
+        0.5, "calibrated value from which a heatmap claims a sounding object", range=(0.0, 1.0)
+    )
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    hold_s: float = _parameter(
+        1.5, "how long the speech heatmap stands after the last voiced sound", range=(0.0, 60.0)
+    )
+    hangover_s: float = _parameter(
+        0.3, "pauses up to this long do not end an utterance", range=(0.0, 5.0)
+    )
+    threshold: float = _parameter(
+        0.5, "calibrated value from which a heatmap claims a named object", range=(0.0, 1.0)
+    )
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    offset_ms: float = _parameter(
+        0.0, "added to audio stamps: positive where they are too early", range=(-5e3, 5e3)
+    )
+    lookahead_ms: float = _parameter(
+        0.0, "audio after the frame's stamp that may still answer it", range=(0.0, 5e3)
+    )
+
+
+@dataclass(frozen=True)
+class GroundingConfig:
+    """Everything that can be set at run time; the defaults stand in config/grounding.yaml too."""
+
+    backend: str = _parameter(
+        "auto", "what runs the model", choices=("auto", "torch", "cpu", "tensorrt")
+    )
+    device: str = _parameter("auto", "auto, cpu, cuda or cuda:INDEX")
+    max_rate: float = _parameter(
+        0.0, "heatmaps a second at most; 0: every frame", range=(0.0, 1e3)
+    )
+    max_image_age_ms: float = _parameter(
+        100.0, "a frame older than this is dropped and counted", range=(1.0, 60e3)
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    sound: SoundConfig = field(default_factory=SoundConfig)
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+
+
+class Parameter(NamedTuple):
+    """One runtime parameter as a node would declare it."""
+
+    name: str
+    default: float | str
+    description: str
+    range: tuple[float, float] | None
+    choices: tuple[str, ...] | None
+
+
+def parameters(section: type = GroundingConfig, prefix: str = "") -> Iterator[Parameter]:
+    """All parameters by their dotted names, in the order of the configuration file."""
+    for item in fields(section):
+        name = prefix + item.name
+        if "description" in item.metadata:
+            yield Parameter(name, item.default, **item.metadata)
+        else:
+            yield from parameters(item.default_factory, f"{name}.")
+
+
+def load_config(path: str | Path) -> GroundingConfig:
+    """Read a ROS parameter file (`/**: ros__parameters: …`).
+
+    Sections of other nodes are ignored; of this node's, later ones win. Raises
+    FileNotFoundError, or ValueError in one line for whatever else is wrong with the file.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"got configuration file {path}, which does not exist: expected a parameter file "
+            "such as config/grounding.yaml"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected YAML, got {reason}: mend the file") from error
+    try:
+        values: dict[str, float | str] = {}
+        for section in _node_sections(document):
+            values.update(_checked(section))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _build(GroundingConfig, values)
+
+
+def config_from_mapping(values: Mapping[str, Any]) -> GroundingConfig:
+    """Check parameters, nested or dotted, and return the configuration they describe."""
+    return _build(GroundingConfig, _checked(values))
+
+
+def default_bundle() -> Path:
+    """The bundle to use where none is named.
+
+    $AV_GROUNDING_MODEL if set, else the first directory with a config.json below `models/` of
+    the current directory, of the source tree, and of the installed package's share directory.
+    """
+    named = os.environ.get(MODEL_ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named)
+    bundles = find_bundles()
+    if not bundles:
+        places = ", ".join(str(place) for place in bundle_directories())
+        raise FileNotFoundError(
+            f"got no model, expected a bundle (config.json + model.safetensors) in one of "
+            f"{places}: name one with --model or ${MODEL_ENVIRONMENT_VARIABLE}"
+        )
+    return bundles[0]
+
+
+def find_bundles() -> list[Path]:
+    """Every bundle directory that `default_bundle` would consider, the preferred one first."""
+    return [
+        config.parent
+        for place in bundle_directories()
+        for config in sorted(place.glob("*/config.json"))
+    ]
+
+
+def bundle_directories() -> list[Path]:
+    import sysconfig
+
+    package = Path(__file__).resolve().parent
+    share = Path(sysconfig.get_path("data")) / "share" / "av_grounding"
+    # A ROS install prefix: <prefix>/lib/pythonX/site-packages/av_grounding.
+    prefixes = [parent / "share" / "av_grounding" for parent in package.parents]
+    candidates = [Path.cwd(), package.parent, share, *prefixes]
+    directories = [candidate / "models" for candidate in candidates]
+    return list(dict.fromkeys(place for place in directories if place.is_dir())) or directories[:3]
+
+
+def _node_sections(document: Any) -> Iterator[Any]:
+    expected = f"expected '/**:' or '{NODE_NAME}:' with 'ros__parameters:' below it"
+    if not isinstance(document, Mapping):
+        raise ValueError(
+            f"got {_kind(document)} at the top, {expected}: see config/grounding.yaml"
+        )
+    ours = [key for key in document if str(key).rpartition("/")[2] in ("**", "*", NODE_NAME)]
+    if not ours:
+        raise ValueError(f"got {_kind(document)} at the top, {expected}: rename one")
+    for key in ours:
+        content = document[key]
+        if not isinstance(content, Mapping) or set(content) != {"ros__parameters"}:
+            raise ValueError(
+                f"got {_kind(content)} below {key!r}, {expected}: indent the parameters"
+            )
+        yield content["ros__parameters"] or {}
+
+
+def _checked(values: Any) -> dict[str, float | str]:
+    known = {parameter.name: parameter for parameter in parameters()}
+    sections = {name.rpartition(".")[0] for name in known} - {""}
+    checked: dict[str, float | str] = {}
+    for name, value in _flatten(values, sections):
+        if name not in known:
+            raise ValueError(_unknown(name, known, sections))
+        checked[name] = _check(known[name], value)
+    return checked
+
+
+def _flatten(values: Any, sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"got {_kind(values)} for {prefix or 'parameters'}, expected name: value pairs"
+        )
+    for key, value in values.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if name in sections or isinstance(value, Mapping):
+            yield from _flatten(value, sections, name)
+        else:
+            yield name, value
+
+
+def _unknown(name: str, known: Mapping[str, Parameter], sections: set[str]) -> str:
+    nearest = difflib.get_close_matches(name, [*known, *sections], n=1, cutoff=0.5)
+    if not nearest:  # the right name in the wrong section, or without one
+        nearest = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    remedy = f"did you mean {nearest[0]!r}?" if nearest else "known: " + ", ".join(known)
+    return f"got the unknown parameter {name!r}, expected a known one: {remedy}"
+
+
+def _check(parameter: Parameter, value: Any) -> float | str:
+    name = parameter.name
+    if isinstance(parameter.default, str):
+        if not isinstance(value, str):
+            raise ValueError(f"got {value!r} for {name}, expected text: put it in quotes")
+        if parameter.choices and value not in parameter.choices:
+            nearest = difflib.get_close_matches(value, parameter.choices, n=1)
+            remedy = f"did you mean {nearest[0]!r}?" if nearest else "choose one of them"
+            expected = ", ".join(parameter.choices)
+            raise ValueError(f"got {value!r} for {name}, expected one of {expected}: {remedy}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(
+            f"got {value!r} for {name}, expected a number: write it like {parameter.default}"
+        )
+    low, high = parameter.range or (-math.inf, math.inf)
+    if not low <= value <= high:
+        raise ValueError(
+            f"got {value:g} for {name}, expected {low:g} to {high:g}: {parameter.description}"
+        )
+    return float(value)
+
+
+def _build(section: type[Section], values: Mapping[str, Any], prefix: str = "") -> Section:
+    arguments = {}
+    for item in fields(section):
+        name = prefix + item.name
+        if is_dataclass(item.default_factory):
+            arguments[item.name] = _build(item.default_factory, values, f"{name}.")
+        elif name in values:
+            arguments[item.name] = values[name]
+    return section(**arguments)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping with " + (", ".join(repr(str(key)) for key in value) or "no key")
+    return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,205 @@
+"""What this machine has, what it lacks, and the command that mends each lack."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+State = Literal["ok", "missing", "optional"]
+MINIMUM_PYTHON = (3, 10)
+# Packages with native parts, which can be installed and still not load.
+NATIVE_MODULES = {
+    "opencv-python": "cv2",
+    "av": "av",
+    "soxr": "soxr",
+    "webrtcvad-wheels": "webrtcvad",
+}
+INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e ."
+INSTALL_OPENCV_LIBRARIES = "sudo apt-get install -y libgl1 libglib2.0-0"
+INSTALL_PORTAUDIO = "sudo apt-get install -y libportaudio2"
+INSTALL_ESPEAK = "sudo apt-get install -y espeak-ng"
+
+
+class Finding(NamedTuple):
+    """One thing looked for: `missing` is necessary, `optional` can be done without."""
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes seconds, because it loads the model runtime."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _packages,
+        _espeak,
+        _microphones,
+        _cameras,
+        _accelerator,
+        _bundles,
+        _ros,
+    )
+    return [finding for check in checks for finding in check()]
+
+
+def table(findings: list[Finding]) -> Table:
+    """The findings for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {"ok": ("✓", "green"), "missing": ("✗", "red"), "optional": ("–", "yellow")}
+    result = Table("", "what", "found", "to mend it", box=None, pad_edge=False)
+    for finding in findings:
+        mark, style = marks[finding.state]
+        cells = (Text(cell) for cell in (finding.name, finding.detail, finding.remedy))
+        result.add_row(Text(mark, style=style), *cells)
+    return result
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    if sys.version_info[:2] >= MINIMUM_PYTHON:
+        yield Finding("Python", "ok", f"{version} ({sys.executable})")
+    else:
+        yield Finding("Python", "missing", version, "sudo apt-get install -y python3 python3-venv")
+
+
+def _packages() -> Iterator[Finding]:
+    try:
+        requirements = importlib.metadata.requires("av_grounding") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("av_grounding", "missing", "not installed", INSTALL_PACKAGE)
+        return
+    for requirement in requirements:
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        remedy = f'{sys.executable} -m pip install "{requirement}"'
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "missing", f"not installed, needs {requirement}", remedy)
+            continue
+        problem = _load(NATIVE_MODULES[name]) if name in NATIVE_MODULES else None
+        if problem is None:
+            yield Finding(name, "ok", version)
+        else:
+            library = name == "opencv-python" and "cannot open shared object" in problem
+            remedy = INSTALL_OPENCV_LIBRARIES if library else f"{remedy} --force-reinstall"
+            yield Finding(name, "missing", f"{version} does not load: {problem}", remedy)
+
+
+def _load(module: str) -> str | None:
+    """Import a module; what went wrong in one line, or None."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _espeak() -> Iterator[Finding]:
+    library = ctypes.util.find_library("espeak-ng")
+    if library:
+        yield Finding("espeak-ng", "ok", library)
+    else:
+        detail = "no library: needed by synth, train and evaluate to speak"
+        yield Finding("espeak-ng", "optional", detail, INSTALL_ESPEAK)
+
+
+def _microphones() -> Iterator[Finding]:
+    problem = _load("sounddevice")
+    if problem is not None:
+        detail = f"PortAudio does not load: {problem}; needed by live sound"
+        yield Finding("microphones", "optional", detail, INSTALL_PORTAUDIO)
+        return
+    import sounddevice
+
+    names = [d["name"] for d in sounddevice.query_devices() if d["max_input_channels"] > 0]
+    if names:
+        yield Finding("microphones", "ok", ", ".join(names))
+    else:
+        remedy = "plug one in; then see: arecord -l (sudo apt-get install -y alsa-utils)"
+        yield Finding("microphones", "optional", "PortAudio sees none", remedy)
+
+
+def _cameras() -> Iterator[Finding]:
+    devices = sorted(Path("/dev").glob("video*"))
+    readable = [str(device) for device in devices if os.access(device, os.R_OK | os.W_OK)]
+    if readable:
+        yield Finding("cameras", "ok", ", ".join(readable))
+    elif devices:
+        names = ", ".join(map(str, devices))
+        remedy = "sudo usermod -aG video $USER, then log in again"
+        yield Finding("cameras", "optional", f"{names}: no permission", remedy)
+    else:
+        remedy = "plug one in; then see: ls /dev/video*"
+        yield Finding("cameras", "optional", "no /dev/video*", remedy)
+
+
+def _accelerator() -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return  # already reported among the packages
+    import torch
+
+    if torch.cuda.is_available():
+        names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        yield Finding("CUDA", "ok", f"{torch.version.cuda}: {', '.join(names)}")
+    elif torch.version.cuda is None:
+        detail = f"torch {torch.__version__} is a CPU build"
+        remedy = (
+            ""
+            if not Path("/dev/nvidia0").exists()
+            else (f"{sys.executable} -m pip install --force-reinstall torch")
+        )
+        yield Finding("CUDA", "optional", detail, remedy)
+    else:
+        yield Finding("CUDA", "optional", "no device answers", "nvidia-smi")
+    if importlib.util.find_spec("tensorrt") is not None:
+        yield Finding("TensorRT", "ok", importlib.metadata.version("tensorrt"))
+    else:
+        remedy = f"{sys.executable} -m pip install tensorrt" if torch.cuda.is_available() else ""
+        yield Finding("TensorRT", "optional", "not installed", remedy)
+
+
+def _bundles() -> Iterator[Finding]:
+    named = os.environ.get(MODEL_ENVIRONMENT_VARIABLE)
+    if named and not (Path(named) / "config.json").is_file():
+        detail = f"{MODEL_ENVIRONMENT_VARIABLE}={named} holds no config.json"
+        yield Finding("model", "missing", detail, f"unset {MODEL_ENVIRONMENT_VARIABLE}")
+        return
+    bundles = [Path(named)] if named else []
+    bundles += [bundle for bundle in find_bundles() if bundle not in bundles]
+    if bundles:
+        yield Finding("model", "ok", ", ".join(map(str, bundles)))
+    else:
+        remedy = f"run from the source tree, or export {MODEL_ENVIRONMENT_VARIABLE}=BUNDLE"
+        yield Finding("model", "missing", "no bundle below models/", remedy)
+
+
+def _ros() -> Iterator[Finding]:
+    distro = os.environ.get("ROS_DISTRO")
+    if importlib.util.find_spec("rclpy") is not None:
+        yield Finding("ROS 2", "ok", distro or "rclpy is importable")
+        return
+    installed = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    remedy = (
+        f"source {installed[-1]}" if installed else "https://docs.ros.org (only the node needs it)"
+    )
+    yield Finding("ROS 2", "optional", "rclpy cannot be imported", remedy)

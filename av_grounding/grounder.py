@@ -1,0 +1,84 @@
+"""The face of the library: load a bundle, ground a picture and a clip, or open a stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from av_grounding.streaming.config import StreamingConfig
+from av_grounding.streaming.offline import ground_clip
+from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.types import Backend, Heatmaps, ModelSpec
+
+
+class Grounder:
+    """Where a sound comes from and what spoken words refer to, in pictures.
+
+    >>> grounder = Grounder.load("models/synthetic-small")
+    >>> result = grounder.ground(image, waveform, sample_rate)
+    >>> result.sound, result.speech          # (h, w) float32 in [0, 1]
+    """
+
+    def __init__(self, backend: Backend, config: StreamingConfig | None = None) -> None:
+        self.backend = backend
+        self.config = config or StreamingConfig()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path,
+        backend: str = "auto",
+        device: str = "auto",
+        config: StreamingConfig | None = None,
+    ) -> Grounder:
+        """Load a bundle directory.
+
+        Raises FileNotFoundError where there is none and ValueError where it is damaged.
+        """
+        from av_grounding.backends import load_backend
+
+        return cls(load_backend(bundle, backend, device), config)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.backend.spec
+
+    @property
+    def model(self):
+        """The PyTorch model (torch backend only): `encode_image`, `encode_audio`, `heads`."""
+        model = getattr(self.backend, "model", None)
+        if model is None:
+            raise AttributeError(
+                f"backend {self.backend.name!r} holds no PyTorch model; load with backend='torch'"
+            )
+        return model
+
+    def ground(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        waveform: np.ndarray,
+        sample_rate: int,
+        *,
+        word_span_s: tuple[float, float] | None = None,
+        use_salience: bool = True,
+    ) -> Heatmaps:
+        """Both heatmaps of one RGB picture for a whole clip, (s,) or (s, channels).
+
+        `word_span_s` gives the oracle timing of a word instead of letting voice activity and
+        salience find it; `use_salience=False` takes the plain time mean over the speech.
+        """
+        return ground_clip(
+            self.backend,
+            image,
+            waveform,
+            sample_rate,
+            self.config,
+            word_span_s=word_span_s,
+            use_salience=use_salience,
+        )
+
+    def stream(self, config: StreamingConfig | None = None) -> GroundingStream:
+        """A stream without threads or a clock: push audio and frames, get heatmaps."""
+        return GroundingStream(self.backend, config or self.config)

@@ -1,0 +1,109 @@
+"""Images on the model's grid and heatmaps back on the image: one invertible `Placement`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+MAX_ASPECT = 3.0
+"""Longest model input side in multiples of the short one: bounds the cost of a panorama."""
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """The image itself; ValueError unless it is (H, W, 3) uint8 with at least one pixel."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8 RGB; "
+            "convert grey, BGRA or floating-point images first"
+        )
+    return image
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How an image of one size lies on the model's input: the whole field of view, no crop.
+
+    Both axes are scaled separately, so that each input side is a multiple of the patch; cell and
+    pixel coordinates are therefore proportional on each axis.
+    """
+
+    height: int
+    width: int
+    input_height: int
+    input_width: int
+
+    @classmethod
+    def fit(cls, height: int, width: int, short_side_px: int, patch_px: int) -> Placement:
+        """Short side about `short_side_px`, both sides multiples of `patch_px`.
+
+        The long side is clamped to three times the short one, where the picture is squeezed.
+        """
+        for name, value in (
+            ("height", height),
+            ("width", width),
+            ("short_side_px", short_side_px),
+            ("patch_px", patch_px),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} {value}: expected at least 1")
+        short = max(1, round(short_side_px / patch_px))
+        aspect = min(MAX_ASPECT, max(height, width) / min(height, width))
+        long = max(short, round(short_side_px * aspect / patch_px))
+        long = min(long, int(short * MAX_ASPECT))
+        rows, columns = (short, long) if height <= width else (long, short)
+        return cls(height, width, rows * patch_px, columns * patch_px)
+
+    def apply(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The image resized to the model's input size."""
+        image = check_image(image)
+        if image.shape[:2] != (self.height, self.width):
+            raise ValueError(
+                f"image of {image.shape[0]}x{image.shape[1]} pixels: this placement is for "
+                f"{self.height}x{self.width}; make one with Placement.fit"
+            )
+        if image.shape[:2] == (self.input_height, self.input_width):
+            return np.ascontiguousarray(image)
+        import cv2
+
+        # Area averaging is the only OpenCV filter that does not alias when an axis shrinks.
+        shrinks = self.input_height < self.height or self.input_width < self.width
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        size = (self.input_width, self.input_height)
+        return cv2.resize(np.ascontiguousarray(image), size, interpolation=interpolation)
+
+    def to_image_xy(
+        self, x_cell: float, y_cell: float, grid: tuple[int, int]
+    ) -> tuple[float, float]:
+        """Pixel coordinates (x, y) of a point on a grid of (h, w) cells.
+
+        Whole numbers are centres in both systems: cell 0 covers cell coordinates -0.5 to 0.5.
+        """
+        return (
+            (x_cell + 0.5) * self.width / grid[1] - 0.5,
+            (y_cell + 0.5) * self.height / grid[0] - 0.5,
+        )
+
+    def to_cell_xy(self, x_px: float, y_px: float, grid: tuple[int, int]) -> tuple[float, float]:
+        """Inverse of `to_image_xy`."""
+        return (
+            (x_px + 0.5) * grid[1] / self.width - 0.5,
+            (y_px + 0.5) * grid[0] / self.height - 0.5,
+        )
+
+
+def resize_heatmap(
+    heatmap: Float32[np.ndarray, "h w"], height: int, width: int
+) -> Float32[np.ndarray, "H W"]:
+    """Bilinear interpolation with half-pixel centres: values stay within the heatmap's range."""
+    if heatmap.ndim != 2 or heatmap.size == 0 or height < 1 or width < 1:
+        raise ValueError(
+            f"heatmap of shape {heatmap.shape} to {height}x{width}: expected a non-empty (h, w) "
+            "heatmap and a size of at least 1x1"
+        )
+    import cv2
+
+    heatmap = np.ascontiguousarray(heatmap, np.float32)
+    return cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)

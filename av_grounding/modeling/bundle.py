@@ -1,0 +1,162 @@
+"""Bundles: a model as a directory of `config.json` and `model.safetensors`.
+
+Nothing is ever unpickled. Weights load strictly: missing, unexpected and wrong-shaped keys are
+listed, and the file must have the hash that config.json states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.types import HeadCalibration, ModelSpec
+
+FORMAT = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: the model in eval mode (float32), its spec, and the rest of config.json."""
+
+    model: DualEncoder
+    spec: ModelSpec
+    name: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def save_bundle(
+    directory: str | Path,
+    model: DualEncoder,
+    spec: ModelSpec,
+    *,
+    name: str,
+    info: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Write a bundle; each file appears whole or not at all. Returns the directory."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    weights = directory / WEIGHTS_FILE
+    partial = weights.with_suffix(".partial")
+    save_file(state, partial)
+    config = {
+        "format": FORMAT,
+        "name": name,
+        "model": model.config.to_json(),
+        "spec": spec_to_json(spec),
+        "weights": {"sha256": sha256(partial), "dtype": str(dtype).removeprefix("torch.")},
+        "info": info or {},
+    }
+    os.replace(partial, weights)
+    write_json(directory / CONFIG_FILE, config)
+    return directory
+
+
+def load_bundle(directory: str | Path) -> Bundle:
+    """Read a bundle strictly.
+
+    Raises FileNotFoundError for a missing file and ValueError for anything in it that does not
+    fit, each naming what was found and what to do.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    weights = directory / WEIGHTS_FILE
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {WEIGHTS_FILE} in {directory}: the bundle is incomplete")
+    expected = config["weights"]["sha256"]
+    if (found := sha256(weights)) != expected:
+        raise ValueError(
+            f"{weights} has sha256 {found[:12]}…, its config.json says {expected[:12]}…: "
+            "the file is damaged or belongs to another bundle; copy the bundle again"
+        )
+    model = DualEncoder(ModelConfig.from_json(config["model"]))
+    load_weights(model, weights)
+    return Bundle(model.eval(), spec_from_json(config["spec"]), config["name"], config["info"])
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Copy a safetensors file into `model`, one tensor at a time, in the model's own dtype."""
+    target = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = set(file.keys())
+            problems = [f"missing {key}" for key in sorted(set(target) - keys)]
+            problems += [f"unexpected {key}" for key in sorted(keys - set(target))]
+            for key in sorted(keys & set(target)):
+                shape = tuple(file.get_slice(key).get_shape())
+                if shape != tuple(target[key].shape):
+                    problems.append(f"{key} is {shape}, expected {tuple(target[key].shape)}")
+            if problems:
+                raise ValueError(f"{path} does not fit its config.json: {'; '.join(problems)}")
+            with torch.no_grad():
+                for key in keys:
+                    target[key].copy_(file.get_tensor(key))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file ({error}): copy the bundle again") from None
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The bundle's config.json, checked for form."""
+    path = directory / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"no bundle at {directory}: it has no {CONFIG_FILE}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): copy the bundle again") from None
+    wanted = {"format": int, "name": str, "model": dict, "spec": dict, "weights": dict, "info": dict}
+    for key, kind in wanted.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise ValueError(f"{path} has no valid {key!r} ({kind.__name__}): not a bundle's config")
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has format {config['format']}, this version reads {FORMAT}: update av_grounding"
+        )
+    if not isinstance(config["weights"].get("sha256"), str):
+        raise ValueError(f"{path} states no sha256 of its weights: not a bundle's config")
+    return config
+
+
+def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
+    values = asdict(spec)
+    values["heads"] = list(spec.heads)
+    return values
+
+
+def spec_from_json(values: dict[str, Any]) -> ModelSpec:
+    try:
+        calibration = {
+            head: HeadCalibration(**numbers) for head, numbers in values["calibration"].items()
+        }
+        return ModelSpec(
+            **{**values, "heads": tuple(values["heads"]), "calibration": calibration}
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"the bundle's spec does not fit this version: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
+            hashlib, "file_digest"
+        ) else hashlib.sha256(file.read()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,141 @@
+"""The dual encoder of papers 000 and 001: image to tokens on a grid, waveform to tokens in time.
+
+Both live in one shared space with one slice per head. Pixel and waveform normalisation are part
+of the model, so that training, evaluation, the robot and every exported graph share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from av_grounding.modeling.aligners import AudioAligner, ImageAligner
+from av_grounding.modeling.conv_audio import ConvAudioBackbone
+from av_grounding.modeling.conv_image import ConvImageBackbone
+from av_grounding.modeling.similarity import ground
+from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
+
+IMAGE_BACKBONES = {"conv": ConvImageBackbone, "vit": ViTBackbone}
+AUDIO_BACKBONES = {"conv": ConvAudioBackbone, "hubert": HubertBackbone}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a dual encoder; stored in the bundle, so no code default can disagree.
+
+    `image_options` and `audio_options` go to the backbone's constructor. `head_dim` is the
+    number of channels c per head.
+    """
+
+    image_backbone: str = "conv"
+    audio_backbone: str = "conv"
+    heads: tuple[str, ...] = ("sound", "speech")
+    head_dim: int = 64
+    sample_rate_hz: int = 16_000
+    unit_length: bool = True
+    evidence: bool = True
+    normalize_audio: bool = True
+    image_options: dict[str, Any] = field(default_factory=dict)
+    audio_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, table in (
+            ("image_backbone", IMAGE_BACKBONES),
+            ("audio_backbone", AUDIO_BACKBONES),
+        ):
+            if getattr(self, name) not in table:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(table)}"
+                )
+        if not self.heads or len(set(self.heads)) != len(self.heads):
+            raise ValueError(f"heads are {self.heads}; expected at least one, all different")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "heads": list(self.heads)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelConfig:
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(
+                f"unknown model options {', '.join(unknown)}; expected only "
+                f"{', '.join(cls.__dataclass_fields__)}: was this bundle written by a newer version?"
+            )
+        return cls(**{**values, "heads": tuple(values["heads"])})
+
+
+class DualEncoder(nn.Module):
+    """Image tokens (b,k,c,h,w), audio tokens (b,k,c,t), and the heatmap of one for the other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.heads = config.heads
+        num_heads, dim = len(config.heads), config.head_dim
+        self.image_backbone = IMAGE_BACKBONES[config.image_backbone](**config.image_options)
+        self.image_aligner = ImageAligner(
+            self.image_backbone.dim, num_heads, dim, unit_length=config.unit_length
+        )
+        self.audio_backbone = AUDIO_BACKBONES[config.audio_backbone](**config.audio_options)
+        self.audio_aligner = AudioAligner(
+            self.audio_backbone.dim, num_heads, dim, evidence=config.evidence
+        )
+        for name, values in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def patch_px(self) -> int:
+        """Image sides must be multiples of this."""
+        return self.image_backbone.patch_px
+
+    def encode_image(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k c h w"]:
+        """RGB in [0, 1] to image tokens. H and W must be multiples of `patch_px`."""
+        height, width = pixels.shape[-2:]
+        if height % self.patch_px or width % self.patch_px:
+            raise ValueError(
+                f"image of {height}x{width} pixels; expected multiples of {self.patch_px}: "
+                "resize it with av_grounding.image.Placement"
+            )
+        return self.image_aligner(self.image_features(pixels))
+
+    def image_features(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
+        """The backbone's features before the aligner."""
+        return self.image_backbone((pixels - self.pixel_mean) / self.pixel_std)
+
+    def encode_audio(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b k c t"]:
+        """Mono waveform at the configured rate, in [-1, 1], to audio tokens."""
+        if waveform.shape[-1] < 2 * self.audio_backbone.token_samples:
+            raise ValueError(
+                f"waveform of {waveform.shape[-1]} samples; expected at least "
+                f"{2 * self.audio_backbone.token_samples}: pad it with zeros"
+            )
+        return self.audio_aligner(self.audio_features(waveform))
+
+    def audio_features(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b d t"]:
+        """The backbone's features before the aligner."""
+        return self.audio_backbone(self.normalize_waveform(waveform))
+
+    def normalize_waveform(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b s"]:
+        """Zero mean and unit variance over the window, so that the microphone's gain cancels."""
+        if not self.config.normalize_audio:
+            return waveform
+        centred = waveform - waveform.mean(dim=-1, keepdim=True)
+        return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-7).sqrt()
+
+    def ground(
+        self, image_tokens: Float[Tensor, "b k c h w"], vectors: Float[Tensor, "b k n c"]
+    ) -> Float[Tensor, "b k n h w"]:
+        """Similarity of audio vectors (tokens or pooled) with every cell (000 eq. 2)."""
+        return ground(image_tokens, vectors)
+
+    def forward(
+        self, pixels: Float[Tensor, "b 3 H W"], waveform: Float[Tensor, "b s"]
+    ) -> Float[Tensor, "b k h w"]:
+        """Heatmaps of whole clips: the time mean of the similarity volume."""
+        pooled = self.encode_audio(waveform).mean(dim=-1)
+        return self.ground(self.encode_image(pixels), pooled[:, :, None])[:, :, 0]

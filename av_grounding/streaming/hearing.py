@@ -1,0 +1,110 @@
+"""The ear: model-rate samples in, tokens on a time axis and voice marks out."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from jaxtyping import Float32
+
+from av_grounding.streaming.aggregator import TokenAggregator
+from av_grounding.streaming.config import StreamingConfig
+from av_grounding.streaming.ring import Ring
+from av_grounding.streaming.voice import VoiceActivity
+from av_grounding.types import Backend
+
+
+class Hearing:
+    """Encodes one window per hop and merges its tokens when a frame has caught up with it.
+
+    Window j ends at sample j * hop; before the first sample it is padded with zeros, so the first
+    tokens come after one hop. Encoding and merging are separate steps: sound may be pushed far
+    ahead, and a frame still sees only what `advance` allowed, however the sound was cut.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: StreamingConfig,
+        *,
+        hop_s: float | None = None,
+        history_s: float | None = None,
+    ) -> None:
+        """`hop_s` defaults to the configuration's or else the model's, `history_s` likewise."""
+        spec = backend.spec
+        history_s = config.history_s if history_s is None else history_s
+        self._backend = backend
+        self.sample_rate_hz = spec.sample_rate_hz
+        self.hop = round((hop_s or config.hop_s or spec.hop_s) * spec.sample_rate_hz)
+        self._num_window = spec.num_window_samples
+        if not 0 < self.hop <= self._num_window:
+            raise ValueError(
+                f"hop of {self.hop} samples: expected 1 to the window's {self._num_window}, or "
+                "sound would go unheard"
+            )
+        # Sound that was pushed ahead of the frames is kept on top of the history.
+        self._max_ahead = max(self.hop, round(history_s * spec.sample_rate_hz))
+        self._ring = Ring(self._num_window + self.hop)
+        self.voice = VoiceActivity(
+            spec.sample_rate_hz,
+            frame_ms=int(config.vad_frame_ms),
+            aggressiveness=int(config.vad_aggressiveness),
+            hangover_s=config.hangover_s,
+            min_utterance_s=config.min_utterance_s,
+            history_s=2 * history_s + spec.window_s,
+        )
+        self._token_shape = (len(spec.heads), None, spec.num_tokens)
+        # Encoding a silent window warms the backend up and tells the number of channels.
+        self.num_channels = self._encode(np.zeros(self._num_window, np.float32)).shape[1]
+        self.aggregator = TokenAggregator(
+            spec, self.num_channels, history_s, config.min_context_weight
+        )
+        self._pending: deque[tuple[int, np.ndarray]] = deque()
+        self.merged_end = 0
+        """Sample at which the newest merged window ends."""
+        self.num_windows = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Samples heard so far."""
+        return self._ring.end
+
+    def reset(self) -> None:
+        """Silence before the next sample, which is sample 0."""
+        self._ring.clear()
+        self.voice.reset()
+        self.aggregator.reset()
+        self._pending.clear()
+        self.merged_end = 0
+
+    def push(self, samples: Float32[np.ndarray, " s"]) -> None:
+        """Take in samples and encode every window they complete."""
+        self.voice.push(samples)
+        while samples.size:
+            num_missing = self.hop - self._ring.end % self.hop
+            self._ring.append(samples[:num_missing])
+            samples = samples[num_missing:]
+            end = self._ring.end
+            if end % self.hop == 0:
+                window = self._ring.read(end - self._num_window, end)
+                self._pending.append((end, self._encode(window)))
+                self.num_windows += 1
+                self.advance(end - self._max_ahead)
+
+    def advance(self, horizon: int) -> None:
+        """Merge the windows that end by sample `horizon`."""
+        while self._pending and self._pending[0][0] <= horizon:
+            end, tokens = self._pending.popleft()
+            self.aggregator.add_window(tokens, end)
+            self.merged_end = end
+
+    def _encode(self, window: np.ndarray) -> np.ndarray:
+        tokens = np.asarray(self._backend.encode_audio(window))
+        num_heads, _, num_tokens = self._token_shape
+        if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != (num_heads, num_tokens):
+            raise ValueError(
+                f"backend {self._backend.name} encoded a window to shape {tokens.shape}: its spec "
+                f"promises ({num_heads}, channels, {num_tokens}); the bundle's config.json and "
+                "weights do not belong together"
+            )
+        return tokens

@@ -1,0 +1,224 @@
+"""The stream: audio chunks and frames in, heatmaps out. No thread, no clock of its own, no I/O."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from av_grounding.audio import NS_PER_S, StatefulResampler, check_sample_rate, to_clean_mono
+from av_grounding.image import Placement, check_image
+from av_grounding.streaming.clock import SampleClock
+from av_grounding.streaming.config import StreamingConfig
+from av_grounding.streaming.hearing import Hearing
+from av_grounding.streaming.listening import listen_now
+from av_grounding.streaming.pooling import Evidence, ground
+from av_grounding.types import Backend, Heatmaps
+
+LOGGER = logging.getLogger(__name__)
+SUSPICIOUS_LAG_S = 5.0
+
+
+class GroundingStream:
+    """Grounds frames in the sound around them, deterministically: same calls, same bytes.
+
+    Audio is encoded once per hop and its tokens cached; an image is encoded once per frame and
+    answered at once with the sound that has arrived. Which sound a frame uses is decided by its
+    stamp, not by how much was pushed: the windows that ended by then, so that pushing audio in
+    other chunks, or further ahead, changes nothing. Not thread-safe.
+    """
+
+    def __init__(self, backend: Backend, config: StreamingConfig | None = None) -> None:
+        self.backend = backend
+        self.config = StreamingConfig() if config is None else config
+        self._hearing = Hearing(backend, self.config)
+        self._counters = dict.fromkeys(
+            (
+                "num_audio_chunks",
+                "num_audio_samples",
+                "num_nonfinite_samples",
+                "num_clipped_samples",
+                "num_gaps",
+                "num_gap_samples",
+                "num_overlaps",
+                "num_overlap_samples",
+                "num_repeated_chunks",
+                "num_audio_resets",
+                "num_rate_changes",
+                "num_frames",
+                "num_frame_stamp_steps_back",
+                "num_frame_size_changes",
+            ),
+            0,
+        )
+        self._warned: set[str] = set()
+        self._drift_ppm = 0.0
+        self._audio_lag_s = 0.0
+        self._placement: Placement | None = None
+        self._last_frame_stamp_ns: int | None = None
+        self._start_timeline()
+
+    def reset(self) -> None:
+        """Forget all sound and every stamp; the counters go on."""
+        self._start_timeline()
+        self._last_frame_stamp_ns = None
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Counters since construction, clock drift and the last frame's audio lag."""
+        return {
+            **self._counters,
+            "num_windows_encoded": self._hearing.num_windows,
+            "drift_ppm": self._drift_ppm,
+            "audio_lag_ms": 1e3 * self._audio_lag_s,
+        }
+
+    def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
+        """Take in a chunk, (s,) or (s, channels) of any sample type, and encode complete hops.
+
+        `stamp_ns` is the capture time of the first sample. Missing samples are filled with
+        zeros, repeated ones left out; both are counted.
+        """
+        sample_rate_hz = check_sample_rate(sample_rate_hz)
+        waveform, num_nonfinite, num_clipped = to_clean_mono(samples)
+        if waveform.size == 0:
+            return
+        stamp_ns = int(stamp_ns) + round(self.config.audio_offset_s * NS_PER_S)
+        self._count("num_audio_chunks")
+        self._count("num_nonfinite_samples", num_nonfinite, "%d samples were NaN or infinite")
+        self._count("num_clipped_samples", num_clipped, "%d samples were clipped to [-1, 1]")
+        if self._is_repeated(waveform, stamp_ns):
+            self._count("num_repeated_chunks", 1, "%d chunk came twice and was left out")
+            return
+        if self._clock is None:
+            self._start_segment(sample_rate_hz, None)
+        elif self._clock.sample_rate_hz != sample_rate_hz:
+            self._count("num_rate_changes", 1, f"the sample rate changed to {sample_rate_hz} Hz")
+            self._change_rate(sample_rate_hz)
+        placement = self._clock.place(stamp_ns, waveform.size)
+        if placement.starts_over:
+            self._count("num_audio_resets", 1, "audio stamps jumped: the timeline starts over")
+            self._start_timeline()
+            self._start_segment(sample_rate_hz, None)
+            placement = self._clock.place(stamp_ns, waveform.size)
+        if placement.num_gap:
+            self._count("num_gaps", 1, f"{placement.num_gap} samples are missing: zeros instead")
+            self._count("num_gap_samples", placement.num_gap)
+            self._listen(np.zeros(placement.num_gap, np.float32))
+        if placement.num_overlap:
+            message = f"{placement.num_overlap} samples came twice and were left out"
+            self._count("num_overlaps", 1, message)
+            self._count("num_overlap_samples", placement.num_overlap)
+        self._count("num_audio_samples", waveform.size - placement.num_overlap)
+        self._listen(waveform[placement.num_overlap :])
+        self._drift_ppm = self._clock.drift_ppm
+
+    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Heatmaps:
+        """Both heatmaps of one (H, W, 3) uint8 RGB image, at the resolution of the grid."""
+        image = check_image(image)
+        height, width = image.shape[:2]
+        stamp_ns = int(stamp_ns)
+        self._count("num_frames")
+        if self._last_frame_stamp_ns is not None and stamp_ns < self._last_frame_stamp_ns:
+            self._count("num_frame_stamp_steps_back", 1, "a frame's stamp stepped back")
+        self._last_frame_stamp_ns = stamp_ns
+        tokens = self.backend.encode_image(self._place(height, width).apply(image))
+        evidence = self._listen_at(stamp_ns)
+        maps = ground(
+            self.backend,
+            tokens,
+            evidence,
+            self._hearing.num_channels,
+            self.backend.spec.salience_power,
+        )
+        return Heatmaps(
+            sound=maps.sound,
+            speech=maps.speech,
+            sound_score=maps.sound_score,
+            speech_score=maps.speech_score,
+            stamp_ns=stamp_ns,
+            frame_id=frame_id,
+            image_size=(height, width),
+        )
+
+    def _place(self, height: int, width: int) -> Placement:
+        placement = self._placement
+        if placement is None or (placement.height, placement.width) != (height, width):
+            if placement is not None:
+                self._count("num_frame_size_changes", 1, f"frames are now {width}x{height}")
+            spec = self.backend.spec
+            placement = Placement.fit(height, width, spec.short_side_px, spec.patch_px)
+            self._placement = placement
+        return placement
+
+    def _listen_at(self, stamp_ns: int) -> Evidence:
+        if self._clock is None:
+            return Evidence(None, None, None)
+        index = self._clock.index_at(stamp_ns)
+        self._audio_lag_s = (index - self._clock.num_samples) / self._clock.sample_rate_hz
+        if abs(self._audio_lag_s) > SUSPICIOUS_LAG_S:
+            self._warn(
+                "lag",
+                f"audio is {self._audio_lag_s:.1f} s behind the frames: are both stamped by the "
+                "same clock, and is the microphone alive?",
+            )
+        # Only what has surely left the resampler by then, or chunk sizes would show.
+        rate_hz = self.backend.spec.sample_rate_hz
+        ahead_s = self.config.lookahead_s - self.config.stamp_guard_s
+        heard = (
+            self._segment_start
+            + index * rate_hz / self._clock.sample_rate_hz
+            + ahead_s * rate_hz
+            - self._resampler.delay_samples
+        )
+        # Whole hops: a stamp that is off by less than a hop cannot move any gate either.
+        horizon = math.floor(max(0.0, heard) / self._hearing.hop) * self._hearing.hop
+        self._hearing.advance(horizon)
+        now = max(horizon, self._hearing.merged_end)
+        return listen_now(self._hearing, self.backend.spec, self.config, now)
+
+    def _start_timeline(self) -> None:
+        self._hearing.reset()
+        self._clock: SampleClock | None = None
+        self._last_chunk: tuple[int, np.ndarray] | None = None
+
+    def _start_segment(self, sample_rate_hz: int, first_stamp_ns: int | None) -> None:
+        """Begin a stretch of one sample rate at the end of what was heard."""
+        self._segment_start = self._hearing.num_samples
+        self._resampler = StatefulResampler(sample_rate_hz, self.backend.spec.sample_rate_hz)
+        self._clock = SampleClock(
+            sample_rate_hz,
+            fit_s=self.config.clock_fit_s,
+            gap_tolerance_s=self.config.gap_tolerance_s,
+            max_gap_s=self.config.max_gap_s,
+            max_backstep_s=self.config.max_backstep_s,
+            first_stamp_ns=first_stamp_ns,
+        )
+
+    def _change_rate(self, sample_rate_hz: int) -> None:
+        assert self._clock is not None
+        expected_ns = self._clock.stamp_ns_at(self._clock.num_samples)
+        self._hearing.push(self._resampler.flush())
+        self._start_segment(sample_rate_hz, expected_ns)
+
+    def _listen(self, waveform: np.ndarray) -> None:
+        self._hearing.push(self._resampler.push(waveform))
+
+    def _is_repeated(self, waveform: np.ndarray, stamp_ns: int) -> bool:
+        last = self._last_chunk
+        if last is not None and last[0] == stamp_ns and np.array_equal(last[1], waveform):
+            return True
+        self._last_chunk = (stamp_ns, waveform.copy())
+        return False
+
+    def _count(self, name: str, number: int = 1, warning: str | None = None) -> None:
+        self._counters[name] += number
+        if warning is not None and number:
+            self._warn(name, warning % number if "%d" in warning else warning)
+
+    def _warn(self, key: str, message: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            LOGGER.warning("%s (said once; see the counters)", message)

@@ -1,0 +1,231 @@
+"""Samples of the synthetic world: one image, one object that sounds, another that is named.
+
+The structure is Extended IS3's (000 section 4.1): the sound of one object and speech naming
+another are summed into a mixture. Everything is known: masks, classes, the word's time span.
+Sample i of a split and seed is always the same, whichever others are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from av_grounding.synthetic.acoustics import add_noise, mix, reverberate
+from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.scene import instance_seed, render_scene, sample_scene
+from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
+from av_grounding.synthetic.speech import CARRIERS, VOICES, Utterance, synthesize_utterance
+
+SPLITS = ("train", "val", "test")
+IMAGE_PX = 224
+CLIP_S = 3.2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample. Waveforms are (s,) float32 at 16 kHz; masks mark visible pixels.
+
+    `word_span_s` is when the noun is spoken in `speech` and `mixture`. `objects` lists class and
+    xyxy pixel box of everything in the image.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    mask_sound: Bool[np.ndarray, "H W"]
+    mask_speech: Bool[np.ndarray, "H W"]
+    sound: Float32[np.ndarray, " s"]
+    speech: Float32[np.ndarray, " s"]
+    mixture: Float32[np.ndarray, " s"]
+    sound_class: str
+    speech_class: str
+    text: str
+    word_span_s: tuple[float, float]
+    objects: tuple[dict, ...]
+
+
+class SyntheticSamples:
+    """Indexable samples of a split: `samples[i]`, and `absent(i)` for what must stay dark.
+
+    `ratio_db` is the sound-to-speech level of the mixture; None draws it from [-5, 5] dB.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        seed: int,
+        *,
+        image_px: tuple[int, int] = (IMAGE_PX, IMAGE_PX),
+        clip_s: float = CLIP_S,
+        ratio_db: float | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+        self.split, self.seed, self.image_px = split, seed, image_px
+        self.num_samples_clip = round(clip_s * SAMPLE_RATE_HZ)
+        self.ratio_db = ratio_db
+
+    def rng(self, index: int, purpose: int = 0) -> np.random.Generator:
+        return np.random.default_rng((self.seed, SPLITS.index(self.split), index, purpose))
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = self.rng(index)
+        num_objects = int(rng.integers(2, 5))
+        names = [CLASSES[i] for i in rng.permutation(len(CLASSES))[:num_objects]]
+        sounding, named = names[0], names[1]
+        scene = render_scene(sample_scene(rng, names, self.split), *self.image_px)
+        classes = [placed.instance.class_name for placed in scene.spec.objects]
+        sound = self.draw_sound(sounding, rng)
+        utterance, speech, span = self.draw_speech(named, rng)
+        ratio_db = float(rng.uniform(-5.0, 5.0)) if self.ratio_db is None else self.ratio_db
+        mixture, sound, speech = mix(sound, speech, ratio_db)
+        mixture = add_noise(mixture, float(rng.uniform(20.0, 40.0)), int(rng.integers(2**31)))
+        return Sample(
+            image=scene.image,
+            mask_sound=scene.masks[classes.index(sounding)],
+            mask_speech=scene.masks[classes.index(named)],
+            sound=sound,
+            speech=speech,
+            mixture=mixture,
+            sound_class=sounding,
+            speech_class=named,
+            text=utterance.text,
+            word_span_s=span,
+            objects=tuple(
+                {"class": name, "box": [round(float(v), 1) for v in box]}
+                for name, box in zip(classes, scene.boxes, strict=True)
+            ),
+        )
+
+    def absent(self, index: int) -> dict[str, np.ndarray]:
+        """Waveforms for sample `index`'s image under which a head must stay dark.
+
+        `silence` and `noise` for both heads, `sound` for a sound whose object is not in the
+        image, `speech` for a noun whose object is not.
+        """
+        rng = self.rng(index, purpose=1)
+        seen = {entry["class"] for entry in self[index].objects}
+        others = [name for name in CLASSES if name not in seen]
+        sound_class, speech_class = rng.permutation(others)[:2]
+        silence = np.zeros(self.num_samples_clip, np.float32)
+        hiss = rng.standard_normal(self.num_samples_clip).astype(np.float32)
+        return {
+            "silence": silence,
+            "noise": hiss * np.float32(10 ** (-65 / 20)),
+            "sound": self.draw_sound(str(sound_class), rng),
+            "speech": self.draw_speech(str(speech_class), rng)[1],
+        }
+
+    def draw_sound(self, class_name: str, rng: np.random.Generator) -> np.ndarray:
+        duration_s = self.num_samples_clip / SAMPLE_RATE_HZ
+        sound = synthesize_sound(class_name, instance_seed(rng, self.split), duration_s)
+        return reverberate(sound, int(rng.integers(2**31))) if rng.random() < 0.5 else sound
+
+    def draw_speech(
+        self, class_name: str, rng: np.random.Generator
+    ) -> tuple[Utterance, np.ndarray, tuple[float, float]]:
+        """An utterance laid into a clip at a random time, cut so that the noun is heard."""
+        voices = VOICES[self.split]
+        utterance = synthesize_utterance(
+            class_name,
+            CARRIERS[rng.integers(len(CARRIERS))],
+            voices[rng.integers(len(voices))],
+            int(rng.integers(2**31)),
+        )
+        clip, span = place(utterance, self.num_samples_clip, rng)
+        if rng.random() < 0.5:
+            clip = reverberate(clip, int(rng.integers(2**31)))
+        return utterance, clip, span
+
+
+def place(
+    utterance: Utterance, num_samples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """The utterance in a clip of `num_samples`, whole where it fits, else around its noun."""
+    spare = num_samples - len(utterance.waveform)
+    first, last = (round(t * SAMPLE_RATE_HZ) for t in utterance.word_span_s)
+    if spare >= 0:
+        shift = int(rng.integers(spare + 1))
+    else:
+        lowest, highest = max(spare, num_samples - last), min(0, -first + num_samples // 8)
+        shift = int(rng.integers(min(lowest, highest), highest + 1))
+        shift = int(np.clip(shift, spare, 0))
+    clip = np.zeros(num_samples, np.float32)
+    source = utterance.waveform[max(0, -shift) : max(0, -shift) + num_samples - max(0, shift)]
+    clip[max(0, shift) : max(0, shift) + len(source)] = source
+    shift_s = shift / SAMPLE_RATE_HZ
+    return clip, (utterance.word_span_s[0] + shift_s, utterance.word_span_s[1] + shift_s)
+
+
+def write_samples(
+    out: Path,
+    num: int,
+    seed: int,
+    split: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write images, masks, wavs and manifest.jsonl (one row a sample) into `out`.
+
+    Rows are appended as samples are finished, so that an interrupted run leaves a valid set; a
+    second run with the same arguments goes on behind the last complete row.
+    """
+    import cv2
+    from scipy.io import wavfile
+
+    samples = SyntheticSamples(split, seed)
+    out = Path(out)
+    for folder in ("images", "masks", "audio"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    manifest = out / "manifest.jsonl"
+    start = resume_manifest(manifest, split, seed)
+    with open(manifest, "a", encoding="utf-8") as rows:
+        for index in range(start, num):
+            sample, stem = samples[index], f"{split}_{seed}_{index:06d}"
+            row: dict = {"split": split, "seed": seed, "index": index}
+            for key, pixels in (
+                ("image", sample.image[..., ::-1]),
+                ("mask_sound", sample.mask_sound.astype(np.uint8) * 255),
+                ("mask_speech", sample.mask_speech.astype(np.uint8) * 255),
+            ):
+                folder = "images" if key == "image" else "masks"
+                row[key] = f"{folder}/{stem}{key.removeprefix('mask').removeprefix('image')}.png"
+                if not cv2.imwrite(str(out / row[key]), pixels):
+                    raise OSError(f"could not write {out / row[key]}: is the disk full?")
+            for key in ("sound", "speech", "mixture"):
+                row[f"{key}_wav"] = f"audio/{stem}_{key}.wav"
+                pcm = np.round(np.clip(getattr(sample, key), -1, 1) * 32767).astype(np.int16)
+                wavfile.write(out / row[f"{key}_wav"], SAMPLE_RATE_HZ, pcm)
+            row |= {
+                "sound_class": sample.sound_class,
+                "speech_class": sample.speech_class,
+                "text": sample.text,
+                "word_span_s": [round(t, 3) for t in sample.word_span_s],
+                "objects": list(sample.objects),
+            }
+            rows.write(json.dumps(row) + "\n")
+            rows.flush()
+            if progress:
+                progress(index + 1, num)
+    return manifest
+
+
+def resume_manifest(manifest: Path, split: str, seed: int) -> int:
+    """Drop a torn last line; return how many samples are complete."""
+    if not manifest.exists():
+        return 0
+    text = manifest.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    first = json.loads(complete[0]) if complete else {"split": split, "seed": seed}
+    if (first["split"], first["seed"]) != (split, seed):
+        raise ValueError(
+            f"{manifest} holds split {first['split']!r} with seed {first['seed']}, not {split!r} "
+            f"with seed {seed}: write into another directory"
+        )
+    partial = manifest.with_suffix(".partial")
+    partial.write_text("".join(complete), encoding="utf-8")
+    os.replace(partial, manifest)
+    return len(complete)
