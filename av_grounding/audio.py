@@ -182,14 +182,14 @@ class StatefulResampler:
         if self._stream is None:
             self._num_out += samples.size
             return samples
-        self._waiting.append(samples)
+        # A copy: the caller may reuse the buffer the chunk came in.
+        self._waiting.append(samples.copy())
         self._num_waiting += samples.size
         if self._num_waiting < self._block:
             return np.empty(0, np.float32)
         waiting = np.concatenate(self._waiting)
         num_whole = waiting.size - waiting.size % self._block
-        # A copy: the caller may reuse the buffer the chunk came in.
-        self._waiting = [waiting[num_whole:].copy()]
+        self._waiting = [waiting[num_whole:]]
         self._num_waiting = waiting.size - num_whole
         pieces = [
             self._stream.resample_chunk(waiting[start : start + self._block])

@@ -41,6 +41,11 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class AudioConfig:
+    hop_s: float = _parameter(0.0, "step between audio windows; 0: the model's", range=(0.0, 10.0))
+
+
+@dataclass(frozen=True)
 class GateConfig:
     min_dbfs: float = _parameter(
         -50.0, "sound quieter than this is silence to both heads", range=(-120.0, 0.0)
@@ -84,12 +89,15 @@ class SyncConfig:
 
 
 @dataclass(frozen=True)
+class OverlayConfig:
+    alpha: float = _parameter(0.55, "opacity of a heatmap over the image at 1", range=(0.0, 1.0))
+
+
+@dataclass(frozen=True)
 class GroundingConfig:
     """Everything that can be set at run time; the defaults stand in config/grounding.yaml too."""
 
-    backend: str = _parameter(
-        "auto", "what runs the model", choices=("auto", "torch", "cpu", "tensorrt")
-    )
+    backend: str = _parameter("auto", "what runs the model", choices=("auto", "torch"))
     device: str = _parameter("auto", "auto, cpu, cuda or cuda:INDEX")
     max_rate: float = _parameter(
         0.0, "heatmaps a second at most; 0: every frame", range=(0.0, 1e3)
@@ -98,10 +106,25 @@ class GroundingConfig:
         100.0, "a frame older than this is dropped and counted", range=(1.0, 60e3)
     )
     model: ModelConfig = field(default_factory=ModelConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     sound: SoundConfig = field(default_factory=SoundConfig)
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+
+    def streaming_values(self) -> dict[str, float]:
+        """What of this concerns the stream, by the names of `streaming.StreamingConfig`."""
+        return {
+            "hop_s": self.audio.hop_s,
+            "gate_dbfs": self.gate.min_dbfs,
+            "recency_s": self.sound.recency_s,
+            "silence_s": self.sound.silence_s,
+            "hold_s": self.speech.hold_s,
+            "hangover_s": self.speech.hangover_s,
+            "audio_offset_s": self.sync.offset_ms / 1e3,
+            "lookahead_s": self.sync.lookahead_ms / 1e3,
+        }
 
 
 class Parameter(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib
 import importlib.metadata
 import importlib.util
@@ -115,39 +114,41 @@ def _load(module: str) -> str | None:
 
 
 def _espeak() -> Iterator[Finding]:
-    library = ctypes.util.find_library("espeak-ng")
-    if library:
-        yield Finding("espeak-ng", "ok", library)
-    else:
-        detail = "no library: needed by synth, train and evaluate to speak"
+    from av_grounding.synthetic.speech import engine_version
+
+    try:
+        yield Finding("espeak-ng", "ok", engine_version())
+    except (RuntimeError, OSError) as error:
+        detail = f"{error}; needed by the demo, synth, train and evaluate"
         yield Finding("espeak-ng", "optional", detail, INSTALL_ESPEAK)
 
 
 def _microphones() -> Iterator[Finding]:
-    problem = _load("sounddevice")
-    if problem is not None:
-        detail = f"PortAudio does not load: {problem}; needed by live sound"
-        yield Finding("microphones", "optional", detail, INSTALL_PORTAUDIO)
-        return
-    import sounddevice
+    from av_grounding.sources.microphone import import_sounddevice
 
-    names = [d["name"] for d in sounddevice.query_devices() if d["max_input_channels"] > 0]
+    try:
+        devices = import_sounddevice().query_devices()
+    except RuntimeError as error:
+        yield Finding("microphones", "optional", str(error), INSTALL_PORTAUDIO)
+        return
+    names = [device["name"] for device in devices if device["max_input_channels"] > 0]
     if names:
         yield Finding("microphones", "ok", ", ".join(names))
     else:
-        remedy = "plug one in; then see: arecord -l (sudo apt-get install -y alsa-utils)"
+        remedy = "plug one in or start the sound server; then see: arecord -l"
         yield Finding("microphones", "optional", "PortAudio sees none", remedy)
 
 
 def _cameras() -> Iterator[Finding]:
-    devices = sorted(Path("/dev").glob("video*"))
-    readable = [str(device) for device in devices if os.access(device, os.R_OK | os.W_OK)]
-    if readable:
-        yield Finding("cameras", "ok", ", ".join(readable))
+    from av_grounding.sources.camera import list_cameras
+
+    devices = list_cameras()
+    permitted = [device for device in devices if os.access(device, os.R_OK | os.W_OK)]
+    if permitted:
+        yield Finding("cameras", "ok", ", ".join(permitted))
     elif devices:
-        names = ", ".join(map(str, devices))
         remedy = "sudo usermod -aG video $USER, then log in again"
-        yield Finding("cameras", "optional", f"{names}: no permission", remedy)
+        yield Finding("cameras", "optional", f"{', '.join(devices)}: not permitted", remedy)
     else:
         remedy = "plug one in; then see: ls /dev/video*"
         yield Finding("cameras", "optional", "no /dev/video*", remedy)

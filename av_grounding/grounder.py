@@ -55,6 +55,10 @@ class Grounder:
             )
         return model
 
+    def with_spec(self, spec: ModelSpec) -> Grounder:
+        """The same model under another spec, such as another calibration."""
+        return Grounder(self.backend.with_spec(spec), self.config)
+
     def ground(
         self,
         image: UInt8[np.ndarray, "H W 3"],

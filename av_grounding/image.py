@@ -106,4 +106,6 @@ def resize_heatmap(
     import cv2
 
     heatmap = np.ascontiguousarray(heatmap, np.float32)
-    return cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
+    # Rounding may leave the range by a bit in the last place, and 1.0000001 is no probability.
+    return np.clip(resized, heatmap.min(), heatmap.max(), out=resized)

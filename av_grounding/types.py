@@ -153,6 +153,10 @@ class Backend(Protocol):
         """Similarity of n audio vectors per head with every cell of the image (uncalibrated)."""
         ...
 
+    def with_spec(self, spec: ModelSpec) -> Backend:
+        """The same loaded model under another spec, such as another calibration."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Runtime facts for reports: backend, device, precision, versions."""
         ...

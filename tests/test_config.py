@@ -101,8 +101,8 @@ def test_defaults_are_valid_and_described(parameter):
         ({"max_rate": True}, "True for max_rate, expected a number"),
         ({"max_rate": float("nan")}, "nan for max_rate, expected a number"),
         (
-            {"backend": "tensort"},
-            "expected one of auto, torch, cpu, tensorrt: did you mean 'tensorrt'",
+            {"backend": "trch"},
+            "'trch' for backend, expected one of auto, torch.*: did you mean 'torch'",
         ),
         ({"device": 0}, "0 for device, expected text"),
         ({"speech": 3.0}, "float 3.0 for speech, expected name: value"),
@@ -132,6 +132,38 @@ def test_files_that_are_no_configuration(tmp_path, text, message):
         load_config(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_stream_takes_every_value_under_its_own_name():
+    from av_grounding.streaming.config import StreamingConfig
+
+    assert StreamingConfig(**GroundingConfig().streaming_values()) == StreamingConfig()
+    changed = {
+        "audio.hop_s": 0.2,
+        "gate.min_dbfs": -40.0,
+        "sound.recency_s": 0.9,
+        "sound.silence_s": 2.0,
+        "speech.hold_s": 1.25,
+        "speech.hangover_s": 0.5,
+        "sync.offset_ms": -30.0,
+        "sync.lookahead_ms": 80.0,
+    }
+    stream = StreamingConfig(**config_from_mapping(changed).streaming_values())
+    assert (stream.hop_s, stream.gate_dbfs, stream.recency_s, stream.silence_s) == (
+        0.2,
+        -40,
+        0.9,
+        2,
+    )
+    assert (stream.hold_s, stream.hangover_s) == (1.25, 0.5)
+    assert (stream.audio_offset_s, stream.lookahead_s) == pytest.approx((-0.03, 0.08))
+
+
+def test_backends_are_those_that_load():
+    from av_grounding.backends import BACKENDS
+
+    (backend,) = (parameter for parameter in parameters() if parameter.name == "backend")
+    assert backend.choices == BACKENDS
 
 
 def test_missing_file(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,12 @@ class TorchBackend:
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
         self.spec: ModelSpec = bundle.spec
+
+    def with_spec(self, spec: ModelSpec) -> TorchBackend:
+        """The same model, not loaded again, under another spec."""
+        other = copy(self)
+        other.spec = spec
+        return other
 
     @torch.inference_mode()
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:

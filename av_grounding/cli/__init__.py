@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = build_parser().parse_args(argv)
+        level = logging.ERROR if args.quiet else logging.WARNING
+        logging.basicConfig(level=level, format="av-grounding: %(message)s")
         return args.execute(args) or 0
     except KeyboardInterrupt:
         _explain("interrupted")
@@ -83,5 +86,5 @@ def _explain(message: str) -> None:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename is not None else ""
-        return f"{named}{error.strerror.lower()}"
+        return " ".join(f"{named}{error.strerror}".split())
     return " ".join(str(error).split()) or type(error).__name__

@@ -5,23 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
-
-def stdout() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-def stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
+Advance = Callable[..., None]
+"""Called with the amount done, and by keyword with the total or the description."""
 
 
 def show(args: argparse.Namespace, result: dict[str, Any], *readable: RenderableType) -> None:
@@ -29,19 +20,31 @@ def show(args: argparse.Namespace, result: dict[str, Any], *readable: Renderable
     if args.json:
         print(json.dumps(result, indent=2, allow_nan=False))
     elif not args.quiet:
-        console = stdout()
+        from rich.console import Console
+
+        console = Console()
         for item in readable:
-            console.print(item, soft_wrap=isinstance(item, str), highlight=False)
+            console.print(item, soft_wrap=isinstance(item, str), highlight=False, markup=False)
+
+
+def busy(args: argparse.Namespace, description: str) -> AbstractContextManager[Any]:
+    """A sign of life on stderr while something of unknown length goes on."""
+    if args.quiet or args.json:
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(description)
 
 
 @contextmanager
 def progress(
-    args: argparse.Namespace, description: str, total: float | None
-) -> Iterator[Callable[[float], None]]:
+    args: argparse.Namespace, description: str, total: float | None, unit: str = ""
+) -> Iterator[Advance]:
     """A bar on stderr for as long as the block runs; call the value with the amount done."""
     if args.quiet or args.json:
-        yield lambda done: None
+        yield lambda done, **_: None
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -53,10 +56,10 @@ def progress(
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.completed:.0f}" + ("/{task.total:.0f}" if total else "") + f" {unit}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if total else []),
     )
-    with Progress(*columns, console=stderr(), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, **changes: bar.update(task, completed=done, **changes)

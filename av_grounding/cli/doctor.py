@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    with console.progress(args, "Looking around", total=None):
+    with console.busy(args, "Looking around"):
         from av_grounding.doctor import examine, table
 
         findings = examine()

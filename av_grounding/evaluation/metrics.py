@@ -8,13 +8,16 @@ mask says which pixels belong to the object. Nothing here knows a model or reads
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 Heatmap = Float[np.ndarray, "H W"]
 Mask = Bool[np.ndarray, "H W"]
+# Images of one set may differ in size, so axes bind nothing across a sequence.
+Heatmaps = Sequence[Float[np.ndarray, "_ _"]]
+Masks = Sequence[Bool[np.ndarray, "_ _"]]
 NUM_IOU_THRESHOLDS = 20
 
 
@@ -54,7 +57,7 @@ def average_precision(
 
 
 def pooled_average_precision(
-    heatmaps: Sequence[Heatmap], masks: Sequence[Mask], classes: Sequence[str]
+    heatmaps: Heatmaps, masks: Masks, classes: Sequence[str]
 ) -> ClassMean:
     """The mAP of papers 000 and 001: AP over all pixels of all images of a class, then the mean.
 
@@ -66,10 +69,10 @@ def pooled_average_precision(
 
 
 def mean_iou(
-    heatmaps: Sequence[Heatmap],
-    masks: Sequence[Mask],
+    heatmaps: Heatmaps,
+    masks: Masks,
     classes: Sequence[str],
-    thresholds: Literal["oracle20_per_class", "oracle20_shared"] = "oracle20_per_class",
+    thresholds: str = "oracle20_per_class",
 ) -> ClassMean:
     """Intersection over union of pooled pixels at the best of 20 thresholds, mean over classes.
 
@@ -121,7 +124,7 @@ def peak_leak(heatmap: Heatmap, own_mask: Mask, other_mask: Mask) -> float:
     return peak_hit(heatmap, other_mask & ~own_mask)
 
 
-def gated_share(heatmaps: Sequence[Heatmap], threshold: float = 0.5) -> float:
+def gated_share(heatmaps: Heatmaps, threshold: float = 0.5) -> float:
     """Share of calibrated maps that stay below `threshold` everywhere (silent or absent cases)."""
     if not len(heatmaps):
         raise ValueError("got no maps, expected one or more")
@@ -137,7 +140,7 @@ def _same_shape(first: np.ndarray, second: np.ndarray) -> None:
 
 
 def _pool(
-    heatmaps: Sequence[Heatmap], masks: Sequence[Mask], classes: Sequence[str]
+    heatmaps: Heatmaps, masks: Masks, classes: Sequence[str]
 ) -> dict[str, tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]]:
     """Class -> all its pixels, for the classes that have a positive one."""
     if not len(heatmaps) == len(masks) == len(classes):
@@ -164,8 +167,8 @@ def _pool(
 
 def _mean_over_classes(
     metric: Callable[[np.ndarray, np.ndarray], float],
-    heatmaps: Sequence[Heatmap],
-    masks: Sequence[Mask],
+    heatmaps: Heatmaps,
+    masks: Masks,
     classes: Sequence[str],
 ) -> ClassMean:
     groups = _pool(heatmaps, masks, classes)

@@ -47,6 +47,7 @@ class Camera:
         self.num_frames = 0
         self.num_reconnects = 0
         self._closed = threading.Event()
+        self._driver = threading.Lock()  # OpenCV captures are not safe to share
         capture = _open(which)
         if capture is None:
             raise _open_error(which)
@@ -56,17 +57,24 @@ class Camera:
     def __iter__(self) -> Iterator[Frame]:
         try:
             while not self._closed.is_set():
-                frame = self._read()
+                with self._driver:
+                    frame = self._read()
                 if frame is not None:
                     yield frame
                 elif not self._recover():
                     return
         finally:
-            self._release()
+            with self._driver:
+                self._release()
 
     def close(self) -> None:
-        """End the iteration, also from another thread; the iterating thread frees the device."""
+        """End the iteration, also from another thread; a read in progress frees the device."""
         self._closed.set()
+        if self._driver.acquire(blocking=False):
+            try:
+                self._release()
+            finally:
+                self._driver.release()
 
     def _read(self) -> Frame | None:
         for _ in range(MAX_READ_FAILURES):
@@ -80,7 +88,8 @@ class Camera:
         return None
 
     def _recover(self) -> bool:
-        self._release()
+        with self._driver:
+            self._release()
         if self._closed.is_set():
             return False
         if not self.reconnect:
@@ -90,8 +99,9 @@ class Camera:
         lost_s = time.monotonic()
         backoff_s = FIRST_BACKOFF_S
         while not self._closed.wait(backoff_s):
-            self._capture = _open(self.which)
-            if self._capture is not None:
+            capture = _open(self.which)
+            if capture is not None:
+                self._capture = capture
                 self.num_reconnects += 1
                 gap_s = time.monotonic() - lost_s
                 logger.warning("camera %s: back after %.1f s", self.which, gap_s)

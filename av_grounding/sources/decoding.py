@@ -21,6 +21,8 @@ MediaType = Literal["video", "audio"]
 NUM_PROBE_PACKETS = 500
 # FFmpeg's AV_DISPOSITION_ATTACHED_PIC: the cover of a music file is no video.
 ATTACHED_PICTURE = 0x400
+# FFmpeg draws any text file as a video of a terminal.
+TEXT_CODECS = {"ansi", "bintext", "idf", "xbin"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ def _probe_stream(path: Path, kind: MediaType, index: int) -> StreamProbe:
             fault = unreadable(path, f"its {kind} is in a codec that FFmpeg has no decoder for")
             return StreamProbe(index, "unknown", fault=fault)
         codec = context.name
+        if codec in TEXT_CODECS:
+            return StreamProbe(index, codec, fault=unreadable(path, "it is text"))
         try:
             for frame in decode(container, stream, on_error):
                 start_s = frame.time or 0.0

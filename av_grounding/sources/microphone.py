@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -78,7 +78,7 @@ class Microphone:
 
     def _open(self) -> Any:
         sd = self._sounddevice
-        device = find_input(sd, self.name)
+        device = find_input(sd.query_devices(), sd.default.device[0], self.name)
         rate = self._requested_rate or round(device["default_samplerate"])
         # Two channels at most: what is not mono is averaged, and arrays have odd extra channels.
         channels = min(device["max_input_channels"], 2)
@@ -179,17 +179,19 @@ def refresh_devices(sounddevice: ModuleType) -> None:
     sounddevice._initialize()
 
 
-def find_input(sounddevice: ModuleType, name: str | None = None) -> dict[str, Any]:
-    """The one input device whose name contains `name`; an exact name wins over a part of it."""
-    devices = list(sounddevice.query_devices())
+def find_input(
+    devices: Sequence[Mapping[str, Any]], default_index: int, name: str | None = None
+) -> Mapping[str, Any]:
+    """The one input device whose name contains `name`; an exact name wins over a part of it.
+
+    `devices` is PortAudio's list, `default_index` its default input (-1: none).
+    """
     inputs = [device for device in devices if device["max_input_channels"] > 0]
     listing = ", ".join(repr(device["name"]) for device in inputs) or "none at all"
     if name is None:
-        index = sounddevice.default.device[0]
-        if 0 <= index < len(devices) and devices[index]["max_input_channels"] > 0:
-            return devices[index]
-        if len(inputs) == 1:
-            return inputs[0]
+        defaults = [device for device in inputs if device["index"] == default_index]
+        if defaults or len(inputs) == 1:
+            return (defaults or inputs)[0]
         raise ValueError(
             f"no default microphone; inputs there are: {listing}. Plug one in, start the sound "
             "server, or name one with mic:NAME"

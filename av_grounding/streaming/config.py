@@ -98,5 +98,6 @@ class StreamingConfig:
     @property
     def history_s(self) -> float:
         """How far back tokens and voice marks are kept: as far as any of the weights reaches."""
-        reach_s = max(self.silence_s, self.max_utterance_s + self.hold_s, 5.0 * self.recency_s)
+        # Twelve time constants: what is older would weigh less than 1e-5.
+        reach_s = max(self.silence_s, self.max_utterance_s + self.hold_s, 12.0 * self.recency_s)
         return min(reach_s, MAX_HISTORY_S)

@@ -66,10 +66,13 @@ def listen_to_clip(
     1 (or the nearest token, if it holds none).
     """
     slots = hearing.aggregator.read()
-    in_clip = slots.centres < num_samples
+    in_clip = slots.bounds[:-1] < num_samples
+    # The frame in which the clip ends counts, filled up with the silence that follows.
+    frame = hearing.voice.frame_samples
+    stop = -(-num_samples // frame) * frame
     sound = speech = speech_weights = None
     if "sound" in spec.heads:
-        heard = hearing.voice.slots_audible(slots.bounds, num_samples, config.gate_dbfs)
+        heard = hearing.voice.slots_audible(slots.bounds, stop, config.gate_dbfs)
         weights = slots.trust * (in_clip & heard & has_evidence(slots, spec, "sound"))
         sound = pool(slots.vectors[spec.heads.index("sound")], weights)
     if "speech" in spec.heads:
@@ -82,7 +85,7 @@ def listen_to_clip(
             trust = (slots.trust > 0.0).astype(np.float32)
         else:
             marked = np.zeros(slots.trust.size, bool)
-            for utterance in hearing.voice.utterances(0, num_samples, config.gate_dbfs):
+            for utterance in hearing.voice.utterances(0, stop, config.gate_dbfs):
                 marked |= (slots.centres >= utterance.start) & (slots.centres < utterance.stop)
         marked = marked & in_clip & has_evidence(slots, spec, "speech")
         if marked.any():

@@ -80,8 +80,8 @@ def salient_weights(
 
     Where no token stands out at all, the weights stay as they are.
     """
-    peaks = salience(np.float32(calibration.scale) * similarity)
-    largest = float(np.max(peaks * (weights > 0.0), initial=0.0))
+    peaks = salience(np.float32(calibration.scale) * similarity) * (weights > 0.0)
+    largest = float(peaks.max(initial=0.0))
     if power == 0.0 or largest <= 0.0:
         return weights
     # Relative to the largest: powers of large logits must not overflow.

@@ -35,7 +35,7 @@ TIMELINE = (
     Event("speech", 1, 6.0, 2.5, "look at the {noun}"),
     Event("sound", 2, 9.5, 6.5),
     Event("speech", 0, 10.3, 2.5, "where is the {noun}"),
-    Event("speech", 3, 13.2, 2.5, "a picture of {a noun}"),
+    Event("speech", 3, 13.2, 2.5, "a picture of {article_noun}"),
     Event("sound", 1, 17.5, 6.0),
     Event("speech", 2, 18.2, 2.5, "can you see the {noun}"),
     Event("speech", 0, 21.0, 2.5, "look at the {noun}"),

@@ -1,4 +1,4 @@
-"""A process of its own for espeak-ng: reads requests on standard input, answers on standard output.
+"""A process of its own for espeak-ng: requests on standard input, answers on standard output.
 
 The library keeps hidden state between calls (noise generator, phase, flutter), so the same text
 sounds slightly different every time. Here every request is answered by a fork of a process that

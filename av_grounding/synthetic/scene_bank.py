@@ -43,8 +43,9 @@ class SceneBank:
 
     def __init__(self, directory: Path) -> None:
         self.spec = SceneBankSpec(**json.loads((directory / "bank.json").read_text()))
-        self.images = np.load(directory / "images.npy", mmap_mode="r")
-        self.index = np.load(directory / "index.npy", mmap_mode="r")
+        # In memory, not mapped: training draws at random, which would read single pages.
+        self.images = np.load(directory / "images.npy")
+        self.index = np.load(directory / "index.npy")
         self.classes = np.load(directory / "classes.npy")
 
     @classmethod

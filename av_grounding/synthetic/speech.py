@@ -128,22 +128,29 @@ class _Engine:
     def speak(self, text: str, voice: str, rate_wpm: int, pitch: int) -> tuple[dict, bytes]:
         request = {"text": text, "voice": voice, "rate_wpm": rate_wpm, "pitch": pitch}
         with self.lock:
-            process = self._running()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-            if not line:
+            try:
+                header, waveform = self._exchange(request)
+            except BaseException:
+                # An answer that nobody read would be taken for the next request's.
                 self.close()
-                raise RuntimeError(f"espeak-ng stopped while saying {text!r} with {voice}")
-            header = json.loads(line)
-            waveform = process.stdout.read(header.get("num_bytes", 0))
+                raise
         if header.get("missing"):
             raise RuntimeError(f"no speech synthesiser on this machine: {INSTALL_REMEDY}")
         if "error" in header:
             raise RuntimeError(header["error"])
         return header, waveform
+
+    def _exchange(self, request: dict) -> tuple[dict, bytes]:
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"espeak-ng's process ended; {INSTALL_REMEDY} may mend it")
+        header = json.loads(line)
+        return header, process.stdout.read(header.get("num_bytes", 0))
 
     def _running(self) -> subprocess.Popen[bytes]:
         # After a fork the pipes belong to the parent: the child starts a worker of its own.
@@ -152,16 +159,17 @@ class _Engine:
                 [sys.executable, "-E", str(_WORKER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # Ctrl-C is for the caller alone.
+                start_new_session=True,
             )
             self.owner = os.getpid()
         return self.process
 
     def close(self) -> None:
         if self.process is not None and self.owner == os.getpid():
-            for pipe in (self.process.stdin, self.process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self.process.wait(timeout=5)
+            self.process.kill()
+            with self.process:
+                pass
         self.process = None
 
 

@@ -83,6 +83,8 @@ def train(
         sampler=range(start, config.steps),
         num_workers=config.num_workers,
         prefetch_factor=4 if config.num_workers else None,
+        # Its own generator: starting a loader must not draw from the one that is resumed.
+        generator=torch.Generator(),
     )
     stop = StopOnSignal()
     recipe.train()

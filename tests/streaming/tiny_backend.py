@@ -9,6 +9,7 @@ same tokens further inside.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -76,6 +77,11 @@ class TinyBackend:
 
     def ground(self, image_tokens: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         return np.einsum("knc,kchw->knhw", vectors, image_tokens)
+
+    def with_spec(self, spec: ModelSpec) -> TinyBackend:
+        other = copy.copy(self)
+        other.spec = spec
+        return other
 
     def describe(self) -> dict[str, str]:
         return {"backend": self.name}

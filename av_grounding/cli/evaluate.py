@@ -1,0 +1,90 @@
+"""`av-grounding evaluate`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from av_grounding.cli import console, options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        parents=parents,
+        help="measure a bundle on a benchmark",
+        description="Measure a bundle; DIR gets report.json and panels.png.",
+    )
+    parser.add_argument(
+        "benchmark",
+        choices=("synthetic",),
+        help="synthetic: mixtures of a sound and a spoken name",
+    )
+    options.add_model(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--seed", type=options.seed, default=0, help="seed of the samples (0)")
+    parser.add_argument(
+        "--num", type=options.positive_int, default=500, help="number of samples (500)"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    grounder = options.load_grounder(args, options.load_settings(args))
+    from av_grounding.evaluation.synthetic import evaluate
+
+    with console.progress(args, "Evaluating", args.num, "samples") as advance:
+        report = evaluate(
+            grounder, args.out, args.seed, args.num, lambda done, total: advance(done)
+        )
+    console.show(args, report, *_readable(report), f"{args.out}/report.json, panels.png")
+    return 0
+
+
+def _readable(report: dict[str, Any]) -> Iterator[Table]:
+    from rich.table import Table
+
+    table = Table("%", title=f"{report['num_samples']} samples, seed {report['seed']}", box=None)
+    for head in ("sound", "speech"):
+        for column in ("mAP", "mIoU", "peak"):
+            table.add_column(f"{head} {column}", justify="right")
+    rows = {
+        "mixture": report["mixture"],
+        "clean": report["clean"],
+        **{f"mixture {ratio} dB": row for ratio, row in report["ratios_db"].items()},
+        **{name.replace("_", " "): row for name, row in report["baselines"].items()},
+    }
+    for name, row in rows.items():
+        values = (
+            row[head][key] for head in ("sound", "speech") for key in ("map", "miou", "peak")
+        )
+        table.add_row(name, *(f"{100 * value:.1f}" for value in values))
+    yield table
+
+    classes = Table("class", title="mixture, by class", box=None)
+    for column in ("sound AP", "sound peak", "speech AP", "speech peak"):
+        classes.add_column(column, justify="right")
+    by_head = report["per_class"]
+    for name in sorted(set(by_head["sound"]) | set(by_head["speech"])):
+        cells = (
+            by_head[head].get(name, {}).get(key)
+            for head in ("sound", "speech")
+            for key in ("ap", "peak")
+        )
+        classes.add_row(name, *("–" if cell is None else f"{100 * cell:.1f}" for cell in cells))
+    yield classes
+
+    rest = Table("%", "", title="mixture", box=None)
+    timing = report["word_timing"]
+    rest.add_row("wrong-head leakage", f"{100 * report['mixture']['leakage']:.1f}")
+    rest.add_row("speech mAP without word timing", f"{100 * timing['without']:.1f}")
+    rest.add_row("speech mAP with oracle word timing", f"{100 * timing['oracle']:.1f}")
+    rest.add_row("dark maps below 0.5", f"{100 * report['gating']:.1f}")
+    for case, share in report["gating_cases"].items():
+        rest.add_row(f"  {case.replace('_', ' ').replace('.', ': ')}", f"{100 * share:.1f}")
+    yield rest

@@ -1,0 +1,40 @@
+"""Shape checks for the whole package, fixed seeds, and fixtures that several rooms share."""
+
+import random
+import sys
+from typing import runtime_checkable
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Examples must not depend on the run or on how busy the machine is.
+settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-shape-checks",
+        action="store_true",
+        help="do not check the annotated array shapes and types of av_grounding at run time",
+    )
+
+
+def pytest_configure(config):
+    if not config.getoption("--no-shape-checks"):
+        from jaxtyping import install_import_hook
+
+        install_import_hook("av_grounding", "beartype.beartype")
+        from av_grounding.types import Backend
+
+        # A protocol that cannot be checked at run time stops the checker.
+        runtime_checkable(Backend)
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

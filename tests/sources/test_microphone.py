@@ -1,0 +1,202 @@
+"""The microphone for real: PulseAudio plays a tone into a null sink, PortAudio records it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import make_media as make
+import numpy as np
+import pytest
+
+from av_grounding.sources.microphone import find_input
+
+MISSING = [tool for tool in ("pulseaudio", "pactl", "paplay") if shutil.which(tool) is None]
+ALSA_PLUGIN = list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
+NEEDS_PULSEAUDIO = pytest.mark.skipif(
+    bool(MISSING) or not ALSA_PLUGIN,
+    reason="needs PulseAudio: apt install pulseaudio pulseaudio-utils libasound2-plugins",
+)
+REPOSITORY = Path(__file__).parents[2]
+TONE_HZ = 440.0
+
+
+class SoundServer:
+    """PulseAudio with a null sink whose monitor is the default source, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # A socket's path is short, so it cannot lie in pytest's deep folders.
+        self.runtime = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+        self.socket = self.runtime / "native"
+        asoundrc = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
+        (folder / ".asoundrc").write_text(asoundrc)
+        self.environment = os.environ | {
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "PULSE_RUNTIME_PATH": str(self.runtime),
+            "PULSE_SERVER": f"unix:{self.socket}",
+            "PULSE_COOKIE": str(self.runtime / "cookie"),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        seconds = np.arange(48_000 * 30) / 48_000
+        tone = 0.3 * 32767 * np.sin(2 * np.pi * TONE_HZ * seconds)
+        self.tone = make.write_wav(folder / "tone.wav", np.rint(tone), 48_000)
+        self.processes: list[subprocess.Popen[str]] = []
+        self.start()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+
+    def spawn(self, *command: str, **options) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command, env=self.environment, text=True, **options)
+        self.processes.append(process)
+        return process
+
+    def start(self) -> None:
+        self.server = self.spawn(
+            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"),
+            *("-L", f"module-native-protocol-unix socket={self.socket} auth-anonymous=1"),
+            *("-L", "module-null-sink sink_name=speaker rate=48000"),
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(100):
+            if self.run("pactl", "set-default-source", "speaker.monitor").returncode == 0:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.skip("PulseAudio does not start here")
+        self.player = self.spawn("paplay", str(self.tone), stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        for process in (self.player, self.server):
+            process.kill()
+            process.wait()
+        self.socket.unlink(missing_ok=True)
+
+    def record(self, name: str, seconds: float, result: Path) -> subprocess.Popen[str]:
+        script = Path(__file__).with_name("record_microphone.py")
+        command = (sys.executable, str(script), name, str(seconds), str(result))
+        return self.spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def sound_server(tmp_path) -> Iterator[SoundServer]:
+    server = SoundServer(tmp_path)
+    yield server
+    server.close()
+
+
+def wait_for(recorder: subprocess.Popen[str], word: str) -> list[str]:
+    lines = []
+    for line in recorder.stdout:
+        lines.append(line.strip())
+        if line.startswith(word):
+            return lines
+    raise AssertionError(f"no {word} in {lines}; {recorder.stderr.read()}")
+
+
+def is_tone(samples: np.ndarray, rate_hz: int) -> bool:
+    loud = np.sqrt(2 * np.mean(samples**2)) > 0.1
+    return bool(loud and abs(make.peak_hz(samples, rate_hz) - TONE_HZ) < 5)
+
+
+@pytest.mark.device
+@NEEDS_PULSEAUDIO
+@pytest.mark.parametrize("name", ["", "PULS"])
+def test_what_is_played_is_recorded(sound_server, tmp_path, name):
+    before_ns = time.time_ns()
+    recorder = sound_server.record(name, 2.0, tmp_path / "heard.npz")
+    lines = wait_for(recorder, "DONE")
+    after_ns = time.time_ns()
+    assert lines[0].startswith("OPEN pulse" if name else "OPEN default")
+    heard = np.load(tmp_path / "heard.npz")
+    rate_hz = int(heard["rate_hz"])
+    assert set(heard["sizes"]) == {round(rate_hz * 0.02)}
+    assert heard["samples"].dtype == np.float32
+    assert heard["samples"].shape == (2 * rate_hz, 2)
+    for channel in heard["samples"].T:
+        assert is_tone(channel[rate_hz // 2 :], rate_hz)
+        assert np.sqrt(2 * np.mean(channel[rate_hz // 2 :] ** 2)) == pytest.approx(0.3, abs=0.03)
+    stamps_ns = heard["stamps_ns"]
+    assert before_ns < stamps_ns[0]
+    assert stamps_ns[-1] < after_ns
+    starts = np.cumsum(heard["sizes"]) - heard["sizes"]
+    measured_hz = np.polyfit((stamps_ns - stamps_ns[0]) / 1e9, starts, 1)[0]
+    assert measured_hz == pytest.approx(rate_hz, rel=0.05)
+    assert heard["num_reopens"] == 0
+
+
+@pytest.mark.device
+@NEEDS_PULSEAUDIO
+def test_a_device_that_vanishes_and_returns(sound_server, tmp_path):
+    recorder = sound_server.record("", 0.0, tmp_path / "heard.npz")
+    wait_for(recorder, "HEARD")
+    time.sleep(0.5)
+    sound_server.kill()
+    time.sleep(2.5)
+    sound_server.start()
+    lines = wait_for(recorder, "DONE")
+    assert "AGAIN" in lines
+    logs = [line for line in lines if line.startswith("LOG")]
+    assert any("no data; trying to open it again" in line for line in logs)
+    heard = np.load(tmp_path / "heard.npz")
+    rate_hz = int(heard["rate_hz"])
+    assert heard["num_reopens"] >= 1
+    assert is_tone(heard["samples"][-rate_hz // 2 :, 0], rate_hz)
+    gaps_s = np.diff(heard["stamps_ns"]) / 1e9
+    assert gaps_s.max() > 2.0  # the stamps tell how long nothing was heard
+
+
+@pytest.mark.device
+@NEEDS_PULSEAUDIO
+def test_an_unknown_name_lists_what_there_is(sound_server, tmp_path):
+    recorder = sound_server.record("no such thing", 1.0, tmp_path / "heard.npz")
+    _, errors = recorder.communicate()
+    assert recorder.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert "no microphone whose name contains 'no such thing'" in last
+    assert "'default'" in last
+    assert "'pulse'" in last
+
+
+def devices(*names: tuple[str, int]) -> list[dict]:
+    return [
+        {"name": name, "index": index, "max_input_channels": channels}
+        for index, (name, channels) in enumerate(names)
+    ]
+
+
+MACHINE = devices(("HDMI 0", 0), ("USB Audio: Mic", 1), ("USB Audio: Mic 2", 2), ("ReSpeaker", 6))
+
+
+def test_a_device_is_chosen_by_part_of_its_name():
+    assert find_input(MACHINE, 1, "respeak")["index"] == 3
+    assert find_input(MACHINE, 3, "usb audio: mic")["index"] == 1  # exact before part
+    assert find_input(MACHINE, 2)["index"] == 2
+    assert find_input(devices(("HDMI 0", 0), ("Webcam", 1)), -1)["name"] == "Webcam"
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "message"),
+    [
+        (MACHINE, "USB", "2 microphones whose name contains 'USB'; .*'ReSpeaker'"),
+        (MACHINE, "HDMI", "no microphone whose name contains 'HDMI'; "),  # an output
+        (MACHINE, None, "no default microphone; inputs there are: .*'ReSpeaker'"),
+        (devices(("HDMI 0", 0)), None, "inputs there are: none at all"),
+    ],
+)
+def test_an_unclear_choice_lists_the_inputs(machine, name, message):
+    with pytest.raises(ValueError, match=message):
+        find_input(machine, -1, name)

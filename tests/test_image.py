@@ -1,0 +1,128 @@
+"""Placement of images on the model's grid and of heatmaps on the image."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from av_grounding.image import MAX_ASPECT, Placement, resize_heatmap
+
+SIDES = st.integers(1, 5_000)
+
+
+@given(SIDES, SIDES, st.integers(16, 512), st.sampled_from([4, 8, 14, 16, 32]))
+def test_input_sides_fit_the_patch_and_the_field_of_view_is_whole(height, width, short, patch):
+    placement = Placement.fit(height, width, short, patch)
+    sides = (placement.input_height, placement.input_width)
+    assert all(side % patch == 0 and side > 0 for side in sides)
+    assert max(patch, short - patch) <= min(sides) <= max(patch, short + patch)
+    assert max(sides) <= MAX_ASPECT * min(sides)
+    assert (height <= width) == (sides[0] <= sides[1]) or sides[0] == sides[1]
+    grid = (sides[0] // patch, sides[1] // patch)
+    assert placement.to_image_xy(-0.5, -0.5, grid) == pytest.approx((-0.5, -0.5))
+    far = placement.to_image_xy(grid[1] - 0.5, grid[0] - 0.5, grid)
+    assert far == pytest.approx((width - 0.5, height - 0.5))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (224, 304)), ((1080, 1920), (224, 400)), ((1920, 1080), (400, 224))],
+)
+def test_aspect_ratio_is_kept_to_the_patch(size, expected):
+    placement = Placement.fit(*size, 224, 16)
+    assert (placement.input_height, placement.input_width) == expected
+
+
+@given(
+    SIDES,
+    SIDES,
+    st.integers(1, 64),
+    st.integers(1, 64),
+    st.floats(-0.5, 63.5),
+    st.floats(-0.5, 63.5),
+)
+def test_cell_coordinates_round_trip(height, width, rows, columns, x, y):
+    placement = Placement.fit(height, width, 128, 16)
+    there = placement.to_image_xy(x, y, (rows, columns))
+    assert placement.to_cell_xy(*there, (rows, columns)) == pytest.approx((x, y), abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(30, 700), st.integers(30, 700), st.integers(0, 10**6))
+def test_a_bright_object_is_found_where_it_is(height, width, seed):
+    placement = Placement.fit(height, width, 96, 8)
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(0.25, 0.75, 2) * (height, width)
+    rows, columns = np.mgrid[:height, :width]
+    radius = min(height, width) / 5
+    inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
+    image = np.repeat((inside * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    small = placement.apply(image)[:, :, 1].astype(np.float64)
+    grid_rows, grid_columns = np.mgrid[: small.shape[0], : small.shape[1]]
+    y_cell = (small * grid_rows).sum() / small.sum()
+    x_cell = (small * grid_columns).sum() / small.sum()
+    x_px, y_px = placement.to_image_xy(x_cell, y_cell, small.shape)
+    expected = (np.argwhere(inside).mean(axis=0)).tolist()
+    assert (y_px, x_px) == pytest.approx(expected, abs=0.02 * max(height, width) + 0.5)
+
+
+def test_heatmap_peak_returns_to_the_image():
+    heatmap = np.zeros((14, 19), np.float32)
+    heatmap[3, 11] = 1.0
+    placement = Placement.fit(480, 640, 224, 16)
+    large = resize_heatmap(heatmap, 480, 640)
+    row, column = np.unravel_index(int(large.argmax()), large.shape)
+    expected = placement.to_image_xy(11, 3, heatmap.shape)
+    assert (column, row) == pytest.approx(expected, abs=1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 200), st.integers(1, 200))
+def test_resized_heatmap_stays_in_range_and_keeps_constants(rows, columns, height, width):
+    heatmap = np.random.default_rng(rows).uniform(0.2, 0.9, (rows, columns)).astype(np.float32)
+    large = resize_heatmap(heatmap, height, width)
+    assert large.shape == (height, width)
+    assert large.dtype == np.float32
+    assert heatmap.min() <= large.min() <= large.max() <= heatmap.max()
+    constant = np.full_like(heatmap, 0.3)
+    assert (resize_heatmap(constant, height, width) == np.float32(0.3)).all()
+
+
+def test_resize_has_half_pixel_centres():
+    ramp = np.array([[0.0, 1.0]], np.float32)
+    np.testing.assert_allclose(resize_heatmap(ramp, 1, 4)[0], [0.0, 0.25, 0.75, 1.0], atol=1e-6)
+
+
+def test_shrinking_averages_instead_of_aliasing():
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[::2] = 200
+    small = Placement.fit(400, 400, 40, 8).apply(stripes)
+    assert np.abs(small.astype(int) - 100).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5_000), (4_320, 7_680), (3, 2)])
+def test_extreme_sizes_are_placed(size):
+    image = np.full((*size, 3), 77, np.uint8)
+    placement = Placement.fit(*size, 64, 16)
+    small = placement.apply(image)
+    assert small.shape == (placement.input_height, placement.input_width, 3)
+    assert (small == 77).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_what_is_no_rgb_image_is_refused(image):
+    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 RGB"):
+        Placement(4, 4, 8, 8).apply(image)
+
+
+def test_an_image_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"Placement\.fit"):
+        Placement.fit(480, 640, 64, 16).apply(np.zeros((640, 480, 3), np.uint8))
