@@ -13,8 +13,8 @@ INSTALLED := .venv/installed
 # A sourced ROS 2 brings pytest plugins that stop a current pytest.
 PYTEST := $(BIN)/python -m pytest -p no:launch_testing -p no:launch_ros -p no:launch_pytest
 
-# Shared libraries and the Debian packages that hold them: sound input, speech synthesis, OpenCV.
-LIBRARIES := libportaudio.so.2=libportaudio2 libespeak-ng.so.1=espeak-ng \
+# Shared libraries and the Debian packages that hold them: sound input, OpenCV.
+LIBRARIES := libportaudio.so.2=libportaudio2 \
   libGL.so.1=libgl1 libgthread-2.0.so.0=libglib2.0-0
 
 help:
@@ -41,7 +41,7 @@ $(INSTALLED): setup.py constraints.txt | system
 	fi; \
 	$(BIN)/python -c '' 2>/dev/null || { \
 	  echo 'No Python 3.10, 3.11 or 3.12 with venv: sudo apt-get install -y python3 python3-venv' >&2; exit 2; }
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[synthetic,test]'
 	@touch $@
 
 # Installs what is missing where it may; else says what to install. Without these, what needs

@@ -34,6 +34,8 @@ setup(
         "webrtcvad-wheels>=2.0.14",
     ],
     extras_require={
+        # The synthetic world: drawing its sounds and speaking its words.
+        "synthetic": ["espeakng-loader>=0.2.4", "scipy>=1.10"],
         "test": ["beartype>=0.18", "hypothesis>=6.100", "pytest>=8", "ruff>=0.8", "scikit-learn>=1.4"],
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4"],
     },

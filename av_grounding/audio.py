@@ -15,12 +15,12 @@ RESAMPLER_BLOCK_S = 0.01
 NS_PER_S = 1_000_000_000
 
 
-def seconds_to_samples(seconds: float, sample_rate_hz: int) -> int:
+def seconds_to_samples(seconds: int | float, sample_rate_hz: int) -> int:
     """Nearest whole number of samples in `seconds`."""
     return round(seconds * sample_rate_hz)
 
 
-def samples_to_seconds(num_samples: float, sample_rate_hz: int) -> float:
+def samples_to_seconds(num_samples: int | float, sample_rate_hz: int) -> float:
     """Duration of `num_samples`, which may be fractional."""
     return num_samples / sample_rate_hz
 

@@ -30,7 +30,7 @@ NATIVE_MODULES = {
 INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e ."
 INSTALL_OPENCV_LIBRARIES = "sudo apt-get install -y libgl1 libglib2.0-0"
 INSTALL_PORTAUDIO = "sudo apt-get install -y libportaudio2"
-INSTALL_ESPEAK = "sudo apt-get install -y espeak-ng"
+INSTALL_ESPEAK = "pip install espeakng-loader"
 
 
 class Finding(NamedTuple):

@@ -41,6 +41,8 @@ def overlay(
     full line for sound, a diamond and a dashed line for speech, told apart without colour.
     Images too small for text get no legend.
     """
+    import cv2
+
     image = check_image(image)
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha {alpha}: expected 0 (image only) to 1 (opaque at a value of 1)")
@@ -53,11 +55,11 @@ def overlay(
         _ramp(opacity[head] / max(alpha, 1e-6), head) * opacity[head][..., None] for head in RAMPS
     )
     premultiplied = mixed * (total / np.maximum(weight, 1e-6))[..., None]
-    result = image.astype(np.float32)
-    result *= 1.0 - resize_heatmap(total, height, width)[..., None]
-    for channel in range(3):
-        result[..., channel] += resize_heatmap(premultiplied[..., channel], height, width)
-    result = np.clip(np.rint(result), 0, 255).astype(np.uint8)
+    kept = np.repeat((1.0 - total)[..., None], 3, axis=2)
+    size = (width, height)
+    result = cv2.multiply(image, cv2.resize(kept, size), dtype=cv2.CV_32F)
+    # Adding into 8 bits rounds and saturates.
+    result = cv2.add(result, cv2.resize(premultiplied, size), dtype=cv2.CV_8U)
     for head in RAMPS:
         if _score(heatmaps, head) >= PRESENT and _map(heatmaps, head).any():
             _outline(result, _map(heatmaps, head), head)

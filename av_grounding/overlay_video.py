@@ -22,6 +22,8 @@ SOUND_RATE_HZ = 48_000
 MAX_SIDE_PX = 1920
 MIN_SIDE_PX = 16
 KEY_FRAME_S = 1.0
+# What is assumed where a source does not know its frame rate (0).
+DEFAULT_FRAME_RATE_HZ = 30.0
 # Sound that arrives before the first frame waits for it this long.
 EARLY_SOUND_S = 10.0
 # Stamps jitter, and clocks drift apart. Below the first bound the mean error of the stamps is
@@ -46,7 +48,7 @@ class OverlayVideo:
         self.num_letterboxed = 0
         self.num_unordered = 0
         self.num_frames = 0
-        self._frame_rate_hint_hz = frame_rate_hint_hz
+        self._frame_rate_hint_hz = frame_rate_hint_hz or DEFAULT_FRAME_RATE_HZ
         self._has_audio = has_audio
         self._container: av.container.OutputContainer | None = None
         self._video: Any = None
@@ -146,6 +148,7 @@ class SoundTrack:
         self._rate_hz = 0
         self._end_ns = 0.0
         self._drift_ns = 0.0
+        self._is_catching_up = True
         self._num_samples = 0
 
     def encode(self, chunk: AudioChunk, origin_ns: int) -> list[av.Packet]:
@@ -155,7 +158,7 @@ class SoundTrack:
             packets += self._restart(chunk.sample_rate_hz)
         error_ns = chunk.stamp_ns - origin_ns - self._end_ns
         self._drift_ns += DRIFT_SMOOTHING * (error_ns - self._drift_ns)
-        if abs(error_ns) > JUMP_NS or self._num_samples == 0:
+        if abs(error_ns) > JUMP_NS or self._is_catching_up:
             shift_ns = error_ns
         else:
             shift_ns = self._drift_ns if abs(self._drift_ns) > DRIFT_NS else 0.0
@@ -164,6 +167,8 @@ class SoundTrack:
         shift = round(shift_ns * self._rate_hz / NS_PER_S)
         if shift < 0:
             samples = samples[:, -shift:]
+        # While whole chunks are cut, and at the start, the stamps alone say where to go on.
+        self._is_catching_up = samples.shape[1] == 0
         # Long gaps are filled in pieces: an hour of silence must not need its memory at once.
         while shift > 0:
             piece = min(shift, self._rate_hz)

@@ -25,7 +25,7 @@ def pytest_configure(config):
     if not config.getoption("--no-shape-checks"):
         from jaxtyping import install_import_hook
 
-        install_import_hook("av_grounding", "beartype.beartype")
+        install_import_hook("av_grounding", "shape_checks.checker")
         from av_grounding.types import Backend
 
         # A protocol that cannot be checked at run time stops the checker.

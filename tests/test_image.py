@@ -1,11 +1,12 @@
 """Placement of images on the model's grid and of heatmaps on the image."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_grounding.image import MAX_ASPECT, Placement, resize_heatmap
+from av_grounding.image import MAX_ASPECT, Placement, check_image, resize_heatmap
 
 SIDES = st.integers(1, 5_000)
 
@@ -93,6 +94,18 @@ def test_resize_has_half_pixel_centres():
     np.testing.assert_allclose(resize_heatmap(ramp, 1, 4)[0], [0.0, 0.25, 0.75, 1.0], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (481, 641), (300, 97)])
+def test_shrinking_is_close_to_plain_area_averaging(size):
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(
+        rng.integers(0, 255, (*size, 3), dtype=np.uint8), (0, 0), min(size) / 60
+    )
+    placement = Placement.fit(*size, 224, 8)
+    input_size = (placement.input_width, placement.input_height)
+    expected = cv2.resize(image, input_size, interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(placement.apply(image) - expected).mean() < 0.1 * expected.std()
+
+
 def test_shrinking_averages_instead_of_aliasing():
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[::2] = 200
@@ -120,7 +133,7 @@ def test_extreme_sizes_are_placed(size):
 )
 def test_what_is_no_rgb_image_is_refused(image):
     with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8 RGB"):
-        Placement(4, 4, 8, 8).apply(image)
+        check_image(image)
 
 
 def test_an_image_of_another_size_is_refused():

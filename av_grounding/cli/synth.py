@@ -13,7 +13,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "synth",
         parents=parents,
         help="write samples of the synthetic world: images, masks, sound, speech, mixtures",
-        description="Write images, masks, wavs and manifest.jsonl; the same seed, the same files.",
+        description="Write images, masks, wavs and manifest.jsonl; the same seed, the same files. "
+        "With --demo, write the demo scene as demo.mp4 instead.",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument(
@@ -26,10 +27,17 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         default="train",
         help="splits share no object, sound or voice (train)",
     )
+    parser.add_argument(
+        "--demo", action="store_true", help="write demo.mp4, the scene of `run demo`, with sound"
+    )
     parser.set_defaults(execute=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
+    return _write_demo(args) if args.demo else _write_samples(args)
+
+
+def _write_samples(args: argparse.Namespace) -> int:
     from av_grounding.synthetic.samples import write_samples
 
     with console.progress(args, "Drawing and speaking", args.num, "samples") as advance:
@@ -43,4 +51,30 @@ def execute(args: argparse.Namespace) -> int:
         "seed": args.seed,
     }
     console.show(args, result, f"{args.num} samples of split {args.split}: {manifest}")
+    return 0
+
+
+def _write_demo(args: argparse.Namespace) -> int:
+    import heapq
+
+    from av_grounding.overlay_video import OverlayVideo
+    from av_grounding.sources.demo import open_demo
+    from av_grounding.types import Frame
+
+    path = args.out / "demo.mp4"
+    args.out.mkdir(parents=True, exist_ok=True)
+    with console.progress(args, "Drawing and speaking", None, "s") as advance:
+        frames, chunks = open_demo(realtime=False)
+        file = OverlayVideo(path, frames.frame_rate_hz, has_audio=True)
+        try:
+            for item in heapq.merge(frames, chunks, key=lambda item: item.stamp_ns):
+                if isinstance(item, Frame):
+                    file.write(item.image, item.stamp_ns)
+                    advance(file.duration_s)
+                else:
+                    file.write_audio(item)
+        finally:
+            file.close()
+    result = {"video": str(path), "duration_s": round(frames.duration_s, 3)}
+    console.show(args, result, f"{frames.duration_s:.0f} s: {path}")
     return 0

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from av_grounding.modeling.vision_transformer import TransformerBlock
+
 
 class ChannelLayerNorm(nn.LayerNorm):
     """Layer normalisation over the channel axis of (b, c, ...)."""
@@ -23,7 +25,13 @@ class ImageAligner(nn.Module):
     """
 
     def __init__(
-        self, dim_in: int, num_heads: int, dim: int, *, eps: float = 1e-5, unit_length: bool = False
+        self,
+        dim_in: int,
+        num_heads: int,
+        dim: int,
+        *,
+        eps: float = 1e-5,
+        unit_length: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads, self.unit_length = num_heads, unit_length
@@ -43,6 +51,8 @@ class AudioAligner(nn.Module):
     plain time mean is then already weighted towards the instants that matter.
     """
 
+    stride = 1
+
     def __init__(
         self, dim_in: int, num_heads: int, dim: int, *, eps: float = 1e-5, evidence: bool = False
     ) -> None:
@@ -59,3 +69,41 @@ class AudioAligner(nn.Module):
             return tokens
         direction = F.normalize(tokens.float(), dim=2)
         return direction * torch.sigmoid(self.evidence(x).float())[:, :, None]
+
+
+class StridedAudioAligner(nn.Module):
+    """The audio aligner of DenseAV's released code, which 001 describes without its last parts.
+
+    Channel-wise layer norm, two convolutions that shorten time by 3 each, and one transformer
+    block over the tokens and a learned clip token, which is dropped afterwards.
+    """
+
+    stride = 9
+
+    def __init__(
+        self,
+        dim_in: int,
+        num_heads: int,
+        dim: int,
+        *,
+        eps: float = 1e-4,
+        num_attention_heads: int = 6,
+        mlp_ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        width = num_heads * dim
+        self.clip_token = nn.Parameter(torch.empty(dim_in))
+        self.norm = ChannelLayerNorm(dim_in, eps=eps)
+        self.shorten = nn.Conv1d(dim_in, width, 3, stride=3)
+        self.project_clip_token = nn.Linear(dim_in, width)
+        self.shorten_again = nn.Conv1d(width, width, 3, stride=3)
+        self.block = TransformerBlock(width, num_attention_heads, mlp_ratio=mlp_ratio, eps=eps)
+        nn.init.normal_(self.clip_token)
+
+    def forward(self, x: Float[Tensor, "b d t_in"]) -> Float[Tensor, "b k c t"]:
+        tokens = self.shorten_again(self.shorten(self.norm(x))).transpose(1, 2)
+        clip_token = self.project_clip_token(self.norm(self.clip_token[None, :, None])[..., 0])
+        clip_token = clip_token.expand(len(x), 1, -1)
+        tokens = self.block(torch.cat([clip_token, tokens], dim=1))[:, 1:]
+        return tokens.transpose(1, 2).unflatten(1, (self.num_heads, -1))

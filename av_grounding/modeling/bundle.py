@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def save_bundle(
     }
     weights = directory / WEIGHTS_FILE
     partial = weights.with_suffix(".partial")
-    save_file(state, partial)
+    try:
+        save_file(state, partial)
+    except SafetensorError as error:  # the disk is full, as a rule
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{weights} could not be written: {error}") from None
     config = {
         "format": FORMAT,
         "name": name,
@@ -83,13 +88,18 @@ def load_bundle(directory: str | Path) -> Bundle:
             f"{weights} has sha256 {found[:12]}…, its config.json says {expected[:12]}…: "
             "the file is damaged or belongs to another bundle; copy the bundle again"
         )
-    model = DualEncoder(ModelConfig.from_json(config["model"]))
+    # Without values, so that nothing is drawn at random and no memory taken before they come.
+    with torch.device("meta"):
+        model = DualEncoder(ModelConfig.from_json(config["model"]))
     load_weights(model, weights)
     return Bundle(model.eval(), spec_from_json(config["spec"]), config["name"], config["info"])
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Copy a safetensors file into `model`, one tensor at a time, in the model's own dtype."""
+    """Give `model` the tensors of a safetensors file, each in the dtype that the model states.
+
+    Tensors that are in this dtype already stay in the file, which is mapped into memory.
+    """
     target = model.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
@@ -102,11 +112,31 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
                     problems.append(f"{key} is {shape}, expected {tuple(target[key].shape)}")
             if problems:
                 raise ValueError(f"{path} does not fit its config.json: {'; '.join(problems)}")
-            with torch.no_grad():
-                for key in keys:
-                    target[key].copy_(file.get_tensor(key))
+            state = {key: file.get_tensor(key).to(target[key].dtype) for key in keys}
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file ({error}): copy the bundle again") from None
+        raise ValueError(
+            f"{path} is no safetensors file ({error}): copy the bundle again"
+        ) from None
+    model.load_state_dict(state, assign=True)
+
+
+def store_calibration(
+    directory: str | Path, calibration: Mapping[str, HeadCalibration], facts: dict[str, Any]
+) -> None:
+    """Replace heads' calibration in a bundle's config.json; `facts` go to its info.
+
+    Raises ValueError for a head that the bundle does not have.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    heads = spec_from_json(config["spec"]).heads
+    if unknown := sorted(set(calibration) - set(heads)):
+        raise ValueError(
+            f"calibration of {', '.join(unknown)}; expected only the bundle's {', '.join(heads)}"
+        )
+    config["spec"]["calibration"] |= {head: asdict(fit) for head, fit in calibration.items()}
+    config["info"]["calibration"] = facts
+    write_json(directory / CONFIG_FILE, config)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -118,13 +148,18 @@ def read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON ({error}): copy the bundle again") from None
-    wanted = {"format": int, "name": str, "model": dict, "spec": dict, "weights": dict, "info": dict}
+    wanted = {"format": int, "name": str} | dict.fromkeys(
+        ("model", "spec", "weights", "info"), dict
+    )
     for key, kind in wanted.items():
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):
-            raise ValueError(f"{path} has no valid {key!r} ({kind.__name__}): not a bundle's config")
+            raise ValueError(
+                f"{path} has no valid {key!r} ({kind.__name__}): not a bundle's config"
+            )
     if config["format"] != FORMAT:
         raise ValueError(
-            f"{path} has format {config['format']}, this version reads {FORMAT}: update av_grounding"
+            f"{path} has format {config['format']}, this version reads {FORMAT}: update "
+            "av_grounding"
         )
     if not isinstance(config["weights"].get("sha256"), str):
         raise ValueError(f"{path} states no sha256 of its weights: not a bundle's config")
@@ -142,21 +177,25 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
         calibration = {
             head: HeadCalibration(**numbers) for head, numbers in values["calibration"].items()
         }
-        return ModelSpec(
-            **{**values, "heads": tuple(values["heads"]), "calibration": calibration}
-        )
+        return ModelSpec(**{**values, "heads": tuple(values["heads"]), "calibration": calibration})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the bundle's spec does not fit this version: {error}") from None
 
 
 def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
     partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -27,9 +27,11 @@ class LogMel(nn.Module):
         super().__init__()
         self.window, self.hop = window, hop
         num_bins = window // 2 + 1
-        time = torch.arange(window, dtype=torch.float64)
-        angle = 2 * math.pi / window * torch.arange(num_bins, dtype=torch.float64)[:, None] * time
-        hann = torch.hann_window(window, periodic=True, dtype=torch.float64)
+        # Constants have values also where the parameters are built without (see `bundle`).
+        exact = {"dtype": torch.float64, "device": "cpu"}
+        time = torch.arange(window, **exact)
+        angle = 2 * math.pi / window * torch.arange(num_bins, **exact)[:, None] * time
+        hann = torch.hann_window(window, periodic=True, **exact)
         basis = torch.cat([angle.cos() * hann, -angle.sin() * hann])[:, None].float()
         self.register_buffer("basis", basis, persistent=False)
         self.register_buffer(
@@ -48,9 +50,10 @@ def mel_filterbank(num_mels: int, num_bins: int, sample_rate_hz: int) -> Float[T
     """Triangular filters equally spaced on the HTK mel scale from 40 Hz to the Nyquist rate."""
     low, high = 40.0, sample_rate_hz / 2
     to_mel = lambda hz: 2595.0 * math.log10(1.0 + hz / 700.0)  # noqa: E731
-    points = torch.linspace(to_mel(low), to_mel(high), num_mels + 2, dtype=torch.float64)
+    exact = {"dtype": torch.float64, "device": "cpu"}
+    points = torch.linspace(to_mel(low), to_mel(high), num_mels + 2, **exact)
     edges = 700.0 * (10.0 ** (points / 2595.0) - 1.0)
-    bins = torch.linspace(0, high, num_bins, dtype=torch.float64)
+    bins = torch.linspace(0, high, num_bins, **exact)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     return torch.minimum(rising, falling).clamp_min(0).float()

@@ -6,7 +6,6 @@ top-down path brings the coarse stages' evidence back to a stride of 4 pixels.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +46,9 @@ class ConvImageBackbone(nn.Module):
         self.stem = nn.Sequential(ConvNorm(3, stem, 3, 2), ConvNorm(stem, fine, 3, 2))
         self.fine = Residual(fine, fine // 2)
         self.middle = nn.Sequential(
-            ConvNorm(fine, middle, 3, 2), Residual(middle, middle // 2), Residual(middle, middle // 2)
+            ConvNorm(fine, middle, 3, 2),
+            Residual(middle, middle // 2),
+            Residual(middle, middle // 2),
         )
         self.coarse = nn.Sequential(
             ConvNorm(middle, coarse, 3, 2), Residual(coarse, coarse), Residual(coarse, coarse)
@@ -63,7 +64,9 @@ class ConvImageBackbone(nn.Module):
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         middle = self.merge_middle(middle + enlarge(self.coarse_to_middle(coarse)))
-        return self.merge_fine(F.relu(self.fine_lateral(fine) + enlarge(self.middle_to_fine(middle))))
+        return self.merge_fine(
+            F.relu(self.fine_lateral(fine) + enlarge(self.middle_to_fine(middle)))
+        )
 
 
 def enlarge(x: Tensor) -> Tensor:

@@ -12,15 +12,20 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from av_grounding.modeling.aligners import AudioAligner, ImageAligner
+from av_grounding.modeling.aligners import AudioAligner, ImageAligner, StridedAudioAligner
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
+from av_grounding.modeling.vision_transformer import DinoBackbone
 
-IMAGE_BACKBONES = {"conv": ConvImageBackbone, "vit": ViTBackbone}
+IMAGE_BACKBONES = {"conv": ConvImageBackbone, "vit": ViTBackbone, "dino": DinoBackbone}
 AUDIO_BACKBONES = {"conv": ConvAudioBackbone, "hubert": HubertBackbone}
+AUDIO_ALIGNERS = {"pointwise": AudioAligner, "strided": StridedAudioAligner}
+# Bundles and runs from before these options existed neither state nor know them.
+LATER_OPTIONS = ("audio_aligner", "audio_aligner_options", "aligner_eps", "train_pool")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -28,8 +33,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ModelConfig:
     """Architecture of a dual encoder; stored in the bundle, so no code default can disagree.
 
-    `image_options` and `audio_options` go to the backbone's constructor. `head_dim` is the
-    number of channels c per head.
+    `image_options` and `audio_options` go to the backbone's constructor, `audio_aligner_options`
+    to the audio aligner's. `head_dim` is the number of channels c per head. `train_pool` average
+    pools image tokens by that factor in train mode only.
     """
 
     image_backbone: str = "conv"
@@ -42,11 +48,16 @@ class ModelConfig:
     normalize_audio: bool = True
     image_options: dict[str, Any] = field(default_factory=dict)
     audio_options: dict[str, Any] = field(default_factory=dict)
+    audio_aligner: str = "pointwise"
+    audio_aligner_options: dict[str, Any] = field(default_factory=dict)
+    aligner_eps: float = 1e-5
+    train_pool: int = 1
 
     def __post_init__(self) -> None:
         for name, table in (
             ("image_backbone", IMAGE_BACKBONES),
             ("audio_backbone", AUDIO_BACKBONES),
+            ("audio_aligner", AUDIO_ALIGNERS),
         ):
             if getattr(self, name) not in table:
                 raise ValueError(
@@ -54,9 +65,21 @@ class ModelConfig:
                 )
         if not self.heads or len(set(self.heads)) != len(self.heads):
             raise ValueError(f"heads are {self.heads}; expected at least one, all different")
+        if self.evidence and self.audio_aligner != "pointwise":
+            raise ValueError(
+                f"evidence with the {self.audio_aligner} audio aligner, which has none; expected "
+                "the pointwise one or evidence=False"
+            )
+        if self.train_pool < 1:
+            raise ValueError(f"train_pool is {self.train_pool}; expected at least 1")
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "heads": list(self.heads)}
+        """What `from_json` takes; options of later versions only where they are in use."""
+        values = {**asdict(self), "heads": list(self.heads)}
+        for name in LATER_OPTIONS:
+            if values[name] == getattr(ModelConfig(), name):
+                del values[name]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
@@ -64,7 +87,8 @@ class ModelConfig:
         if unknown:
             raise ValueError(
                 f"unknown model options {', '.join(unknown)}; expected only "
-                f"{', '.join(cls.__dataclass_fields__)}: was this bundle written by a newer version?"
+                f"{', '.join(cls.__dataclass_fields__)}: was this bundle written by a newer "
+                "version?"
             )
         return cls(**{**values, "heads": tuple(values["heads"])})
 
@@ -79,14 +103,26 @@ class DualEncoder(nn.Module):
         num_heads, dim = len(config.heads), config.head_dim
         self.image_backbone = IMAGE_BACKBONES[config.image_backbone](**config.image_options)
         self.image_aligner = ImageAligner(
-            self.image_backbone.dim, num_heads, dim, unit_length=config.unit_length
+            self.image_backbone.dim,
+            num_heads,
+            dim,
+            eps=config.aligner_eps,
+            unit_length=config.unit_length,
         )
         self.audio_backbone = AUDIO_BACKBONES[config.audio_backbone](**config.audio_options)
-        self.audio_aligner = AudioAligner(
-            self.audio_backbone.dim, num_heads, dim, evidence=config.evidence
+        evidence = {"evidence": config.evidence} if config.audio_aligner == "pointwise" else {}
+        self.audio_aligner = AUDIO_ALIGNERS[config.audio_aligner](
+            self.audio_backbone.dim,
+            num_heads,
+            dim,
+            eps=config.aligner_eps,
+            **evidence,
+            **config.audio_aligner_options,
         )
         for name, values in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            # Constants have values also where the parameters are built without (see `bundle`).
+            constant = torch.tensor(values, device="cpu").view(1, 3, 1, 1)
+            self.register_buffer(name, constant, persistent=False)
 
     @property
     def patch_px(self) -> int:
@@ -101,7 +137,11 @@ class DualEncoder(nn.Module):
                 f"image of {height}x{width} pixels; expected multiples of {self.patch_px}: "
                 "resize it with av_grounding.image.Placement"
             )
-        return self.image_aligner(self.image_features(pixels))
+        tokens = self.image_aligner(self.image_features(pixels))
+        if self.training and self.config.train_pool > 1:
+            pooled = F.avg_pool2d(tokens.flatten(1, 2), self.config.train_pool)
+            return pooled.unflatten(1, tokens.shape[1:3])
+        return tokens
 
     def image_features(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
         """The backbone's features before the aligner."""
@@ -109,10 +149,11 @@ class DualEncoder(nn.Module):
 
     def encode_audio(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b k c t"]:
         """Mono waveform at the configured rate, in [-1, 1], to audio tokens."""
-        if waveform.shape[-1] < 2 * self.audio_backbone.token_samples:
+        num_needed = (1 + self.audio_aligner.stride) * self.audio_backbone.token_samples
+        if waveform.shape[-1] < num_needed:
             raise ValueError(
-                f"waveform of {waveform.shape[-1]} samples; expected at least "
-                f"{2 * self.audio_backbone.token_samples}: pad it with zeros"
+                f"waveform of {waveform.shape[-1]} samples; expected at least {num_needed}: pad "
+                "it with zeros"
             )
         return self.audio_aligner(self.audio_features(waveform))
 

@@ -62,8 +62,13 @@ class HubertBackbone(nn.Module):
         self.hubert = HubertModel(config)
         # Attention is global, so a token has all of its window as context.
         self.context_s = 0.0
+        self._kernels_and_strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
+
+    def num_frames(self, num_samples: int) -> int:
+        """Features that a waveform of this length gives."""
+        for kernel, stride in self._kernels_and_strides:
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples
 
     def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b c t"]:
         return self.hubert(waveform).last_hidden_state.transpose(1, 2)
-
-

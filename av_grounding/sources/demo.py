@@ -1,11 +1,15 @@
-"""The demo scene as a live source: frames and sound, paced by the clock or as fast as asked for."""
+"""The demo scene as a live source: frames and sound, paced as live or as fast as asked for."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from av_grounding.audio import samples_to_ns
+from av_grounding.sources.playback import PlaybackClock
 from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 from av_grounding.types import AudioChunk, Frame
@@ -14,57 +18,56 @@ FRAME_RATE_HZ = 15.0
 CHUNK_S = 0.02
 
 
-class Pace:
-    """Turns media time into stamps; in real time it also waits until that moment has come."""
-
-    def __init__(self, realtime: bool) -> None:
-        self.realtime = realtime
-        self.closed = threading.Event()
-        self.start_ns = time.time_ns() if realtime else 0
-
-    def stamp_ns(self, time_s: float) -> int:
-        return self.start_ns + round(time_s * 1e9)
-
-    def wait_until(self, time_s: float) -> bool:
-        """Wait for media time; False once closed."""
-        if self.realtime:
-            remaining_s = (self.stamp_ns(time_s) - time.time_ns()) / 1e9
-            return not self.closed.wait(max(remaining_s, 0.0))
-        return not self.closed.is_set()
-
-
 class DemoVideo:
-    def __init__(self, scene: DemoScene, pace: Pace, duration_s: float) -> None:
-        self.scene, self.pace, self.duration_s = scene, pace, duration_s
+    """Frames at 15 Hz; `draw` gives the picture of a moment in seconds."""
+
+    frame_rate_hz = FRAME_RATE_HZ
+
+    def __init__(
+        self,
+        draw: Callable[[float], UInt8[np.ndarray, "H W 3"]],
+        clock: PlaybackClock,
+        duration_s: float,
+    ) -> None:
+        self.duration_s = duration_s
+        self._draw, self._clock = draw, clock
+        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
         for number in range(round(self.duration_s * FRAME_RATE_HZ)):
-            time_s = number / FRAME_RATE_HZ
-            image = self.scene.frame(time_s).image
-            if not self.pace.wait_until(time_s):
+            image = self._draw(number / FRAME_RATE_HZ)
+            media_ns = round(number * 1e9 / FRAME_RATE_HZ)
+            if not self._clock.wait(media_ns, self._closed):
                 return
-            yield Frame(image, self.pace.stamp_ns(time_s), "demo")
+            yield Frame(image, self._clock.stamp(media_ns), "demo")
 
     def close(self) -> None:
-        self.pace.closed.set()
+        self._closed.set()
 
 
 class DemoAudio:
-    def __init__(self, scene: DemoScene, pace: Pace, duration_s: float) -> None:
-        self.waveform = scene.waveform[: round(duration_s * SAMPLE_RATE_HZ)]
-        self.pace = pace
+    """Sound in chunks of 20 ms, from the start again where the waveform ends."""
+
+    def __init__(
+        self, waveform: Float32[np.ndarray, " s"], clock: PlaybackClock, duration_s: float
+    ) -> None:
+        self.duration_s = duration_s
+        self._waveform, self._clock = waveform, clock
+        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        size = round(CHUNK_S * SAMPLE_RATE_HZ)
-        for start in range(0, len(self.waveform), size):
-            chunk = self.waveform[start : start + size]
+        size, total = round(CHUNK_S * SAMPLE_RATE_HZ), round(self.duration_s * SAMPLE_RATE_HZ)
+        for start in range(0, total, size):
+            stop = min(start + size, total)
+            chunk = self._waveform.take(range(start, stop), mode="wrap")
             # A driver delivers a chunk when its last sample has been captured.
-            if not self.pace.wait_until((start + len(chunk)) / SAMPLE_RATE_HZ):
+            if not self._clock.wait(samples_to_ns(stop, SAMPLE_RATE_HZ), self._closed):
                 return
-            yield AudioChunk(chunk, self.pace.stamp_ns(start / SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+            stamp_ns = self._clock.stamp(samples_to_ns(start, SAMPLE_RATE_HZ))
+            yield AudioChunk(chunk, stamp_ns, SAMPLE_RATE_HZ)
 
     def close(self) -> None:
-        self.pace.closed.set()
+        self._closed.set()
 
 
 def open_demo(
@@ -75,6 +78,7 @@ def open_demo(
         raise ValueError(f"duration is {duration_s} s; expected more than 0")
     duration_s = min(duration_s or DURATION_S, DURATION_S)
     scene = scene or DemoScene()
-    _ = scene.waveform  # spoken before the clock starts
-    pace = Pace(realtime)
-    return DemoVideo(scene, pace, duration_s), DemoAudio(scene, pace, duration_s)
+    clock = PlaybackClock(realtime)
+    video = DemoVideo(lambda time_s: scene.frame(time_s).image, clock, duration_s)
+    # The waveform is spoken here, before the clock starts.
+    return video, DemoAudio(scene.waveform, clock, duration_s)

@@ -24,7 +24,7 @@ FIRST_DATA_S = 5.0
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 4.0
 # PortAudio's capture time is believed only this close to the moment of delivery.
-MAX_DRIVER_DELAY_S = 0.2
+MAX_DRIVER_DELAY_S = 1.0
 
 
 class Microphone:
@@ -32,7 +32,7 @@ class Microphone:
 
     `name` is part of the device's name, in any case; None takes the system's default. `rate`
     None takes the device's own. A stamp is the capture time of a block's first sample: the
-    driver's, where it is plausible, else arrival minus duration. A device that delivers nothing
+    driver's while it is plausible, else arrival minus duration. A device that delivers nothing
     for two seconds is opened again with growing pauses until `close`.
 
     Raises RuntimeError without the PortAudio library, ValueError if no device or several match.
@@ -83,6 +83,11 @@ class Microphone:
         # Two channels at most: what is not mono is averaged, and arrays have odd extra channels.
         channels = min(device["max_input_channels"], 2)
         self._finished = finished = threading.Event()
+        self._is_driver_time_sane = True
+        # The callback reads these from the first block on.
+        self.device_name: str = device["name"]
+        self.sample_rate_hz = rate
+        self.num_channels = channels
         try:
             stream = sd.InputStream(
                 device=device["index"],
@@ -100,17 +105,17 @@ class Microphone:
                 f"channels ({error.args[0]}); its own rate is {device['default_samplerate']:.0f} "
                 "Hz: free it if another program uses it, or choose another"
             ) from error
-        self.device_name: str = device["name"]
-        self.sample_rate_hz = rate
-        self.num_channels = channels
         return stream
 
     def _callback(self, samples: Any, num_samples: int, times: Any, status: Any) -> None:
         now_ns = time.time_ns()
         duration_s = num_samples / self.sample_rate_hz
         age_s = times.currentTime - times.inputBufferAdcTime
-        # A block's first sample cannot be younger than the block is long.
+        # A block's first sample cannot be younger than the block is long. A driver that says so
+        # once (sound servers do) is never believed: stamps of two kinds would jump back and forth.
         if not duration_s - 0.001 <= age_s <= duration_s + MAX_DRIVER_DELAY_S:
+            self._is_driver_time_sane = False
+        if not self._is_driver_time_sane:
             age_s = duration_s
         if status.input_overflow:
             self._count_overrun()

@@ -69,7 +69,7 @@ class SampleClock:
         """How much slower the samples run than the stamps, in parts per million."""
         return self._drift * 1e6
 
-    def stamp_ns_at(self, index: float) -> int:
+    def stamp_ns_at(self, index: int | float) -> int:
         """Fitted capture time of a sample index."""
         assert self._anchor_ns is not None, "no chunk was placed yet"
         nominal_s = samples_to_seconds(index, self.sample_rate_hz)

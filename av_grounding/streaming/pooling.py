@@ -44,7 +44,7 @@ def has_evidence(slots: Slots, spec: ModelSpec, head: str) -> np.ndarray:
 
 
 def recency_weights(
-    centres: Float[np.ndarray, " n"], now: float, time_constant: float
+    centres: Float[np.ndarray, " n"], now: int | float, time_constant: int | float
 ) -> Float32[np.ndarray, " n"]:
     """Exponential decay with age; everything in samples."""
     return np.exp((centres - now) / time_constant).astype(np.float32)

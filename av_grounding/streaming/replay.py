@@ -35,7 +35,8 @@ def run_offline(
         resources.callback(_finish, report, stream, started)
         for resource in (*reversed(sinks), *(s for s in (audio, video) if s is not None)):
             resources.callback(resource.close)
-        lookahead_ns = round(stream.config.lookahead_s * NS_PER_S)
+        config = stream.config
+        ahead_ns = round((config.lookahead_s - config.audio_offset_s) * NS_PER_S)
         feeder = _AudioFeeder(iter(()) if audio is None else iter(audio), stream, report)
         first_ns: int | None = None
         for frame in video:
@@ -46,7 +47,7 @@ def run_offline(
             if duration_s is not None and elapsed_s >= duration_s:
                 break
             report.num_frames_captured += 1
-            feeder.feed_until(frame.stamp_ns + lookahead_ns)
+            feeder.feed_until(frame.stamp_ns + ahead_ns)
             begin = time.monotonic()
             heatmaps = stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
             report.latency.record(time.monotonic() - begin)

@@ -31,7 +31,7 @@ class LatencyHistogram:
         ratio = max(seconds, MIN_LATENCY_S) / MIN_LATENCY_S
         self._counts[min(NUM_BINS - 1, int(np.log(ratio) / np.log(GROWTH)))] += 1
 
-    def percentile(self, percent: float) -> float:
+    def percentile(self, percent: int | float) -> float:
         """Duration in seconds that `percent` of those recorded do not exceed; NaN without any."""
         if self.count == 0:
             return float("nan")

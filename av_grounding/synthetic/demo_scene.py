@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.synthetic.acoustics import mix, reverberate
-from av_grounding.synthetic.scene import Scene, SceneSpec, instance_seed, render_scene, sample_scene
+from av_grounding.synthetic.scene import (
+    Scene,
+    SceneSpec,
+    instance_seed,
+    render_scene,
+    sample_scene,
+)
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
 from av_grounding.synthetic.speech import VOICES, synthesize_utterance
 
@@ -73,7 +79,10 @@ class DemoScene:
             half = 0.45 * placed.size
             x_margin = half * min(self.height_px, self.width_px) / self.width_px
             y_margin = half * min(self.height_px, self.width_px) / self.height_px
-            center = (float(np.clip(x, x_margin, 1 - x_margin)), float(np.clip(y, y_margin, 1 - y_margin)))
+            center = (
+                float(np.clip(x, x_margin, 1 - x_margin)),
+                float(np.clip(y, y_margin, 1 - y_margin)),
+            )
             moved.append(replace(placed, center=center))
         return render_scene(
             replace(self.spec, objects=tuple(moved)), self.height_px, self.width_px
@@ -83,7 +92,10 @@ class DemoScene:
     def waveform(self) -> Float32[np.ndarray, " s"]:
         """The whole soundtrack, 16 kHz mono."""
         num_samples = round(DURATION_S * SAMPLE_RATE_HZ)
-        tracks = {"sound": np.zeros(num_samples, np.float32), "speech": np.zeros(num_samples, np.float32)}
+        tracks = {
+            "sound": np.zeros(num_samples, np.float32),
+            "speech": np.zeros(num_samples, np.float32),
+        }
         for event, seed, voice in zip(TIMELINE, self.seeds, self.voices, strict=True):
             name = self.class_names[event.slot]
             if event.kind == "sound":
@@ -99,6 +111,9 @@ class DemoScene:
     def sounding(self, time_s: float) -> str | None:
         """The class of the object that sounds at a time, if any."""
         for event in TIMELINE:
-            if event.kind == "sound" and event.start_s <= time_s < event.start_s + event.duration_s:
+            if (
+                event.kind == "sound"
+                and event.start_s <= time_s < event.start_s + event.duration_s
+            ):
                 return self.class_names[event.slot]
         return None

@@ -51,17 +51,17 @@ _Callback = ctypes.CFUNCTYPE(
 def find_library() -> tuple[str, str | None] | None:
     """(library, data directory or None for its default), or None where there is none.
 
-    The system's library comes first, then the one of the espeakng-loader package.
+    The one of the espeakng-loader package comes before the system's: versions differ in their
+    voices, and the same seed should say the same on every machine.
     """
-    name = ctypes.util.find_library("espeak-ng")
-    if name is not None:
-        return name, None
     spec = importlib.util.find_spec("espeakng_loader")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent
-    libraries = sorted(folder.glob("libespeak-ng*"))
-    return (str(libraries[0]), str(folder / "espeak-ng-data")) if libraries else None
+    if spec is not None and spec.origin is not None:
+        folder = Path(spec.origin).parent
+        libraries = sorted(folder.glob("libespeak-ng*"))
+        if libraries:
+            return str(libraries[0]), str(folder / "espeak-ng-data")
+    name = ctypes.util.find_library("espeak-ng")
+    return (name, None) if name is not None else None
 
 
 def _speak(library: ctypes.CDLL, data: str | None, request: dict) -> tuple[dict, bytes]:
@@ -92,7 +92,13 @@ def _speak(library: ctypes.CDLL, data: str | None, request: dict) -> tuple[dict,
     if sample_rate_hz <= 0:
         return {"error": "espeak-ng cannot read its data files; reinstall espeak-ng-data"}, b""
     library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
+    library.espeak_Info.restype = ctypes.c_char_p
+    path = ctypes.c_char_p()
+    version = library.espeak_Info(ctypes.byref(path))
+    # The library passes over a variant that it does not have.
+    variant = request["voice"].partition("+")[2]
+    known = os.path.exists(os.path.join(path.value.decode(), "voices", "!v", variant))
+    if not known or library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
         return {"error": f"espeak-ng has no voice {request['voice']!r}"}, b""
     library.espeak_SetParameter(_PARAMETER_RATE, request["rate_wpm"], 0)
     library.espeak_SetParameter(_PARAMETER_PITCH, request["pitch"], 0)
@@ -102,8 +108,6 @@ def _speak(library: ctypes.CDLL, data: str | None, request: dict) -> tuple[dict,
     )
     if status != 0:
         return {"error": f"espeak-ng failed with status {status}"}, b""
-    library.espeak_Info.restype = ctypes.c_char_p
-    version = library.espeak_Info(None)
     waveform = b"".join(samples)
     header = {
         "sample_rate_hz": sample_rate_hz,

@@ -74,9 +74,8 @@ class SyntheticSamples:
 
     def __getitem__(self, index: int) -> Sample:
         rng = self.rng(index)
-        num_objects = int(rng.integers(2, 5))
-        names = [CLASSES[i] for i in rng.permutation(len(CLASSES))[:num_objects]]
-        sounding, named = names[0], names[1]
+        names = draw_names(rng)
+        sounding, named = names[:2]
         scene = render_scene(sample_scene(rng, names, self.split), *self.image_px)
         classes = [placed.instance.class_name for placed in scene.spec.objects]
         sound = self.draw_sound(sounding, rng)
@@ -108,7 +107,7 @@ class SyntheticSamples:
         image, `speech` for a noun whose object is not.
         """
         rng = self.rng(index, purpose=1)
-        seen = {entry["class"] for entry in self[index].objects}
+        seen = draw_names(self.rng(index))
         others = [name for name in CLASSES if name not in seen]
         sound_class, speech_class = rng.permutation(others)[:2]
         silence = np.zeros(self.num_samples_clip, np.float32)
@@ -142,18 +141,22 @@ class SyntheticSamples:
         return utterance, clip, span
 
 
+def draw_names(rng: np.random.Generator) -> list[str]:
+    """The 2 to 4 classes of a sample: the one that sounds, the one that is named, bystanders."""
+    num_objects = int(rng.integers(2, 5))
+    return [CLASSES[i] for i in rng.permutation(len(CLASSES))[:num_objects]]
+
+
 def place(
     utterance: Utterance, num_samples: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """The utterance in a clip of `num_samples`, whole where it fits, else around its noun."""
+    """The utterance in a clip of `num_samples`, whole where it fits, else cut around its noun."""
     spare = num_samples - len(utterance.waveform)
-    first, last = (round(t * SAMPLE_RATE_HZ) for t in utterance.word_span_s)
-    if spare >= 0:
-        shift = int(rng.integers(spare + 1))
-    else:
-        lowest, highest = max(spare, num_samples - last), min(0, -first + num_samples // 8)
-        shift = int(rng.integers(min(lowest, highest), highest + 1))
-        shift = int(np.clip(shift, spare, 0))
+    lowest, highest = min(spare, 0), max(spare, 0)
+    if spare < 0:
+        first, last = (round(t * SAMPLE_RATE_HZ) for t in utterance.word_span_s)
+        lowest, highest = max(lowest, -first), min(highest, num_samples - last)
+    shift = int(rng.integers(lowest, max(lowest, highest) + 1))
     clip = np.zeros(num_samples, np.float32)
     source = utterance.waveform[max(0, -shift) : max(0, -shift) + num_samples - max(0, shift)]
     clip[max(0, shift) : max(0, shift) + len(source)] = source

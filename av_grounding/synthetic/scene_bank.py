@@ -7,6 +7,7 @@ rendered twice with the same individuals in other places, poses, light and surro
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +21,7 @@ from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import SceneSpec, render_scene, sample_scene
 
 CELL_PX = 4
-MAX_OBJECTS = 4
+MIN_OBJECTS, MAX_OBJECTS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class SceneBankSpec:
     size_px: int = 160
     seed: int = 0
     num_scenes_per_group: int = 6
+
+    def __post_init__(self) -> None:
+        fewest, most = math.ceil(len(CLASSES) / MAX_OBJECTS), len(CLASSES) // MIN_OBJECTS
+        if not fewest <= self.num_scenes_per_group <= most:
+            raise ValueError(
+                f"num_scenes_per_group is {self.num_scenes_per_group}; expected {fewest} to {most}"
+                f": a scene holds {MIN_OBJECTS} to {MAX_OBJECTS} of the {len(CLASSES)} classes"
+            )
 
 
 class SceneBank:
@@ -75,9 +84,9 @@ class SceneBank:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             tasks = pool.map(render_group, [spec] * spec.num_groups, range(spec.num_groups))
             for group, rendered in enumerate(tasks):
-                rows = slice(group * spec.num_scenes_per_group, None)
+                first = group * spec.num_scenes_per_group
                 for array, part in zip((images, index, classes), rendered, strict=True):
-                    array[rows][: len(part)] = part
+                    array[first : first + spec.num_scenes_per_group] = part
                 if progress:
                     progress(group + 1, spec.num_groups)
         for array in (images, index, classes):
@@ -107,9 +116,10 @@ def render_group(spec: SceneBankSpec, group: int) -> tuple[np.ndarray, np.ndarra
 def split_evenly(order: np.ndarray, parts: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Cut `order` into parts of 2 to 4 members at random."""
     sizes = np.full(parts, len(order) // parts)
+    sizes[: len(order) % parts] += 1
     for _ in range(parts):
         giver, taker = rng.integers(parts, size=2)
-        if sizes[giver] > 2 and sizes[taker] < MAX_OBJECTS:
+        if sizes[giver] > MIN_OBJECTS and sizes[taker] < MAX_OBJECTS:
             sizes[giver] -= 1
             sizes[taker] += 1
     return np.split(order, np.cumsum(sizes)[:-1])

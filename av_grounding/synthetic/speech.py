@@ -21,7 +21,7 @@ from av_grounding.synthetic.acoustics import SAMPLE_RATE_HZ, active_spans, norma
 
 logger = logging.getLogger(__name__)
 
-INSTALL_REMEDY = "apt install libespeak-ng1 (or pip install espeakng-loader)"
+INSTALL_REMEDY = "pip install espeakng-loader (or apt install libespeak-ng1)"
 _MARGIN_S = 0.05
 _WORKER = Path(__file__).with_name("espeak_worker.py")
 

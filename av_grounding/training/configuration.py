@@ -20,9 +20,11 @@ class DataConfig:
     num_sounds_per_class: int = 80
     num_utterances_per_class: int = 250
     bank_seed: int = 1
-    batch_size: int = 48
+    batch_size: int = 32
     pretext_groups: int = 4
     pretext_clips: int = 64
+    num_calibration_samples: int = 300
+    calibration_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class SssRun:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     recipe: SssConfig = field(default_factory=SssConfig)
-    pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, seed=1))
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=8000, seed=2))
+    pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=700, seed=1))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2400, seed=2))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "model": self.model.to_json()}

@@ -97,10 +97,11 @@ def train(
                 terms = recipe(batch, step)
             loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
-                torch.save(batch, directory / "not_finite_batch.pt")
+                saved = directory / "not_finite_batch.pt"
+                torch.save(batch, saved)
                 raise FloatingPointError(
-                    f"the loss is {loss.item()} at step {step}: {describe(terms)}; the batch is in "
-                    f"{directory / 'not_finite_batch.pt'}; lower the learning rate"
+                    f"the loss is {loss.item()} at step {step}: {describe(terms)}; the batch is "
+                    f"in {saved}; lower the learning rate"
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -119,7 +120,9 @@ def train(
             if done % config.checkpoint_every == 0 or done == config.steps or stop.requested:
                 save(directory / CHECKPOINT, recipe, average, optimizer, done)
             if stop.requested and done < config.steps:
-                raise Interrupted(f"stopped at step {done} of {config.steps}: resume with the same command")
+                raise Interrupted(
+                    f"stopped at step {done} of {config.steps}: resume with the same command"
+                )
     return average.module
 
 
@@ -133,9 +136,7 @@ def make_optimizer(recipe: nn.Module, config: LoopConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
-def save(
-    path: Path, recipe: nn.Module, average: nn.Module, optimizer: Any, step: int
-) -> None:
+def save(path: Path, recipe: nn.Module, average: nn.Module, optimizer: Any, step: int) -> None:
     state = {
         "recipe": recipe.state_dict(),
         "average": average.state_dict(),

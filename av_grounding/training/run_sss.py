@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from av_grounding.modeling.bundle import save_bundle, write_json
+from av_grounding.grounder import Grounder
+from av_grounding.modeling.bundle import (
+    CONFIG_FILE,
+    read_config,
+    save_bundle,
+    spec_to_json,
+    write_json,
+)
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
+from av_grounding.training.calibrate import calibrate
 from av_grounding.training.configuration import SssRun
+from av_grounding.training.curves import draw_curves
 from av_grounding.training.loop import train
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate
@@ -38,8 +49,7 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
     model.image_backbone.to(memory_format=torch.channels_last)
     window = {
         "num_samples": round(config.window_s * config.model.sample_rate_hz),
-        # Tokens as the model gives them: the backbone's, averaged where it averages.
-        "token_samples": 1280,
+        "token_samples": model.audio_backbone.token_samples,
     }
 
     pretext_batches = PretextBatches(
@@ -48,7 +58,7 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
     )  # fmt: skip
     pretext = train(
         Pretext(model, len(CLASSES)), pretext_batches, config.pretext, out / "pretext",
-        on_step=lambda step, row: progress("pretext", step, config.pretext.steps, row),
+        on_step=lambda step, row: progress("pretext", step + 1, config.pretext.steps, row),
     )  # fmt: skip
     model.load_state_dict(pretext.model.state_dict())
 
@@ -57,20 +67,23 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
     )
     trained = train(
         MixAndSeparate(model, config.recipe), batches, config.loop, out / "sss",
-        on_step=lambda step, row: progress("mix-and-separate", step, config.loop.steps, row),
+        on_step=lambda step, row: progress("mix-and-separate", step + 1, config.loop.steps, row),
     )  # fmt: skip
-    return write_bundle(config, trained.model, out / "bundle")
+    bundle = write_bundle(config, trained.model.eval(), out / "bundle")
+    draw_curves(out, out / "curves.png")
+    calibrate_bundle(bundle, config, lambda done, total: progress("calibration", done, total, {}))
+    return bundle
 
 
 def settle_settings(config: SssRun, path: Path) -> None:
     """Remember the run's settings; refuse to resume with others."""
     settings = json.loads(json.dumps(config.to_json()))
     if path.exists():
-        before = json.loads(path.read_text())
+        before, now = flatten(json.loads(path.read_text())), flatten(settings)
         changed = [
-            f"{key}: {before.get(key)!r} then, {settings[key]!r} now"
-            for key in settings
-            if settings[key] != before.get(key)
+            f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
         ]
         if changed:
             raise ValueError(
@@ -78,6 +91,15 @@ def settle_settings(config: SssRun, path: Path) -> None:
                 "use them again or another --out"
             )
     write_json(path, settings)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by the dotted names that `--set` takes."""
+    flat = {}
+    for key, value in settings.items():
+        is_section = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if is_section else {prefix + key: value}
+    return flat
 
 
 def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
@@ -96,15 +118,30 @@ def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
 
 
 def write_bundle(config: SssRun, model: DualEncoder, directory: Path) -> Path:
+    num_samples = round(config.window_s * config.model.sample_rate_hz)
     spec = ModelSpec(
         heads=model.heads,
         sample_rate_hz=config.model.sample_rate_hz,
         window_s=config.window_s,
         hop_s=config.hop_s,
-        num_tokens=round(config.window_s * config.model.sample_rate_hz / 1280),
+        num_tokens=num_samples // model.audio_backbone.token_samples,
         short_side_px=config.short_side_px,
         patch_px=model.patch_px,
         context_s=model.audio_backbone.context_s,
     )
     info = {"recipe": "sss", "settings": config.to_json()}
     return save_bundle(directory, model, spec, name=config.name, info=info)
+
+
+def calibrate_bundle(
+    bundle: Path, config: SssRun, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Fit the heads' calibration on the validation split and store it in the bundle."""
+    grounder = Grounder.load(bundle, backend="torch", device="cpu")
+    calibrations, reliabilities = calibrate(
+        grounder, config.data.num_calibration_samples, config.data.calibration_seed, progress
+    )
+    stored = read_config(bundle)
+    stored["spec"] = spec_to_json(replace(grounder.spec, calibration=calibrations))
+    stored["info"]["reliability"] = {head: asdict(r) for head, r in reliabilities.items()}
+    write_json(bundle / CONFIG_FILE, stored)

@@ -1,4 +1,4 @@
-"""Training batches drawn from the synthetic banks: batch `step` depends on the seed and the step."""
+"""Training batches from the synthetic banks: batch `step` depends on the seed and the step."""
 
 from __future__ import annotations
 
@@ -92,35 +92,27 @@ class MixAndSeparateBatches(SyntheticBatches):
         pixels = self.scenes.images[scenes, views]
         flip = rng.random(self.batch_size) < 0.5
         pixels[flip] = pixels[flip, :, ::-1]
-        sound_class, speech_class, clips = [], [], []
+        sound_class, speech_class, sounds, speeches = [], [], [], []
         for members in self.scenes.classes[scenes]:
             sounding, named = rng.permutation(members[members >= 0])[:2]
             sound_class.append(sounding)
             speech_class.append(named)
-            sound = self.draw_sound(CLASSES[sounding], rng)
-            speech, _ = self.draw_speech(CLASSES[named], rng)
-            ratio_db = float(rng.uniform(-self.ratio_db, self.ratio_db))
-            mixture, sound, speech = mix(sound, speech, ratio_db)
-            clips.append(
-                (
-                    self.with_noise(sound, rng),
-                    self.with_noise(speech, rng),
-                    self.with_noise(mixture, rng),
-                    self.silent_tokens(sound),
-                    self.silent_tokens(speech),
-                )
-            )
-        sound, speech, mixture, sound_silent, speech_silent = map(np.stack, zip(*clips, strict=True))
+            sounds.append(self.draw_sound(CLASSES[sounding], rng))
+            speeches.append(self.draw_speech(CLASSES[named], rng)[0])
+        mixtures = [
+            mix(sound, speech, float(rng.uniform(-self.ratio_db, self.ratio_db))).mixture
+            for sound, speech in zip(sounds, speeches[1:] + speeches[:1], strict=True)
+        ]
         present = np.zeros((self.batch_size, len(CLASSES)), bool)
         for row, members in zip(present, self.scenes.classes[scenes], strict=True):
             row[members[members >= 0]] = True
         return {
             "pixels": to_pixels(pixels),
-            "sound": torch.from_numpy(sound),
-            "speech": torch.from_numpy(speech),
-            "mixture": torch.from_numpy(mixture),
-            "sound_silent": torch.from_numpy(sound_silent),
-            "speech_silent": torch.from_numpy(speech_silent),
+            "sound": torch.from_numpy(np.stack([self.with_noise(s, rng) for s in sounds])),
+            "speech": torch.from_numpy(np.stack([self.with_noise(s, rng) for s in speeches])),
+            "mixture": torch.from_numpy(np.stack([self.with_noise(s, rng) for s in mixtures])),
+            "sound_silent": torch.from_numpy(np.stack([*map(self.silent_tokens, sounds)])),
+            "speech_silent": torch.from_numpy(np.stack([*map(self.silent_tokens, speeches)])),
             # Clip i is a negative for image j unless j shows clip i's class.
             "sound_negative": torch.from_numpy(~present[:, sound_class].T),
             "speech_negative": torch.from_numpy(~present[:, speech_class].T),
@@ -167,5 +159,5 @@ class PretextBatches(SyntheticBatches):
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
-    """(b,H,W,3) uint8 to (b,3,H,W) float in [0, 1], channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255.0
+    """(b,H,W,3) to (b,3,H,W) uint8, channels last in memory; recipes scale it to [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)

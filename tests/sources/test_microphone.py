@@ -117,7 +117,7 @@ def is_tone(samples: np.ndarray, rate_hz: int) -> bool:
 @pytest.mark.parametrize("name", ["", "PULS"])
 def test_what_is_played_is_recorded(sound_server, tmp_path, name):
     before_ns = time.time_ns()
-    recorder = sound_server.record(name, 2.0, tmp_path / "heard.npz")
+    recorder = sound_server.record(name, 3.0, tmp_path / "heard.npz")
     lines = wait_for(recorder, "DONE")
     after_ns = time.time_ns()
     assert lines[0].startswith("OPEN pulse" if name else "OPEN default")
@@ -125,16 +125,16 @@ def test_what_is_played_is_recorded(sound_server, tmp_path, name):
     rate_hz = int(heard["rate_hz"])
     assert set(heard["sizes"]) == {round(rate_hz * 0.02)}
     assert heard["samples"].dtype == np.float32
-    assert heard["samples"].shape == (2 * rate_hz, 2)
+    assert heard["samples"].shape == (3 * rate_hz, 2)
     for channel in heard["samples"].T:
         assert is_tone(channel[rate_hz // 2 :], rate_hz)
         assert np.sqrt(2 * np.mean(channel[rate_hz // 2 :] ** 2)) == pytest.approx(0.3, abs=0.03)
     stamps_ns = heard["stamps_ns"]
     assert before_ns < stamps_ns[0]
     assert stamps_ns[-1] < after_ns
-    starts = np.cumsum(heard["sizes"]) - heard["sizes"]
-    measured_hz = np.polyfit((stamps_ns - stamps_ns[0]) / 1e9, starts, 1)[0]
-    assert measured_hz == pytest.approx(rate_hz, rel=0.05)
+    # Single blocks may be late or lost on a busy machine; half seconds in the median are not.
+    half_seconds = (stamps_ns[25:] - stamps_ns[:-25]) / 1e9
+    assert np.median(half_seconds) == pytest.approx(0.5, rel=0.04)
     assert heard["num_reopens"] == 0
 
 

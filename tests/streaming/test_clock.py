@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_grounding.streaming.clock import ChunkPlacement, SampleClock
@@ -19,6 +19,7 @@ def stamps(num_chunks, rng=None, jitter_s=0.0, drift_ppm=0.0, chunk=CHUNK):
     return [START_NS + round(second * 1e9) for second in true_s]
 
 
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.001, 0.029))
 def test_jitter_moves_no_sample_and_averages_out(seed, jitter_s):
     clock = SampleClock(RATE_HZ)
@@ -32,27 +33,29 @@ def test_jitter_moves_no_sample_and_averages_out(seed, jitter_s):
 @pytest.mark.parametrize("drift_ppm", [-120.0, 0.0, 80.0])
 def test_drift_is_found_and_is_no_gap(drift_ppm):
     clock = SampleClock(RATE_HZ)
-    all_stamps = stamps(6_000, np.random.default_rng(1), 0.002, drift_ppm)
+    all_stamps = stamps(2_000, np.random.default_rng(1), 0.002, drift_ppm)
     for stamp in all_stamps:
         assert clock.place(stamp, CHUNK) == ChunkPlacement()
     assert clock.drift_ppm == pytest.approx(drift_ppm, abs=25.0)
-    true_last = stamps(6_000, drift_ppm=drift_ppm)[-1]
-    assert abs(clock.stamp_ns_at(5_999 * CHUNK) - true_last) < 1_500_000
+    true_last = stamps(2_000, drift_ppm=drift_ppm)[-1]
+    assert abs(clock.stamp_ns_at(1_999 * CHUNK) - true_last) < 1_500_000
 
 
-@given(st.floats(-5.0, 50.0))
-def test_index_and_stamp_are_inverse(seconds):
+def test_index_and_stamp_are_inverse():
     clock = SampleClock(RATE_HZ)
-    for stamp in stamps(1_500, np.random.default_rng(2), 0.004, 60.0):
+    for stamp in stamps(800, np.random.default_rng(2), 0.004, 60.0):
         clock.place(stamp, CHUNK)
-    index = seconds * RATE_HZ
-    assert clock.index_at(clock.stamp_ns_at(index)) == pytest.approx(index, abs=1e-3)
+    assert clock.drift_ppm != 0.0
+    for seconds in (-5.0, 0.0, 0.1234567, 3.3, 16.0, 50.0):
+        index = seconds * RATE_HZ
+        assert clock.index_at(clock.stamp_ns_at(index)) == pytest.approx(index, abs=1e-3)
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 96_000))
 def test_timeline_does_not_depend_on_the_cut(chunk):
     clock = SampleClock(RATE_HZ)
-    for stamp in stamps(max(2, 200_000 // chunk), chunk=chunk)[:500]:
+    for stamp in stamps(max(2, 200_000 // chunk), chunk=chunk)[:200]:
         assert clock.place(stamp, chunk) == ChunkPlacement()
     assert clock.index_at(START_NS + 10**9) == pytest.approx(RATE_HZ, abs=1e-2)
 

@@ -42,7 +42,8 @@ def as_bytes(answers):
     ]
 
 
-FRAMES_S = [i / 15 for i in range(3, 66)]
+# 71 ms and the hop of 200 ms share no period: frames come at every phase of the hop.
+FRAMES_S = [0.071 * i for i in range(3, 62)]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ CHUNK_SIZES_S = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rate_hz=st.sampled_from(RATES_HZ), sizes_s=CHUNK_SIZES_S, num_single=st.integers(0, 400))
 def test_heatmaps_do_not_depend_on_the_cut(whole, rate_hz, sizes_s, num_single):
     sizes = [max(1, round(size_s * rate_hz)) for size_s in sizes_s] + [1] * num_single
@@ -73,7 +74,7 @@ def test_heatmaps_do_not_depend_on_the_cut(whole, rate_hz, sizes_s, num_single):
     assert as_bytes(answers) == as_bytes(whole[rate_hz])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rate_hz=st.sampled_from(RATES_HZ),
     size_s=st.floats(0.005, 2.0),
@@ -425,9 +426,8 @@ def test_a_backend_that_breaks_its_promise_is_named():
     [
         ({"recency_s": 0.0}, "recency_s 0.0: expected 0.01 to 60"),
         ({"vad_frame_ms": 25}, "expected 10, 20 or 30"),
-        ({"vad_aggressiveness": 1.5}, "expected 0, 1, 2 or 3"),
+        ({"vad_aggressiveness": 4}, "expected 0 to 3"),
         ({"hold_s": 0.1}, "expected at least hangover_s"),
-        ({"gate_dbfs": "loud"}, "expected a number"),
         ({"gate_dbfs": float("nan")}, "expected -120.0 to 0.0"),
     ],
 )

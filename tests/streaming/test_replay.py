@@ -38,8 +38,14 @@ def test_a_replay_does_not_depend_on_the_cut(size):
 def test_lookahead_hears_what_comes_after_the_frame():
     late, _ = replay(config=StreamingConfig(lookahead_s=0.4))
     early, _ = replay()
-    shift = 6
-    for (_, ahead), (_, later) in list(zip(late.results, early.results[shift:], strict=False)):
+    for (_, ahead), (_, later) in zip(late.results, early.results[6:], strict=False):
+        assert ahead.sound.tobytes() == later.sound.tobytes()
+
+
+def test_an_offset_between_the_clocks_shifts_what_is_read():
+    shifted, _ = replay(config=StreamingConfig(audio_offset_s=-0.4))
+    early, _ = replay()
+    for (_, ahead), (_, later) in zip(shifted.results, early.results[6:], strict=False):
         assert ahead.sound.tobytes() == later.sound.tobytes()
 
 

@@ -171,7 +171,7 @@ def test_a_full_audio_queue_drops_the_oldest_and_counts():
 
 
 @pytest.mark.parametrize("fails", ["video", "audio", "sink", "model"])
-def test_errors_surface_and_everything_is_closed(fails, caplog):
+def test_errors_surface_and_everything_is_closed(fails):
     error = OSError("the device is gone")
     sink = ListSink(fail_at=0 if fails == "sink" else None, error=error)
     video = ListSource(frames(3), endless=True, error=error if fails == "video" else None)
@@ -179,10 +179,14 @@ def test_errors_surface_and_everything_is_closed(fails, caplog):
         chunks(signals.scene())[:5], endless=True, error=error if fails == "audio" else None
     )
     backend = TinyBackend()
-    if fails == "model":
-        backend.encode_image = None
     runner = make(video, audio, [sink], backend)
-    with pytest.raises(TypeError if fails == "model" else OSError):
+    if fails == "model":
+
+        def fail(image):
+            raise error
+
+        backend.encode_image = fail
+    with pytest.raises(OSError, match="the device is gone"):
         runner.run()
     assert (video.num_closed, audio.num_closed, sink.num_closed) == (1, 1, 1)
     assert num_threads() == 0

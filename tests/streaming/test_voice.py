@@ -19,7 +19,7 @@ GATE_DBFS = -50.0
 
 
 def marks(text):
-    return np.array([mark == "#" for mark in text])
+    return np.array([mark == "#" for mark in text], bool)
 
 
 @pytest.mark.parametrize(

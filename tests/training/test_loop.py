@@ -37,7 +37,13 @@ class Batches(Dataset):
 
 
 def config(**changes):
-    defaults = {"steps": 4, "num_workers": 0, "checkpoint_every": 2, "log_every": 1, "bfloat16": False}
+    defaults = {
+        "steps": 4,
+        "num_workers": 0,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "bfloat16": False,
+    }
     return LoopConfig(**defaults | changes)
 
 

@@ -36,7 +36,9 @@ def test_soft_pooling_hardens_into_the_maximum():
     volume = torch.randn(4, 30, generator=torch.Generator().manual_seed(0))
     hard = objectives.pool_space(volume, INF)
     torch.testing.assert_close(hard, volume.amax(dim=-1))
-    torch.testing.assert_close(objectives.pool_space(volume, 1e-6), volume.mean(dim=-1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        objectives.pool_space(volume, 1e-6), volume.mean(dim=-1), atol=1e-4, rtol=1e-4
+    )
     gaps = [(hard - objectives.pool_space(volume, s)).max().item() for s in (1.0, 5.0, 50.0)]
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-1] < 0.05
@@ -67,7 +69,9 @@ def test_gradients_in_double_precision():
 
     def loss(a, v):
         volume = torch.einsum("ikct,jkcn->kijtn", a, v)
-        return objectives.info_nce(objectives.pool_time(objectives.pool_space(volume.amax(0), 3.0)))
+        return objectives.info_nce(
+            objectives.pool_time(objectives.pool_space(volume.amax(0), 3.0))
+        )
 
     assert gradcheck(loss, (audio, image))
 

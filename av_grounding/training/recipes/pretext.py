@@ -20,7 +20,7 @@ from av_grounding.modeling.dual_encoder import DualEncoder
 class Pretext(nn.Module):
     """Both pretext tasks, one step each; the projections are dropped afterwards.
 
-    The batch holds `view_a`, `view_b` (b,3,H,W) in [0,1] of the same objects; `index_a`, `index_b`
+    The batch holds `view_a`, `view_b` (b,3,H,W) uint8 of the same objects; `index_a`, `index_b`
     (b,H,W) int: 0 background, else 1 + the individual's number within its group; `group` (b,) int;
     `words_audio` (b,s) and `words` (b,t) int: 0 for no word of the vocabulary, else 1 + word.
     """
@@ -38,7 +38,8 @@ class Pretext(nn.Module):
         return {"instances": self.instances(batch), "words": self.spoken_words(batch)}
 
     def instances(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        features = self.model.image_features(torch.cat([batch["view_a"], batch["view_b"]]))
+        views = torch.cat([batch["view_a"], batch["view_b"]]).float() / 255.0
+        features = self.model.image_features(views)
         cells = F.normalize(self.image_projection(features).float(), dim=1)
         index = torch.cat([batch["index_a"], batch["index_b"]])
         index = nearest_cells(index, cells.shape[-2:])

@@ -22,6 +22,9 @@ from av_grounding.training import objectives, regularizers
 class SssConfig:
     """Weights and schedules of the recipe; regulariser weights are the supplement's (eq. 18).
 
+    Head overlap weighs ten times DenseAV's 0.05 (001): cosines overlap far less than its
+    unbounded products do.
+
     The small bundle starts from scratch, where the papers start from DINO and HuBERT: its
     spatial pooling begins soft (`sharpness_start`) and hardens to `sharpness_end` over the first
     `sharpness_steps`, and time is pooled by evidence. `sharpness_*` = inf and `evidence_floor` =
@@ -30,7 +33,7 @@ class SssConfig:
 
     weight_correspondence: float = 1.0
     weight_disentanglement: float = 1.0
-    weight_head_overlap: float = 0.05
+    weight_head_overlap: float = 0.5
     weight_splice: float = 0.01
     weight_calibration: float = 0.1
     weight_non_negative: float = 0.01
@@ -39,7 +42,7 @@ class SssConfig:
     inverse_temperature_max: float = 100.0
     sharpness_start: float = 4.0
     sharpness_end: float = 30.0
-    sharpness_steps: int = 3000
+    sharpness_steps: int = 1600
     evidence_floor: float | None = 2.0
     time_pool: int = 2
     cell_block: tuple[int, int] = (4, 2)
@@ -54,11 +57,12 @@ class SssConfig:
 class MixAndSeparate(nn.Module):
     """Owns the model and the temperature; `forward(batch, step)` gives weighted loss terms.
 
-    The batch holds `pixels` (b,3,H,W) in [0,1], `sound`, `speech`, `mixture` (b,s), and
-    `sound_negative`, `speech_negative` (b,b) bool: clip i may be contrasted with image j. Image b
-    shows both the object that sounds and the object that is named, so one pass over the images
-    serves all four terms (v^A = v^P); a head that answers for the wrong object is punished by
-    the other images that show that object.
+    The batch holds `pixels` (b,3,H,W) uint8, `sound`, `speech`, `mixture` (b,s), their
+    `sound_silent`, `speech_silent` (b,t) in [0,1], and `sound_negative`, `speech_negative` (b,b)
+    bool: clip i may be contrasted with image j. Image i shows what is heard in sound i and what
+    is named in speech i, and mixture i is the sum of sound i and the next speech, i + 1: so one
+    pass over b images gives both v^A and v^P, and they differ for every mixture. Were they one
+    image, a head that answers for both objects would find it better than one that separates.
     """
 
     def __init__(self, model: DualEncoder, config: SssConfig) -> None:
@@ -70,7 +74,9 @@ class MixAndSeparate(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Float[Tensor, ""]]:
         config = self.config
-        cells = sample_cells(self.model.encode_image(batch["pixels"]), config.cell_block)
+        cells = sample_cells(
+            self.model.encode_image(batch["pixels"].float() / 255.0), config.cell_block
+        )
         waveforms = torch.cat([batch["sound"], batch["speech"], batch["mixture"]])
         tokens = pool_tokens(self.model.encode_audio(waveforms), config.time_pool)
         sound, speech, mixture = tokens.chunk(3)
@@ -81,8 +87,12 @@ class MixAndSeparate(nn.Module):
             terms[f"correspondence_{name}"] = config.weight_correspondence * objectives.info_nce(
                 scores, batch[f"{name}_negative"]
             )
-        for name, head in (("sound", self.sound_head), ("speech", self.speech_head)):
-            scores = self.score_head(mixture, cells, head, step)
+        mixtures = (
+            ("sound", self.sound_head, mixture),
+            ("speech", self.speech_head, mixture.roll(1, dims=0)),
+        )
+        for name, head, audio in mixtures:
+            scores = self.score_head(audio, cells, head, step)
             terms[f"disentanglement_{name}"] = config.weight_disentanglement * objectives.info_nce(
                 scores, batch[f"{name}_negative"]
             )
