@@ -1,12 +1,13 @@
 # make demo   grounds the demo scene and leaves out/demo/overlay.mp4
 # make test   lints and runs the tests
-# Both make .venv first, where it is missing or older than setup.py and constraints.txt.
+# make bench  measures latency, CPU and memory, into out/bench/bench.json
+# All make .venv first, where it is missing or older than setup.py and constraints.txt.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint venv system
+.PHONY: help demo bench test lint venv system
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -22,6 +23,9 @@ help:
 
 demo: $(INSTALLED)
 	$(BIN)/av-grounding run demo --out out/demo
+
+bench: $(INSTALLED)
+	$(BIN)/av-grounding bench --out out/bench $(ARGS)
 
 test: lint
 	$(PYTEST) $(ARGS)

@@ -27,7 +27,7 @@ NATIVE_MODULES = {
     "soxr": "soxr",
     "webrtcvad-wheels": "webrtcvad",
 }
-INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e ."
+INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e .[synthetic]"
 INSTALL_OPENCV_LIBRARIES = "sudo apt-get install -y libgl1 libglib2.0-0"
 INSTALL_PORTAUDIO = "sudo apt-get install -y libportaudio2"
 INSTALL_ESPEAK = "pip install espeakng-loader"
@@ -63,12 +63,19 @@ def table(findings: list[Finding]) -> Table:
     from rich.text import Text
 
     marks = {"ok": ("✓", "green"), "missing": ("✗", "red"), "optional": ("–", "yellow")}
-    result = Table("", "what", "found", "to mend it", box=None, pad_edge=False)
+    result = Table(box=None, pad_edge=False, show_header=False)
+    result.add_column()
+    result.add_column(no_wrap=True)
+    result.add_column(overflow="fold")
     for finding in findings:
         mark, style = marks[finding.state]
-        cells = (Text(cell) for cell in (finding.name, finding.detail, finding.remedy))
-        result.add_row(Text(mark, style=style), *cells)
+        result.add_row(Text(mark, style=style), Text(finding.name), Text(finding.detail))
     return result
+
+
+def remedies(findings: list[Finding]) -> list[str]:
+    """One line for each thing that is missing and can be mended, to copy from."""
+    return [f"{finding.name}: {finding.remedy}" for finding in findings if finding.remedy]
 
 
 def _python() -> Iterator[Finding]:

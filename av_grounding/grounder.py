@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,14 @@ class Grounder:
         *,
         word_span_s: tuple[float, float] | None = None,
         use_salience: bool = True,
+        hop_s: float | None = None,
     ) -> Heatmaps:
         """Both heatmaps of one RGB picture for a whole clip, (s,) or (s, channels).
 
         `word_span_s` gives the oracle timing of a word instead of letting voice activity and
         salience find it; `use_salience=False` takes the plain time mean over the speech.
+        `hop_s` is the step between windows; by default the longest at which every token is still
+        heard with its whole context, which a live stream cannot wait for.
         """
         return ground_clip(
             self.backend,
@@ -81,8 +85,15 @@ class Grounder:
             self.config,
             word_span_s=word_span_s,
             use_salience=use_salience,
+            hop_s=hop_s or longest_hop_s(self.spec),
         )
 
     def stream(self, config: StreamingConfig | None = None) -> GroundingStream:
         """A stream without threads or a clock: push audio and frames, get heatmaps."""
         return GroundingStream(self.backend, config or self.config)
+
+
+def longest_hop_s(spec: ModelSpec) -> float:
+    """The longest whole number of tokens between windows that leaves every token its context."""
+    whole = math.floor((spec.window_s - 2 * spec.context_s) / spec.token_stride_s + 1e-6)
+    return max(whole * spec.token_stride_s, spec.hop_s) if spec.context_s > 0 else spec.hop_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,9 @@ class OverlayVideo:
                 container.mux(self._video.encode(None))
             finally:
                 container.close()
+        except OSError:
+            cut_to_complete_fragments(self.part_path)
+            raise
         finally:
             os.replace(self.part_path, self.path)
 
@@ -121,7 +125,8 @@ class OverlayVideo:
         self._first_size, self._size = size, video_size(*size)
         rate = max(1, round(self._frame_rate_hint_hz))
         # No look-ahead and no reordering: a frame is on disk as soon as its fragment is.
-        x264 = {"preset": "veryfast", "crf": "23", "tune": "zerolatency"}
+        # One thread: the cores belong to the model.
+        x264 = {"preset": "superfast", "threads": "1", "crf": "23", "tune": "zerolatency"}
         self._video = container.add_stream("libx264", rate=rate, options=x264)
         self._video.height, self._video.width = self._size
         self._video.pix_fmt = "yuv420p"
@@ -212,6 +217,24 @@ class SoundTrack:
             self._num_samples += frame.samples
             packets += self._stream.encode(frame)
         return packets
+
+
+def cut_to_complete_fragments(path: Path) -> None:
+    """Drop what follows the last complete media box of a fragmented MP4, so that it decodes."""
+    file_bytes = path.stat().st_size
+    begin = complete = 0
+    with open(path, "r+b") as file:
+        while begin + 16 <= file_bytes:
+            file.seek(begin)
+            size, kind, large_size = struct.unpack(">I4sQ", file.read(16))
+            size = large_size if size == 1 else size
+            if size < 8 or begin + size > file_bytes:
+                break
+            begin += size
+            if kind == b"mdat":
+                complete = begin
+        if complete:
+            file.truncate(complete)
 
 
 def video_size(height: int, width: int) -> tuple[int, int]:

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,60 +15,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from recording import (
+    RNG,
+    START_NS,
+    answer,
+    beep_chunk,
+    frame,
+    onset_s,
+    pictures,
+    sound_track,
+    start_child,
+)
 
 from av_grounding.overlay import overlay
-from av_grounding.overlay_video import letterbox, video_size
 from av_grounding.recorder import Recorder
-from av_grounding.types import AudioChunk, Frame, Heatmaps
-
-START_NS = 1_700_000_000_123_456_789
-REPOSITORY = Path(__file__).parents[1]
-RNG = np.random.default_rng(0)
-
-
-def answer(stamp_ns: int, grid=(6, 8), value: float | None = None) -> Heatmaps:
-    """Random maps, or a constant sound map and an empty speech map."""
-    if value is None:
-        sound, speech = RNG.random(grid, np.float32), RNG.random(grid, np.float32)
-    else:
-        sound, speech = np.full(grid, value, np.float32), np.zeros(grid, np.float32)
-    return Heatmaps(sound, speech, float(sound.max()), float(speech.max()), stamp_ns)
-
-
-def frame(time_s: float, image: np.ndarray | None = None) -> Frame:
-    image = np.full((96, 128, 3), 60, np.uint8) if image is None else image
-    return Frame(image, START_NS + round(time_s * 1e9))
-
-
-def pictures(path: Path) -> list[tuple[float, np.ndarray]]:
-    with av.open(str(path)) as container:
-        return [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-
-
-def sound_track(path: Path) -> np.ndarray:
-    """The left channel from time zero of the file on, 48 kHz."""
-    with av.open(str(path)) as container:
-        track = np.zeros(0, np.float32)
-        for block in container.decode(audio=0):
-            first = round(block.time * 48_000)
-            assert abs(first - len(track)) <= 1
-            track = np.concatenate([track, block.to_ndarray()[0]])
-    return track
-
-
-def onset_s(track: np.ndarray, level: float = 0.15) -> float:
-    return float(np.flatnonzero(np.abs(track) > level)[0] / 48_000)
-
-
-def beep_chunk(first: int, count: int, rate_hz: int, beep_s: float, offset_s=0.0, channels=1):
-    """Samples [first, first + count) of 1 kHz that starts at `beep_s` and lasts 0.2 s."""
-    seconds = np.arange(first, first + count) / rate_hz + offset_s
-    tone = 0.5 * np.sin(2 * np.pi * 1000 * seconds)
-    tone *= (seconds >= beep_s) & (seconds < beep_s + 0.2)
-    samples = tone.astype(np.float32)
-    if channels > 1:
-        samples = np.stack([samples] * channels, axis=1)
-    return AudioChunk(samples, START_NS + round((first / rate_hz + offset_s) * 1e9), rate_hz)
+from av_grounding.types import Heatmaps
 
 
 def test_files_hold_what_was_computed(tmp_path):
@@ -127,102 +87,6 @@ def test_video_is_h264_with_aac(tmp_path):
         assert container.duration / 1e6 == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("rate_hz", "chunk", "channels"),
-    [(48_000, 960, 1), (16_000, 1600, 2), (8_000, 37, 1), (44_100, 882, 6), (96_000, 1, 1)],
-)
-def test_sound_is_in_step_with_the_picture(tmp_path, rate_hz, chunk, channels):
-    """A flash and a beep at 0.5 s; the microphone began 0.3 s before the camera, stamps jitter."""
-    if chunk == 1:
-        chunk = 480
-    recorder = Recorder(tmp_path, 25)
-    events = [(t, "frame") for t in (0.0, 0.04, 0.11, 0.2, 0.43, 0.5, 0.54, 0.62, 0.8, 0.9)]
-    first_s, num_samples = -0.3, round(1.3 * rate_hz)
-    chunks = {}
-    for first in range(0, num_samples, chunk):
-        part = beep_chunk(first, min(chunk, num_samples - first), rate_hz, 0.5, first_s, channels)
-        end_s = first_s + (first + chunk) / rate_hz
-        jitter_ns = round(RNG.uniform(-4e6, 4e6))
-        chunks[end_s] = AudioChunk(part.samples, part.stamp_ns + jitter_ns, rate_hz)
-        events.append((end_s, "audio"))
-    for time_s, kind in sorted(events):
-        if kind == "audio":
-            recorder.write_audio(chunks[time_s])
-        else:
-            image = np.full((96, 128, 3), 255 if 0.5 <= time_s < 0.7 else 0, np.uint8)
-            recorder.write(frame(time_s, image), answer(0, value=0.0))
-    recorder.close()
-    shown = pictures(tmp_path / "overlay.mp4")
-    flash_s = next(t for t, image in shown if image[60:].mean() > 128)
-    track = sound_track(tmp_path / "overlay.mp4")
-    assert flash_s == pytest.approx(0.5, abs=0.005)
-    assert abs(onset_s(track) - flash_s) < 0.01
-    spectrum = np.abs(np.fft.rfft(track[25_000:33_000]))
-    assert np.argmax(spectrum) * 6 == pytest.approx(1000, abs=12)
-    assert np.abs(track[25_000:33_000]).max() == pytest.approx(0.5, abs=0.08)
-    assert len(track) / 48_000 == pytest.approx(1.0, abs=0.05)
-
-
-def record_sound(directory: Path, chunks: list[AudioChunk], seconds: float) -> np.ndarray:
-    recorder = Recorder(directory, 1)
-    todo = list(chunks)
-    for index in range(round(seconds) + 1):
-        recorder.write(frame(index), answer(0, value=0.0))
-        while todo and todo[0].stamp_ns < START_NS + (index + 1) * 1e9:
-            recorder.write_audio(todo.pop(0))
-    for chunk in todo:
-        recorder.write_audio(chunk)
-    recorder.close()
-    return sound_track(directory / "overlay.mp4")
-
-
-def test_gaps_become_silence_and_overlaps_are_cut(tmp_path):
-    rate_hz = 16_000
-    chunks = [beep_chunk(first, 320, rate_hz, 1.5) for first in range(0, 2 * rate_hz, 320)]
-    with_gap = [c for c in chunks if not 0.4 <= (c.stamp_ns - START_NS) / 1e9 < 1.1]
-    track = record_sound(tmp_path / "gap", with_gap, 2.0)
-    assert onset_s(track) == pytest.approx(1.5, abs=0.01)
-    assert len(track) / 48_000 == pytest.approx(2.0, abs=0.05)
-    # The first second comes twice.
-    track = record_sound(tmp_path / "twice", chunks[:50] + chunks, 2.0)
-    assert onset_s(track) == pytest.approx(1.5, abs=0.01)
-    assert len(track) / 48_000 == pytest.approx(2.0, abs=0.05)
-
-
-def test_a_drifting_microphone_stays_in_step(tmp_path):
-    """A microphone that is 0.4 % slow would be 100 ms off after 25 s."""
-    rate_hz, true_hz = 16_000, 15_936
-    chunks = []
-    for first in range(0, 25 * true_hz, 640):
-        seconds = np.arange(first, first + 640) / true_hz
-        tone = 0.5 * np.sin(2 * np.pi * 1000 * seconds) * (seconds >= 24.5)
-        stamp_ns = START_NS + round(first / true_hz * 1e9)
-        chunks.append(AudioChunk(tone.astype(np.float32), stamp_ns, rate_hz))
-    track = record_sound(tmp_path, chunks, 25.0)
-    assert onset_s(track) == pytest.approx(24.5, abs=0.03)
-
-
-def test_the_sample_rate_may_change(tmp_path):
-    slow = [beep_chunk(first, 160, 8_000, 0.5) for first in range(0, 8_000, 160)]
-    fast = [beep_chunk(first, 960, 48_000, 1.5) for first in range(48_000, 96_000, 960)]
-    fast = [AudioChunk(np.stack([c.samples] * 2, 1), c.stamp_ns, 48_000) for c in fast]
-    track = record_sound(tmp_path, slow + fast, 2.0)
-    assert onset_s(track) == pytest.approx(0.5, abs=0.01)
-    assert onset_s(track[48_000:]) == pytest.approx(0.5, abs=0.01)
-    assert np.abs(track[36_000:48_000]).max() < 0.02
-
-
-def test_bad_samples_do_no_harm(tmp_path):
-    chunks = [beep_chunk(first, 320, 16_000, 0.5) for first in range(0, 16_000, 320)]
-    bad = np.array([np.nan, np.inf, -np.inf, 1e9] * 80, np.float32)
-    chunks[5] = AudioChunk(bad, chunks[5].stamp_ns, 16_000)
-    chunks[6] = AudioChunk(np.zeros((0, 2), np.float32), chunks[6].stamp_ns, 16_000)
-    chunks[7] = AudioChunk(np.full(320, 16_384, np.int16), chunks[7].stamp_ns, 16_000)
-    track = record_sound(tmp_path, chunks, 1.0)
-    assert np.isfinite(track).all()
-    assert onset_s(track[20_000:], 0.15) + 20_000 / 48_000 == pytest.approx(0.5, abs=0.025)
-
-
 def test_without_audio_there_is_no_track(tmp_path):
     recorder = Recorder(tmp_path, 25, audio=False)
     recorder.write_audio(beep_chunk(0, 16_000, 16_000, 0.2))
@@ -253,30 +117,6 @@ def test_sizes_and_grids_may_change(tmp_path):
     assert (recording["num_letterboxed"], recording["num_regridded"]) == (1, 2)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (97, 131), (2160, 3840), (3, 900)])
-def test_any_frame_size(tmp_path, size):
-    recorder = Recorder(tmp_path, 25)
-    for index in range(2):
-        recorder.write(
-            frame(index * 0.1, np.full((*size, 3), 150, np.uint8)), answer(0, value=0.0)
-        )
-    recorder.close()
-    (_, image), _ = pictures(tmp_path / "overlay.mp4")
-    assert image.shape[:2] == video_size(*size)
-    assert max(image.shape) <= 1920
-    assert image[image.shape[0] // 2, image.shape[1] // 2].mean() == pytest.approx(150, abs=8)
-
-
-def test_letterbox_keeps_pixels_and_proportions():
-    image = RNG.integers(0, 256, (97, 131, 3)).astype(np.uint8)
-    padded = letterbox(image, *video_size(97, 131))
-    assert padded.shape == (98, 132, 3)
-    np.testing.assert_array_equal(padded[:97, :131], image)
-    tall = letterbox(np.full((200, 50, 3), 9, np.uint8), 100, 100)
-    columns = np.flatnonzero(tall[50].any(axis=1))
-    assert (columns[0], columns[-1]) == (37, 61)
-
-
 def test_stamps_that_repeat_or_go_back(tmp_path):
     recorder = Recorder(tmp_path, 25)
     times_s = [0.0, 0.1, 0.1, 0.05, 0.2]
@@ -302,15 +142,6 @@ def test_an_empty_run_is_complete(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heatmaps.npz", "report.json"]
 
 
-def test_early_sound_is_bounded(tmp_path):
-    recorder = Recorder(tmp_path)
-    for first in range(0, 30 * 8_000, 8_000):
-        recorder.write_audio(beep_chunk(first, 8_000, 8_000, 0.0))
-    recorder.write(frame(29.0), answer(0))
-    recorder.close()
-    assert len(sound_track(tmp_path / "overlay.mp4")) / 48_000 == pytest.approx(1.0, abs=0.05)
-
-
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(NotADirectoryError, match="out is a file; --out needs a folder"):
@@ -334,20 +165,6 @@ def test_two_threads_may_write(tmp_path):
     assert onset_s(sound_track(tmp_path / "overlay.mp4")) == pytest.approx(1.5, abs=0.01)
 
 
-def start_child(directory: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            str(REPOSITORY / "tests" / "record_forever.py"),
-            str(directory),
-            *arguments,
-        ],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 def check_heatmaps(saved, num_at_least: int) -> int:
     num = len(saved["stamp_ns"])
     assert num >= num_at_least
@@ -369,7 +186,7 @@ def test_a_killed_process_leaves_readable_parts(tmp_path):
     assert len(sound_track(tmp_path / "overlay.part.mp4")) > 0.5 * 48_000
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_ctrl_c_at_any_moment_completes_the_files(tmp_path, seed):
     child = start_child(tmp_path)
     assert child.stdout.readline() == "READY\n"
@@ -426,7 +243,7 @@ def tiny_disk(tmp_path, request):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("tiny_disk", [1000, 3000], indirect=True)
+@pytest.mark.parametrize("tiny_disk", [1000, 1500], indirect=True)
 def test_a_full_disk_keeps_what_was_computed(tiny_disk):
     child = start_child(tiny_disk)
     output, _ = child.communicate()
@@ -436,7 +253,7 @@ def test_a_full_disk_keeps_what_was_computed(tiny_disk):
     check_full_disk(tiny_disk, message, 10)
 
 
-@pytest.mark.parametrize("tiny_disk", [2000], indirect=True)
+@pytest.mark.parametrize("tiny_disk", [1000], indirect=True)
 def test_the_error_comes_once_and_later_calls_do_nothing(tiny_disk):
     recorder = Recorder(tiny_disk, 25)
     errors = []
@@ -452,4 +269,4 @@ def test_the_error_comes_once_and_later_calls_do_nothing(tiny_disk):
     recorder.close()
     recorder.write_audio(beep_chunk(0, 320, 16_000, 0.0))
     with np.load(tiny_disk / "heatmaps.npz") as saved:
-        assert len(saved["stamp_ns"]) == recorder.describe()["num_frames"] >= 30
+        assert len(saved["stamp_ns"]) == recorder.describe()["num_frames"] >= 10

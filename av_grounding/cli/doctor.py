@@ -19,10 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     with console.busy(args, "Looking around"):
-        from av_grounding.doctor import examine, table
+        from av_grounding.doctor import examine, remedies, table
 
         findings = examine()
     ready = not any(finding.state == "missing" for finding in findings)
     result = {"ready": ready, "findings": [finding._asdict() for finding in findings]}
-    console.show(args, result, table(findings))
+    console.show(args, result, table(findings), "", *remedies(findings))
     return 0 if ready else 1

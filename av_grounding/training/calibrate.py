@@ -6,8 +6,10 @@ object is there) and non-matching pairs (it is not), so that 0.5 means "as likel
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,7 +17,15 @@ from jaxtyping import Bool, Float
 from av_grounding.grounder import Grounder
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.samples import SyntheticSamples
-from av_grounding.types import HeadCalibration
+from av_grounding.training.clip_folder import find_clips, middle_frame
+from av_grounding.training.remembering import economical
+from av_grounding.types import HeadCalibration, Heatmaps
+
+logger = logging.getLogger(__name__)
+
+Cases = dict[str, tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]]
+# A gentle slope, so that similarities of some hundreds do not saturate the sigmoid.
+PROBE = HeadCalibration(scale=1 / 64)
 
 
 @dataclass(frozen=True)
@@ -74,24 +84,22 @@ def expected_calibration_error(
 
 def synthetic_cases(
     grounder: Grounder, num: int, seed: int, progress: Callable[[int, int], None] | None = None
-) -> dict[str, tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]]:
+) -> Cases:
     """Largest similarities of validation samples per head, and whether the object was there.
 
     Matching: the sample's mixture and its clean sound or speech. Not matching: a sound or a noun
     whose object is not in the picture, alone and under the other head's matching track. Cases
     that a gate already answers with zeros teach nothing and are left out.
     """
-    identity = dict.fromkeys(grounder.spec.heads, HeadCalibration())
-    plain = grounder.with_spec(replace(grounder.spec, calibration=identity))
+    plain = uncalibrated(grounder)
     samples = SyntheticSamples("val", seed)
-    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in ("sound", "speech")}
+    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
 
     def add(image: np.ndarray, waveform: np.ndarray, matching: dict[str, bool]) -> None:
         heatmaps = plain.ground(image, waveform, plain.spec.sample_rate_hz)
-        for head, matches in matching.items():
-            score = getattr(heatmaps, f"{head}_score")
-            if score > 0.0:
-                found[head].append((float(np.log(score / (1.0 - score))), matches))
+        for head, rows in found.items():
+            if (peak := largest_similarity(heatmaps, head)) is not None:
+                rows.append((peak, matching[head]))
 
     for index in range(num):
         sample, absent = samples[index], samples.absent(index)
@@ -104,8 +112,70 @@ def synthetic_cases(
         add(sample.image, both, {"sound": False, "speech": False})
         if progress:
             progress(index + 1, num)
+    return as_arrays(found)
+
+
+def folder_cases(
+    grounder: Grounder,
+    folder: Path,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    num_others: int = 3,
+) -> Cases:
+    """The same for a folder of clips: each picture with its own sound, and with other clips'.
+
+    Clips are videos with sound (the picture is their middle frame), or pictures and sounds of the
+    same name, anywhere below `folder`; those below `folder`/sound or `folder`/speech count for
+    that head alone. `num_others` is how many other clips each picture is paired with.
+    """
+    clips = find_clips(folder)
+    plain = uncalibrated(grounder)
+    pictures = [middle_frame(clip.picture) for clip in clips]
+    sounds = [clip.sound.read_audio() for clip in clips]
+    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
+    order = np.random.default_rng(seed).permutation(len(clips))
+    num_others = min(num_others, len(clips) - 1)
+    total, done = len(clips) * (1 + num_others), 0
+    for place, index in enumerate(order):
+        for step in range(1 + num_others):
+            other = order[(place + step) % len(order)]
+            heatmaps = plain.ground(pictures[index], *sounds[other])
+            for head, rows in found.items():
+                peak = largest_similarity(heatmaps, head)
+                if peak is not None and {clips[index].head, clips[other].head} <= {None, head}:
+                    rows.append((peak, step == 0))
+            done += 1
+            if progress:
+                progress(done, total)
+    return as_arrays(found)
+
+
+def uncalibrated(grounder: Grounder) -> Grounder:
+    """The same model, whose scores tell the similarity; see `largest_similarity`."""
+    probe = dict.fromkeys(grounder.spec.heads, PROBE)
+    return economical(grounder).with_spec(replace(grounder.spec, calibration=probe))
+
+
+def largest_similarity(heatmaps: Heatmaps, head: str) -> float | None:
+    """What an uncalibrated grounder's score was before the sigmoid; None behind a gate.
+
+    Raises ValueError where the similarity is too large to tell.
+    """
+    score = float(getattr(heatmaps, f"{head}_score"))
+    if score == 0.0:
+        return None
+    if score == 1.0:
+        raise ValueError(
+            f"the {head} head's similarity exceeds {16 / PROBE.scale:.0f}; expected less: scale "
+            "the model's last layer down"
+        )
+    return float(np.log(score / (1.0 - score))) / PROBE.scale
+
+
+def as_arrays(found: dict[str, list[tuple[float, bool]]]) -> Cases:
     return {
-        head: (np.array([p for p, _ in rows]), np.array([m for _, m in rows]))
+        head: (np.array([p for p, _ in rows]), np.array([m for _, m in rows], bool))
         for head, rows in found.items()
     }
 
@@ -114,8 +184,18 @@ def calibrate(
     grounder: Grounder, num: int, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> tuple[dict[str, HeadCalibration], dict[str, Reliability]]:
     """Fit both heads on the synthetic validation split; see `synthetic_cases`."""
+    return fit_cases(grounder, synthetic_cases(grounder, num, seed, progress))
+
+
+def fit_cases(
+    grounder: Grounder, cases: Cases
+) -> tuple[dict[str, HeadCalibration], dict[str, Reliability]]:
+    """Fit every head that heard anything; ValueError if none did, or only one kind of pair."""
     calibrations, reliabilities = {}, {}
-    for head, (peaks, matching) in synthetic_cases(grounder, num, seed, progress).items():
+    for head, (peaks, matching) in cases.items():
+        if not peaks.size:
+            logger.warning("no clip has anything for the %s head: its calibration stays", head)
+            continue
         before = grounder.spec.calibration.get(head, HeadCalibration())
         after = fit_calibration(peaks, matching)
         calibrations[head] = after
@@ -125,4 +205,6 @@ def calibrate(
             num_matching=int(matching.sum()),
             num_others=int((~matching).sum()),
         )
+    if not calibrations:
+        raise ValueError("all clips are silent; expected sound, or speech, in some of them")
     return calibrations, reliabilities

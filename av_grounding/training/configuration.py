@@ -35,6 +35,8 @@ class SssRun:
     window_s: float = 2.56
     hop_s: float = 0.16
     short_side_px: int = 160
+    salience_power: float = 2.0
+    """How strongly the speech head prefers tokens whose own map is peaked (see ModelSpec)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     recipe: SssConfig = field(default_factory=SssConfig)

@@ -127,6 +127,7 @@ def write_bundle(config: SssRun, model: DualEncoder, directory: Path) -> Path:
         num_tokens=num_samples // model.audio_backbone.token_samples,
         short_side_px=config.short_side_px,
         patch_px=model.patch_px,
+        salience_power=config.salience_power,
         context_s=model.audio_backbone.context_s,
     )
     info = {"recipe": "sss", "settings": config.to_json()}

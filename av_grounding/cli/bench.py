@@ -1,0 +1,62 @@
+"""`av-grounding bench`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from av_grounding.cli import console, options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
+    parser = subparsers.add_parser(
+        "bench",
+        parents=parents,
+        help="measure latency, CPU and memory on two cores",
+        description="Run the demo in real time on two cores; DIR gets bench.json.",
+    )
+    options.add_model(parser)
+    parser.add_argument(
+        "--duration", type=options.seconds, default=60.0, metavar="S", help="seconds (60)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write bench.json here")
+    parser.set_defaults(execute=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from av_grounding.evaluation import speed
+
+    speed.pin_to_cores()
+    grounder = options.load_grounder(args, options.load_settings(args))
+    with console.progress(args, "Measuring", args.duration, "s") as advance:
+        report = speed.measure_speed(grounder, args.duration, advance)
+    if args.out is not None:
+        from av_grounding.modeling.bundle import write_json
+
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_json(args.out / "bench.json", report)
+    console.show(args, report, _table(report), *([f"{args.out}/bench.json"] if args.out else []))
+    return 0
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = f"{report['duration_s']:.0f} s on two cores of {report['machine']['processor']}"
+    table = Table("", title=title, box=None)
+    for column in ("measured", "target", ""):
+        table.add_column(column, justify="right")
+    from av_grounding.evaluation.speed import TARGETS
+
+    for name, row in report["targets"].items():
+        sign = "≥" if TARGETS[name][2] else "≤"
+        value = "–" if row["value"] is None else f"{row['value']:.1f}"
+        met = {True: "met", False: "missed", None: "not measured"}[row["met"]]
+        table.add_row(name, value, f"{sign} {row['bound']:g}", met)
+    ratio = report["cpu_ratio"]["one_window"]
+    table.add_row("CPU of one window anew / streaming", f"{ratio:.1f}", "", "")
+    return table

@@ -1,0 +1,86 @@
+"""The bundle that ships: it must ground mixtures, and keep the identity the run time rests on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from av_grounding import Grounder
+from av_grounding.evaluation.metrics import average_precision
+from av_grounding.modeling import similarity
+from av_grounding.synthetic.samples import SyntheticSamples
+
+BUNDLE = Path(__file__).parents[1] / "models" / "synthetic-small"
+NUM_SAMPLES = 24
+
+
+@pytest.fixture(scope="module")
+def grounder():
+    return Grounder.load(BUNDLE, backend="torch", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples():
+    world = SyntheticSamples("test", seed=77)
+    return [(world[i], world.absent(i)) for i in range(NUM_SAMPLES)]
+
+
+def test_it_is_small():
+    assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 12 * 2**20
+
+
+def test_the_pooled_vectors_heatmap_is_the_time_mean_of_the_volume(grounder, samples):
+    model, sample = grounder.model, samples[0][0]
+    window = sample.mixture[: grounder.spec.num_window_samples]
+    with torch.inference_mode():
+        pixels = torch.from_numpy(sample.image.copy()).permute(2, 0, 1)[None] / 255.0
+        image = model.encode_image(pixels[..., :160, :160])
+        audio = model.encode_audio(torch.from_numpy(window.copy())[None])
+        weight = torch.rand(1, audio.shape[-1], generator=torch.Generator().manual_seed(0))
+        from_volume = similarity.heatmap(similarity.similarity_volume(audio, image), weight)
+        from_pooled = model.ground(image, similarity.pool_audio(audio, weight)[:, :, None])
+    torch.testing.assert_close(from_pooled[:, :, 0], from_volume, rtol=0, atol=1e-5)
+
+
+def test_the_model_gives_the_tokens_its_spec_promises(grounder):
+    spec = grounder.spec
+    tokens = grounder.backend.encode_audio(np.zeros(spec.num_window_samples, np.float32))
+    assert tokens.shape[0] == len(spec.heads) == 2
+    assert tokens.shape[2] == spec.num_tokens
+
+
+def test_mixtures_are_separated_onto_the_right_objects(grounder, samples):
+    precision, hit, leaked = ({"sound": [], "speech": []} for _ in range(3))
+    for sample, _ in samples:
+        maps = grounder.ground(sample.image, sample.mixture, 16_000)
+        maps = maps.resized(*sample.image.shape[:2])
+        for head, other in (("sound", "speech"), ("speech", "sound")):
+            heatmap = getattr(maps, head)
+            mask, wrong = getattr(sample, f"mask_{head}"), getattr(sample, f"mask_{other}")
+            peak = np.unravel_index(heatmap.argmax(), heatmap.shape)
+            precision[head].append(average_precision(heatmap, mask))
+            hit[head].append(mask[peak])
+            leaked[head].append(wrong[peak])
+    for head in ("sound", "speech"):
+        assert np.mean(precision[head]) >= 0.75, (head, precision[head])
+        assert np.mean(hit[head]) >= 0.85, (head, hit[head])
+        assert np.mean(leaked[head]) <= 0.1, (head, leaked[head])
+
+
+def test_what_is_absent_stays_dark(grounder, samples):
+    lit = {"silence": [], "noise": [], "sound": [], "speech": []}
+    for sample, absent in samples:
+        for case, waveform in absent.items():
+            maps = grounder.ground(sample.image, waveform, 16_000)
+            lit[case].append(max(maps.sound.max(), maps.speech.max()) >= 0.5)
+    assert not any(lit["silence"])
+    assert not any(lit["noise"])
+    assert np.mean(lit["sound"] + lit["speech"]) <= 0.25
+
+
+def test_a_quiet_microphone_hears_the_same(grounder, samples):
+    sample = samples[1][0]
+    loud = grounder.ground(sample.image, sample.sound, 16_000)
+    quiet = grounder.ground(sample.image, 0.1 * sample.sound, 16_000)
+    np.testing.assert_allclose(quiet.sound, loud.sound, atol=0.05)
