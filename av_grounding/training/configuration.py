@@ -41,7 +41,7 @@ class SssRun:
     data: DataConfig = field(default_factory=DataConfig)
     recipe: SssConfig = field(default_factory=SssConfig)
     pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=700, seed=1))
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2400, seed=2))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, seed=2))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "model": self.model.to_json()}

@@ -92,7 +92,7 @@ def train(
     with open(directory / "log.jsonl", "a", encoding="utf-8") as log, stop:
         for step, batch in enumerate(loader, start):
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(step)
+                group["lr"] = group["rate"] * config.learning_rate_at(step)
             with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
                 terms = recipe(batch, step)
             loss = torch.stack(list(terms.values())).sum()
@@ -127,13 +127,29 @@ def train(
 
 
 def make_optimizer(recipe: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and scalars are not decayed."""
-    trained = [p for p in recipe.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    """AdamW; biases, norms and scalars are not decayed.
+
+    A recipe may slow a parameter down with `rate_of(name)`, a factor on the learning rate.
+    """
+    rate_of = getattr(recipe, "rate_of", lambda name: 1.0)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in recipe.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((rate_of(name), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "rate": rate,
+                "weight_decay": config.weight_decay if is_matrix else 0.0,
+            }
+            for (rate, is_matrix), parameters in sorted(
+                groups.items(), key=lambda group: group[0], reverse=True
+            )
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
 
 
 def save(path: Path, recipe: nn.Module, average: nn.Module, optimizer: Any, step: int) -> None:

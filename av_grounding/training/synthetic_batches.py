@@ -81,7 +81,7 @@ class SyntheticBatches(Dataset):
 class MixAndSeparateBatches(SyntheticBatches):
     """Batches of the sss recipe (see `MixAndSeparate`)."""
 
-    def __init__(self, *args: object, batch_size: int, ratio_db: float = 8.0, **kwargs: object):
+    def __init__(self, *args: object, batch_size: int, ratio_db: float = 6.0, **kwargs: object):
         super().__init__(*args, **kwargs)
         self.batch_size, self.ratio_db = batch_size, ratio_db
 

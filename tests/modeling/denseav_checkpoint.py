@@ -141,7 +141,7 @@ def official_state(geometry=TINY, seed=0, layout="peft_old", weight_norm="new"):
 
 def write_lightning(path, state, num_heads=2, **extra):
     """A checkpoint file as Lightning 1.9 writes it, with an optimiser's state."""
-    name, tensor = next(iter(state.items()))
+    tensor = next(iter(state.values()))
     torch.save(
         {
             "epoch": 3, "global_step": 800_000, "pytorch-lightning_version": "1.9.4",

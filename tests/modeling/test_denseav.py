@@ -2,7 +2,9 @@
 
 import argparse
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from denseav_checkpoint import LORA_RANK, TINY, Geometry, official_state, write_lightning
@@ -59,7 +61,7 @@ def test_the_default_calibration_is_the_contrastive_probability(bundle, state):
     for calibration in bundle.spec.calibration.values():
         assert calibration.scale == pytest.approx(temperature)
         # A pair that is as similar as 79 negatives at zero together: as likely as not.
-        assert calibration(torch.tensor(79.0).log().numpy() / temperature) == pytest.approx(0.5)
+        assert calibration(np.log([79.0]) / temperature) == pytest.approx(0.5)
 
 
 def test_image_tokens_equal_the_layout_read_by_hand(bundle, state):
@@ -119,11 +121,11 @@ def test_the_audio_aligner_equals_the_layout_read_by_hand(bundle, state):
         for k, v in state.items()
         if k.startswith("audio_aligner.")
     }
-    norm = (
-        lambda x: F.layer_norm(  # noqa: E731
-            x, x.shape[-1:], part["1.norm.weight"], part["1.norm.bias"], eps=1e-4
-        )
-    )
+
+    def norm(x):
+        weights = part["1.norm.weight"], part["1.norm.bias"]
+        return F.layer_norm(x, x.shape[-1:], *weights, eps=1e-4)
+
     x = norm(features.transpose(1, 2)).transpose(1, 2)[:, :, None]
     for layer in ("2", "3"):
         weights = part[f"{layer}.layer.weight"], part[f"{layer}.layer.bias"]
@@ -301,12 +303,12 @@ def test_every_key_is_accounted_for(tmp_path, state):
     assert f"{prefix}norm.bias is (47,), expected (48,)" in message
 
 
-@pytest.mark.parametrize("key", sorted(official_state()))
-def test_no_single_key_may_be_missing(key, state):
+def test_no_single_key_may_be_missing(state):
     with torch.device("meta"):
         target = DualEncoder(TINY.config()).state_dict()
-    with pytest.raises(ValueError, match="1 missing"):
-        convert({k: v for k, v in state.items() if k != key}, target, (1, 0))
+    for key in state:
+        with pytest.raises(ValueError, match="1 missing"):
+            convert({k: v for k, v in state.items() if k != key}, target, (1, 0))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -331,7 +333,7 @@ class Evil:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path, state):
     path = write_lightning(tmp_path / "denseav_2head.ckpt", state, callbacks=Evil())
-    with pytest.raises(ValueError, match=r"refused: reading it would run code, .* system "):
+    with pytest.raises(ValueError, match=r"refused: reading it would run code, .*system besides"):
         import_denseav(str(path), tmp_path / "out", config=TINY.config())
     assert not (tmp_path / "out").exists()
 
@@ -368,13 +370,13 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, state):
 def test_other_mistakes_name_the_remedy(tmp_path, state, caplog):
     path = write_lightning(tmp_path / "some.ckpt", state, num_heads=None)
     out, config = tmp_path / "out", TINY.config()
-    with pytest.raises(ValueError, match="does not say how many heads .* --variant"):
+    with pytest.raises(ValueError, match=r"does not say how many heads .* --variant"):
         import_denseav(str(path), out, config=config)
     with pytest.raises(FileNotFoundError, match="the variants are sound, language, sound_and"):
         import_denseav("musik", out)
     with pytest.raises(ValueError, match="expected a URL that begins with https"):
         import_denseav("ftp://host/denseav_2head.ckpt", out)
-    with pytest.raises(ValueError, match="sha256 .* expected 00ff"):
+    with pytest.raises(ValueError, match=r"sha256 .* expected 00ff"):
         import_denseav(str(path), out, expected_sha256="00ff", config=config)
     with pytest.raises(ValueError, match="holds other files"):
         import_denseav(str(path), tmp_path, config=config)
@@ -390,15 +392,11 @@ def test_other_mistakes_name_the_remedy(tmp_path, state, caplog):
 
 
 def test_the_library_grounds_with_one_head_and_with_two(bundle, tmp_path, state):
-    import numpy as np
-
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     waveform = 0.1 * noise(8000).numpy()
     load(tmp_path, state, "denseav_sound.ckpt", num_heads=1)
     grounder = Grounder.load(tmp_path / "bundle-denseav_sound.ckpt", backend="torch")
     calibrated = dict.fromkeys(grounder.spec.heads, HeadCalibration(0.01, 0.0))
-    from dataclasses import replace
-
     heatmaps = grounder.with_spec(replace(grounder.spec, calibration=calibrated)).ground(
         image, waveform, 16_000
     )

@@ -41,9 +41,12 @@ class SssConfig:
     inverse_temperature_start: float = 12.0
     inverse_temperature_max: float = 100.0
     sharpness_start: float = 4.0
-    sharpness_end: float = 30.0
-    sharpness_steps: int = 1600
+    sharpness_end: float = 15.0
+    sharpness_steps: int = 1200
     evidence_floor: float | None = 2.0
+    image_backbone_rate: float = 0.1
+    """Factor on the image backbone's learning rate. The contrast rewards one bright cell, so at
+    full rate the pretrained features lose the objects' outlines; the papers tune DINO by LoRA."""
     time_pool: int = 2
     cell_block: tuple[int, int] = (4, 2)
 
@@ -115,6 +118,11 @@ class MixAndSeparate(nn.Module):
         if floor is None:
             return objectives.pool_time(peaks)
         return objectives.pool_time(peaks, evidence, floor)
+
+    def rate_of(self, name: str) -> float:
+        """Factor on the learning rate of the parameter `name`."""
+        slow = name.startswith("model.image_backbone.")
+        return self.config.image_backbone_rate if slow else 1.0
 
     @property
     def gamma(self) -> Float[Tensor, ""]:
