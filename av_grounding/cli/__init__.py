@@ -10,14 +10,25 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from av_grounding import __version__
-from av_grounding.cli import bench, doctor, evaluate, ground, run, synth, train
+from av_grounding.cli import (
+    bench,
+    calibrate,
+    doctor,
+    evaluate,
+    ground,
+    heads,
+    import_,
+    run,
+    synth,
+    train,
+)
 
 EXIT_MISTAKE = 2
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 DEBUG_ENVIRONMENT_VARIABLE = "AV_GROUNDING_DEBUG"
 
-COMMANDS = (run, ground, synth, train, evaluate, bench, doctor)
+COMMANDS = (run, ground, import_, heads, calibrate, synth, train, evaluate, bench, doctor)
 
 
 class Parser(argparse.ArgumentParser):

@@ -25,6 +25,7 @@ from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
 from av_grounding.training.calibrate import calibrate
 from av_grounding.training.configuration import SssRun
 from av_grounding.training.curves import draw_curves
+from av_grounding.training.evidence import evidence_floors
 from av_grounding.training.loop import train
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate
@@ -137,12 +138,14 @@ def write_bundle(config: SssRun, model: DualEncoder, directory: Path) -> Path:
 def calibrate_bundle(
     bundle: Path, config: SssRun, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Fit the heads' calibration on the validation split and store it in the bundle."""
+    """Fit evidence floors, then calibration, on the validation split; store both."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
-    calibrations, reliabilities = calibrate(
-        grounder, config.data.num_calibration_samples, config.data.calibration_seed, progress
-    )
+    num, seed = config.data.num_calibration_samples, config.data.calibration_seed
+    spec = grounder.spec
+    if config.model.evidence:
+        spec = replace(spec, min_token_norm=evidence_floors(grounder.backend, num, seed))
+    calibrations, reliabilities = calibrate(grounder.with_spec(spec), num, seed, progress)
     stored = read_config(bundle)
-    stored["spec"] = spec_to_json(replace(grounder.spec, calibration=calibrations))
+    stored["spec"] = spec_to_json(replace(spec, calibration=calibrations))
     stored["info"]["reliability"] = {head: asdict(r) for head, r in reliabilities.items()}
     write_json(bundle / CONFIG_FILE, stored)

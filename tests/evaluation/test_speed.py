@@ -32,8 +32,8 @@ from av_grounding.types import ModelSpec
 def bundle(tmp_path_factory):
     torch.manual_seed(0)
     config = ModelConfig(
-        image_options={"widths": (8, 8, 12, 16), "dim": 16},
-        audio_options={"widths": (6, 8, 8), "dim": 16, "dilations": (1, 2)},
+        image_options={"dim": 16},
+        audio_options={"dim": 16, "num_mels": 32},
         head_dim=8,
     )
     model = DualEncoder(config)

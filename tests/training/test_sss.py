@@ -31,8 +31,8 @@ needs_speech = pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
 )
 MODEL = ModelConfig(
-    image_options={"widths": (8, 8, 12, 16), "dim": 16},
-    audio_options={"widths": (6, 8, 8), "dim": 16, "dilations": (1, 2)},
+    image_options={"dim": 16},
+    audio_options={"dim": 16, "num_mels": 32},
     head_dim=8,
 )
 LOOP = LoopConfig(

@@ -1,0 +1,73 @@
+"""The evidence floor of each head: how long a token's vector must be to say anything at all.
+
+A head whose tokens carry evidence (see `AudioAligner`) is silent by short vectors: the speech
+head outside the noun and under mere sound, the sound head under mere speech. A floor turns that
+silence into exact zeros at run time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from av_grounding.synthetic.samples import SyntheticSamples
+from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
+from av_grounding.types import Backend
+
+logger = logging.getLogger(__name__)
+
+KEPT = 0.98
+
+
+def fit_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) -> float:
+    """Half of what 98 % of the wanted clips reach, so that the edges of a word still count.
+
+    Warns where most others reach it too: then the head does not tell them apart by evidence.
+    """
+    floor = 0.5 * float(np.quantile(wanted, 1.0 - KEPT))
+    if (share := float((others >= floor).mean())) > 0.5:
+        logger.warning("%.0f %% of what a head should not hear passes its floor", 100 * share)
+    return floor
+
+
+def evidence_floors(
+    backend: Backend, num: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> dict[str, float]:
+    """Floors of both heads from `num` samples of the validation split.
+
+    Speech: the longest token within the noun of a mixture, against sound alone. Sound: the
+    longest token of a sound alone, against speech alone.
+    """
+    spec = backend.spec
+    samples = SyntheticSamples("val", seed)
+    wanted: dict[str, list[float]] = {"sound": [], "speech": []}
+    others: dict[str, list[float]] = {"sound": [], "speech": []}
+    for index in range(num):
+        sample = samples[index]
+        start = window_around(sample.word_span_s, len(sample.mixture), spec.num_window_samples)
+        window = slice(start, start + spec.num_window_samples)
+        length = {
+            track: np.linalg.norm(backend.encode_audio(getattr(sample, track)[window]), axis=1)
+            for track in ("mixture", "sound", "speech")
+        }
+        centre_s = (np.arange(spec.num_tokens) + 0.5) * spec.token_stride_s
+        centre_s += start / spec.sample_rate_hz
+        noun = (centre_s >= sample.word_span_s[0]) & (centre_s <= sample.word_span_s[1])
+        sound, speech = spec.heads.index("sound"), spec.heads.index("speech")
+        if noun.any():
+            wanted["speech"].append(float(length["mixture"][speech][noun].max()))
+        others["speech"].append(float(length["sound"][speech].max()))
+        wanted["sound"].append(float(length["sound"][sound].max()))
+        others["sound"].append(float(length["speech"][sound].max()))
+        if progress:
+            progress(index + 1, num)
+    return {head: fit_floor(np.array(wanted[head]), np.array(others[head])) for head in wanted}
+
+
+def window_around(span_s: tuple[float, float], num_samples: int, num_window: int) -> int:
+    """First sample of the window around a time span, inside the clip."""
+    middle = round(sum(span_s) / 2 * SAMPLE_RATE_HZ)
+    return int(np.clip(middle - num_window // 2, 0, max(num_samples - num_window, 0)))
