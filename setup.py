@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 setup(
     name="av_grounding",
     version="0.1.0",
-    description="Where a sound comes from and what spoken words refer to, as heatmaps, in real time",
+    description="Heatmaps of where a sound comes from and what spoken words refer to",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -36,7 +36,13 @@ setup(
     extras_require={
         # The synthetic world: drawing its sounds and speaking its words.
         "synthetic": ["espeakng-loader>=0.2.4", "scipy>=1.10"],
-        "test": ["beartype>=0.18", "hypothesis>=6.100", "pytest>=8", "ruff>=0.8", "scikit-learn>=1.4"],
+        "test": [
+            "beartype>=0.18",
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "ruff>=0.8",
+            "scikit-learn>=1.4",
+        ],
         "train": ["matplotlib>=3.8", "scikit-learn>=1.4"],
     },
     entry_points={"console_scripts": ["av-grounding = av_grounding.cli:main"]},

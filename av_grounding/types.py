@@ -133,6 +133,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class Backend(Protocol):
     """One way to run a bundle. NumPy in and out; image tokens stay opaque in between."""
 

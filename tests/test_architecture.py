@@ -167,7 +167,7 @@ def test_signal_rooms_load_no_runtime(room):
 def test_top_level_is_the_documented_one():
     documented = {
         *("av_grounding", "launch", "config", "models", "tests", "package.xml", "setup.py"),
-        *("README.md", ".ci", "Makefile", "pyproject.toml", "CHANGELOG.md", "LICENSE"),
+        *("README.md", ".ci", "Makefile", "pyproject.toml", "CHANGELOG.md", "LICENSE", "docs"),
         *("constraints.txt", ".gitignore"),
     }
     listed = subprocess.run(

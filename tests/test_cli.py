@@ -270,16 +270,18 @@ def test_run_records_every_frame_of_the_demo(bundle, tmp_path, here):
 
 
 def test_interrupted_run_leaves_readable_files(bundle, tmp_path):
-    out = tmp_path / "out"
-    process = subprocess.Popen(**command("run", "demo", "--model", bundle, "--out", out))
+    out, patient = tmp_path / "out", tmp_path / "patient.yaml"
+    patient.write_text("/**: {ros__parameters: {max_image_age_ms: 60000.0}}\n")
+    options = ("--model", bundle, "--out", out, "--config", patient)
+    process = subprocess.Popen(**command("run", "demo", *options))
     try:
-        spool, deadline_s = out / "heatmaps.part.npy", time.monotonic() + 120
+        spool, deadline_s = out / "heatmaps.part.npy", time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline_s:
             if spool.exists() and np.load(spool, mmap_mode="r").shape[0] > 5:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, errors

@@ -31,9 +31,12 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.evaluation import speed
 
     speed.pin_to_cores()
-    grounder = options.load_grounder(args, options.load_settings(args))
+    settings = options.load_settings(args)
+    grounder = options.load_grounder(args, settings)
     with console.progress(args, "Measuring", args.duration, "s") as advance:
-        report = speed.measure_speed(grounder, args.duration, advance)
+        report = speed.measure_speed(
+            grounder, args.duration, advance, max_image_age_s=settings.max_image_age_ms / 1e3
+        )
     if args.out is not None:
         from av_grounding.modeling.bundle import write_json
 

@@ -91,6 +91,9 @@ def _speak(library: ctypes.CDLL, data: str | None, request: dict) -> tuple[dict,
     )
     if sample_rate_hz <= 0:
         return {"error": "espeak-ng cannot read its data files; reinstall espeak-ng-data"}, b""
+    # Breath and flutter are drawn at random, seeded with the time unless told otherwise.
+    if hasattr(library, "espeak_ng_SetRandSeed"):
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
     library.espeak_SetSynthCallback(callback)
     library.espeak_Info.restype = ctypes.c_char_p
     path = ctypes.c_char_p()

@@ -18,7 +18,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.samples import SyntheticSamples
 from av_grounding.training.clip_folder import find_clips, middle_frame
-from av_grounding.training.remembering import economical
+from av_grounding.training.remembering import clip_hop_s, economical
 from av_grounding.types import HeadCalibration, Heatmaps
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,8 @@ def synthetic_cases(
     found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
 
     def add(image: np.ndarray, waveform: np.ndarray, matching: dict[str, bool]) -> None:
-        heatmaps = plain.ground(image, waveform, plain.spec.sample_rate_hz)
+        rate_hz = plain.spec.sample_rate_hz
+        heatmaps = plain.ground(image, waveform, rate_hz, hop_s=clip_hop_s(plain.spec))
         for head, rows in found.items():
             if (peak := largest_similarity(heatmaps, head)) is not None:
                 rows.append((peak, matching[head]))
@@ -140,7 +141,8 @@ def folder_cases(
     for place, index in enumerate(order):
         for step in range(1 + num_others):
             other = order[(place + step) % len(order)]
-            heatmaps = plain.ground(pictures[index], *sounds[other])
+            hop_s = clip_hop_s(plain.spec)
+            heatmaps = plain.ground(pictures[index], *sounds[other], hop_s=hop_s)
             for head, rows in found.items():
                 peak = largest_similarity(heatmaps, head)
                 if peak is not None and {clips[index].head, clips[other].head} <= {None, head}:

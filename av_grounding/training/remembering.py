@@ -6,7 +6,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,16 @@ MAX_REMEMBERED = 512
 
 
 def economical(grounder: Grounder) -> Grounder:
-    """The same grounder, encoding every picture and window once, and no more windows than needed.
+    """The same grounder, encoding every picture and every window once."""
+    return Grounder(RememberingBackend(grounder.backend), grounder.config)
 
-    A model that attends to its whole window needs no overlap to hear a clip: its windows then
-    follow one another. For others the step between windows stays.
+
+def clip_hop_s(spec: ModelSpec) -> float | None:
+    """Step between the windows of a clip; None leaves it to the grounder.
+
+    A model that attends to its whole window needs no overlap: its windows follow one another.
     """
-    config = grounder.config
-    if not config.hop_s and grounder.spec.context_s == 0.0:
-        config = replace(config, hop_s=grounder.spec.window_s)
-    return Grounder(RememberingBackend(grounder.backend), config)
+    return spec.window_s if spec.context_s == 0.0 else None
 
 
 class RememberingBackend:

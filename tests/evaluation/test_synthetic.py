@@ -1,6 +1,7 @@
 """The benchmark measured on grounders whose right answer is known."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,11 +13,34 @@ from av_grounding.types import Heatmaps
 NUM, SEED = 4, 11
 
 
+class Drawn(SyntheticSamples):
+    """The benchmark's samples, each drawn once for all tests of this file."""
+
+    drawn: ClassVar = {}
+
+    def __getitem__(self, index):
+        return self._once(("sample", index), lambda: super(Drawn, self).__getitem__(index))
+
+    def absent(self, index):
+        return self._once(("absent", index), lambda: super(Drawn, self).absent(index))
+
+    def _once(self, what, draw):
+        key = (self.split, self.seed, self.ratio_db, *what)
+        if key not in self.drawn:
+            self.drawn[key] = draw()
+        return self.drawn[key]
+
+
+@pytest.fixture(autouse=True)
+def _drawn_once(monkeypatch):
+    monkeypatch.setattr("av_grounding.evaluation.synthetic.SyntheticSamples", Drawn)
+
+
 class Oracle:
     """Knows the samples: answers with the masks, and with nothing where nothing belongs."""
 
     def __init__(self):
-        samples = SyntheticSamples("test", SEED)
+        samples = Drawn("test", SEED)
         self.samples = [samples[i] for i in range(NUM)]
         self.absent = [samples.absent(i) for i in range(NUM)]
 

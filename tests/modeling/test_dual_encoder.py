@@ -100,7 +100,9 @@ def test_log_mel_equals_the_short_time_fourier_transform():
         padded, 400, 160, window=torch.hann_window(400), center=False, return_complex=True
     )
     expected = torch.einsum("mf,bft->bmt", front.mel, spectrum.abs().square())
-    torch.testing.assert_close(front(waveform)[:, 0].exp(), expected.clamp_min(1e-5), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        front(waveform)[:, 0].exp(), expected.clamp_min(1e-5), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -234,3 +235,12 @@ def test_the_package_library_serves_where_the_system_has_none(monkeypatch):
     library, data = espeak_worker.find_library()
     assert Path(library).is_file()
     assert (Path(data) / "phontab").is_file()
+
+
+def test_the_same_request_says_the_same_at_another_time():
+    """The engine seeds its breath with the clock unless it is told otherwise."""
+    voice = next(v for v in VOICES["test"] if v.variant == "victor")
+    first = synthesize_utterance("dog", "can you see {article_noun} over there", voice, 5)
+    time.sleep(1.1)
+    again = synthesize_utterance("dog", "can you see {article_noun} over there", voice, 5)
+    assert np.array_equal(first.waveform, again.waveform)
