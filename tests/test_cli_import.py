@@ -161,6 +161,9 @@ def test_the_head_check_follows_what_is_heard_not_the_names(bundle):
     assert swapped.is_swapped is True
     both = Trial(image, loud_and_low, (0.5 * loud_and_low[0], 16_000))
     assert check_heads(Telling(spec), [both]).is_swapped is None
+    alike = check_heads(Telling(spec), [Trial(image, loud_and_low, loud_and_low)])
+    assert alike.answers == {"sound": "both", "speech": "both"}
+    assert alike.is_swapped is None
 
 
 @needs_espeak
@@ -168,7 +171,7 @@ def test_heads_prints_every_heads_answer(bundle, run):
     code, out, _ = run("heads", "--model", bundle, "--json")
     check = json.loads(out)
     assert set(check["responses"]) == {"sound", "speech"}
-    assert set(check["answers"].values()) <= {"sound", "speech"}
+    assert set(check["answers"].values()) <= {"sound", "speech", "both"}
     assert code == (1 if check["is_swapped"] else 0)
     code, out, err = run("heads", "--model", bundle, "--sound", "x.wav")
     assert code == 2
