@@ -1,5 +1,6 @@
 # make demo   grounds the demo scene and leaves out/demo/overlay.mp4
 # make test   lints and runs the tests
+# make test-slow runs the tests that take minutes or gigabytes
 # make bench  measures latency, CPU and memory, into out/bench/bench.json
 # All make .venv first, where it is missing or older than setup.py and constraints.txt.
 
@@ -7,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo bench test lint venv system
+.PHONY: help demo bench test test-slow lint venv system
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -29,6 +30,9 @@ bench: $(INSTALLED)
 
 test: lint
 	$(PYTEST) $(ARGS)
+
+test-slow: lint
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -96,4 +96,4 @@ class Grounder:
 def longest_hop_s(spec: ModelSpec) -> float:
     """The longest whole number of tokens between windows that leaves every token its context."""
     whole = math.floor((spec.window_s - 2 * spec.context_s) / spec.token_stride_s + 1e-6)
-    return max(whole * spec.token_stride_s, spec.hop_s) if spec.context_s > 0 else spec.hop_s
+    return max(whole * spec.token_stride_s, spec.hop_s)

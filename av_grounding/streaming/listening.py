@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from av_grounding.streaming.aggregator import Slots
 from av_grounding.streaming.config import StreamingConfig
@@ -32,10 +33,23 @@ def listen_now(hearing: Hearing, spec: ModelSpec, config: StreamingConfig, now: 
             start = max(utterances[-1].start, stop - longest)
             centres = slots.centres
             marked = (centres >= start) & (centres < stop) & has_evidence(slots, spec, "speech")
-            if marked.any():
+            if marked.any() and is_fresh(centres[marked], spec, "speech", now, hold):
                 speech = slots.vectors[spec.heads.index("speech")][marked]
                 speech_weights = slots.trust[marked]
     return Evidence(sound, speech, speech_weights)
+
+
+def is_fresh(
+    centres: Float[np.ndarray, " n"], spec: ModelSpec, head: str, now: int, longest: int
+) -> bool:
+    """Whether the newest evident token is at most `longest` samples old.
+
+    Level and voice activity go on while anything is heard: under a ringing phone an utterance
+    never ends, and under speech no silence begins. A head with an evidence floor knows better.
+    """
+    if spec.min_token_norm.get(head, 0.0) <= 0.0:
+        return True
+    return bool(now - centres.max() <= longest)
 
 
 def _recent_sound(
@@ -49,7 +63,10 @@ def _recent_sound(
         return None
     heard = hearing.voice.slots_audible(slots.bounds, hearing.merged_end, config.gate_dbfs)
     decay = recency_weights(slots.centres, now, config.recency_s * spec.sample_rate_hz)
-    weights = slots.trust * decay * (heard & has_evidence(slots, spec, "sound"))
+    evident = heard & has_evidence(slots, spec, "sound")
+    if not evident.any() or not is_fresh(slots.centres[evident], spec, "sound", now, silence):
+        return None
+    weights = slots.trust * decay * evident
     return pool(slots.vectors[spec.heads.index("sound")], weights)
 
 
