@@ -19,6 +19,8 @@ POLL_S = 0.1
 """How long a wait may last before it looks at the stop flag again."""
 MAX_AUDIO_BACKLOG_S = 0.5
 """Beyond this much waiting audio, audio goes before frames, or it would never catch up."""
+CATCH_UP_S = 0.1
+"""How long a waiting frame lets late audio go first: with too slow a machine it never ends."""
 MAX_UNWRITTEN_RESULTS = 4
 
 
@@ -175,7 +177,7 @@ class Runner:
                 self._pacer.enter(None)
 
     def _model(self) -> None:
-        """Frames first; between two frames, all audio that waits, hop by hop."""
+        """Frames first; between two frames, the audio that waits, hop by hop."""
         try:
             while not self._stopped.is_set():
                 with self._inbox.changed:
@@ -196,10 +198,12 @@ class Runner:
         return has_input or inbox.video_ended or self._stopped.is_set()
 
     def _push_waiting_audio(self) -> None:
+        patience_ends_s = time.monotonic() + CATCH_UP_S
         while not self._stopped.is_set():
             with self._inbox.changed:
                 is_behind = self._inbox.queued_audio_s > MAX_AUDIO_BACKLOG_S
-                if self._inbox.frame is not None and not is_behind:
+                may_catch_up = is_behind and time.monotonic() < patience_ends_s
+                if self._inbox.frame is not None and not may_catch_up:
                     return
                 chunk = self._inbox.take_chunk()
             if chunk is None:

@@ -279,3 +279,24 @@ def test_zero_rate_chunks_surface_as_errors():
     bad = [type(chunks(signals.scene())[0])(np.zeros(10, np.float32), START_NS, 0)]
     with pytest.raises(ValueError, match="not kHz"):
         make(ListSource(frames(2), endless=True), ListSource(bad, endless=True)).run()
+
+
+class SlowListener(TinyBackend):
+    """Needs longer for a window of sound than the step between windows: it never catches up."""
+
+    def encode_audio(self, waveform):
+        time.sleep(2 * self.spec.hop_s)
+        return super().encode_audio(waveform)
+
+
+def test_frames_are_answered_although_audio_never_catches_up():
+    backend, sink = SlowListener(), ListSink()
+    duration_s = 25 * backend.spec.hop_s
+    waveform = signals.hiss(duration_s)
+    video = ListSource(frames(int(20 * duration_s), rate_hz=20.0), interval_s=0.05)
+    audio = ListSource(chunks(waveform), interval_s=0.02)
+    run = make(video, audio, [sink], backend)
+    report = run.run()
+    # One turn of late audio takes one window at most before a frame has its turn.
+    assert len(sink.results) >= 7
+    assert report.num_frames_replaced > 0
