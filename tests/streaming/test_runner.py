@@ -297,6 +297,7 @@ def test_frames_are_answered_although_audio_never_catches_up():
     audio = ListSource(chunks(waveform), interval_s=0.02)
     run = make(video, audio, [sink], backend)
     report = run.run()
-    # One turn of late audio takes one window at most before a frame has its turn.
-    assert len(sink.results) >= 7
+    # Late audio takes a window at most before a frame has its turn, to the end of the run.
+    late_ns = START_NS + 0.5e9 * duration_s
+    assert sum(frame.stamp_ns > late_ns for frame, _ in sink.results) >= 3
     assert report.num_frames_replaced > 0
