@@ -1,6 +1,7 @@
 """Shape checks for the whole package, fixed seeds, and fixtures that several rooms share."""
 
 import random
+import signal
 import sys
 
 import numpy as np
@@ -21,6 +22,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background of a script: children would ignore the Ctrl-C of the tests.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--no-shape-checks"):
         from jaxtyping import install_import_hook
 
