@@ -132,9 +132,12 @@ def test_what_is_played_is_recorded(sound_server, tmp_path, name):
     stamps_ns = heard["stamps_ns"]
     assert before_ns < stamps_ns[0]
     assert stamps_ns[-1] < after_ns
-    # Single blocks may be late or lost on a busy machine; half seconds in the median are not.
+    # Samples take their time: stamps never run ahead of the sample rate. A virtual device on a
+    # busy machine may itself run slow or lose blocks, so the other bound is the time that passed.
     half_seconds = (stamps_ns[25:] - stamps_ns[:-25]) / 1e9
-    assert np.median(half_seconds) == pytest.approx(0.5, rel=0.04)
+    assert np.median(half_seconds) >= 0.48
+    span_s = (stamps_ns[-1] - stamps_ns[0]) / 1e9
+    assert 3.0 - 0.1 <= span_s <= (after_ns - before_ns) / 1e9
     assert heard["num_reopens"] == 0
 
 
