@@ -71,10 +71,3 @@ class ConvImageBackbone(nn.Module):
 
 def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def num_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-__all__ = ["ConvImageBackbone", "ConvNorm", "Residual", "num_parameters"]
