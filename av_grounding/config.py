@@ -25,7 +25,7 @@ Section = TypeVar("Section")
 
 
 def _parameter(
-    default: float | str,
+    default: bool | int | float | str,
     description: str,
     *,
     range: tuple[float, float] | None = None,
@@ -43,6 +43,35 @@ class ModelConfig:
 @dataclass(frozen=True)
 class AudioConfig:
     hop_s: float = _parameter(0.0, "step between audio windows; 0: the model's", range=(0.0, 10.0))
+    source: str = _parameter(
+        "topic", "ROS: where sound comes from, a topic or a device", choices=("topic", "device")
+    )
+    device: str = _parameter("", "ROS: part of the microphone's name; empty: the default one")
+    msg_type: str = _parameter(
+        "auto",
+        "ROS: type of the audio topic; auto: what its publisher says",
+        choices=("auto", "AudioDataStamped", "AudioStamped", "AudioData", "RawAudio"),
+    )
+    sample_rate: int = _parameter(
+        0, "ROS: Hz of samples that come without AudioInfo; 0: wait for it", range=(0, 768_000)
+    )
+    channels: int = _parameter(
+        1, "ROS: channels of samples that come without AudioInfo", range=(1, 64)
+    )
+    sample_format: str = _parameter(
+        "S16LE", "ROS: format of samples that come without AudioInfo, such as S16LE or F32LE"
+    )
+    channel: int = _parameter(
+        -1, "ROS: the only channel that is heard; -1: the mean of all", range=(-1, 63)
+    )
+    stamp_reference: str = _parameter(
+        "auto",
+        "ROS: end of a chunk that its stamp means; auto: the start, as the known drivers do",
+        choices=("auto", "start", "end"),
+    )
+    allow_unstamped: bool = _parameter(
+        False, "ROS: take AudioData, which has no stamp, as recorded until it arrived"
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +92,7 @@ class SoundConfig:
     threshold: float = _parameter(
         0.5, "calibrated value from which a heatmap claims a sounding object", range=(0.0, 1.0)
     )
+    enabled: bool = _parameter(True, "ROS: whether this head is published")
 
 
 @dataclass(frozen=True)
@@ -76,6 +106,7 @@ class SpeechConfig:
     threshold: float = _parameter(
         0.5, "calibrated value from which a heatmap claims a named object", range=(0.0, 1.0)
     )
+    enabled: bool = _parameter(True, "ROS: whether this head is published")
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,23 @@ class SyncConfig:
     lookahead_ms: float = _parameter(
         0.0, "audio after the frame's stamp that may still answer it", range=(0.0, 5e3)
     )
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    encoding: str = _parameter(
+        "32FC1",
+        "ROS: pixels of the heatmaps; 32FC1 holds 0 to 1, the others 0 to full scale",
+        choices=("32FC1", "mono8", "mono16"),
+    )
+    size: int = _parameter(
+        0, "ROS: short side of the heatmaps in pixels; 0: the model's grid", range=(0, 4096)
+    )
+
+
+@dataclass(frozen=True)
+class PeaksConfig:
+    max: int = _parameter(5, "ROS: peaks of a heatmap at most", range=(0, 100))
 
 
 @dataclass(frozen=True)
@@ -105,12 +153,35 @@ class GroundingConfig:
     max_image_age_ms: float = _parameter(
         100.0, "a frame older than this is dropped and counted", range=(1.0, 60e3)
     )
+    autostart: bool = _parameter(
+        True, "ROS: become active at the start; false: wait for a lifecycle manager"
+    )
+    image_transport: str = _parameter(
+        "raw", "ROS: image, or image/compressed", choices=("raw", "compressed")
+    )
+    image_reliability: str = _parameter(
+        "best_effort",
+        "ROS: how images are subscribed to; best_effort matches every publisher",
+        choices=("best_effort", "reliable"),
+    )
+    image_rectified: bool = _parameter(
+        False, "ROS: the images are rectified ones, which P of camera_info describes"
+    )
+    use_3d: bool = _parameter(
+        False, "ROS: subscribe to depth, registered to the image, and publish the top peak's point"
+    )
+    target_frame: str = _parameter(
+        "", "ROS: frame of the points, reached by TF; empty: the camera's"
+    )
+    view: str = _parameter("", "ROS: HOST:PORT of a live page, as of run --view; empty: none")
     model: ModelConfig = field(default_factory=ModelConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     sound: SoundConfig = field(default_factory=SoundConfig)
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
+    heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
+    peaks: PeaksConfig = field(default_factory=PeaksConfig)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
 
     def streaming_values(self) -> dict[str, float]:
@@ -131,7 +202,7 @@ class Parameter(NamedTuple):
     """One runtime parameter as a node would declare it."""
 
     name: str
-    default: float | str
+    default: bool | int | float | str
     description: str
     range: tuple[float, float] | None
     choices: tuple[str, ...] | None
@@ -165,7 +236,7 @@ def load_config(path: str | Path) -> GroundingConfig:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: expected YAML, got {reason}: mend the file") from error
     try:
-        values: dict[str, float | str] = {}
+        values: dict[str, bool | int | float | str] = {}
         for section in _node_sections(document):
             values.update(_checked(section))
     except ValueError as error:
@@ -236,10 +307,10 @@ def _node_sections(document: Any) -> Iterator[Any]:
         yield content["ros__parameters"] or {}
 
 
-def _checked(values: Any) -> dict[str, float | str]:
+def _checked(values: Any) -> dict[str, bool | int | float | str]:
     known = {parameter.name: parameter for parameter in parameters()}
     sections = {name.rpartition(".")[0] for name in known} - {""}
-    checked: dict[str, float | str] = {}
+    checked: dict[str, bool | int | float | str] = {}
     for name, value in _flatten(values, sections):
         if name not in known:
             raise ValueError(_unknown(name, known, sections))
@@ -268,8 +339,12 @@ def _unknown(name: str, known: Mapping[str, Parameter], sections: set[str]) -> s
     return f"got the unknown parameter {name!r}, expected a known one: {remedy}"
 
 
-def _check(parameter: Parameter, value: Any) -> float | str:
+def _check(parameter: Parameter, value: Any) -> bool | int | float | str:
     name = parameter.name
+    if isinstance(parameter.default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"got {value!r} for {name}, expected true or false")
+        return value
     if isinstance(parameter.default, str):
         if not isinstance(value, str):
             raise ValueError(f"got {value!r} for {name}, expected text: put it in quotes")
@@ -288,6 +363,10 @@ def _check(parameter: Parameter, value: Any) -> float | str:
         raise ValueError(
             f"got {value:g} for {name}, expected {low:g} to {high:g}: {parameter.description}"
         )
+    if isinstance(parameter.default, int):
+        if value != int(value):
+            raise ValueError(f"got {value!r} for {name}, expected a whole number")
+        return int(value)
     return float(value)
 
 

@@ -32,14 +32,18 @@ def colorize(
 
 
 def overlay(
-    image: UInt8[np.ndarray, "H W 3"], heatmaps: Heatmaps, alpha: float = 0.55
+    image: UInt8[np.ndarray, "H W 3"],
+    heatmaps: Heatmaps,
+    alpha: float = 0.55,
+    *,
+    legend: bool = True,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Both heatmaps over the image: sound in amber, speech in blue.
 
     Opacity is `alpha` times the absolute value, so empty maps leave the image as it is. A map
     whose score is at least 0.5 gets its peak marked and its 0.5 level outlined: a circle and a
     full line for sound, a diamond and a dashed line for speech, told apart without colour.
-    Images too small for text get no legend.
+    Images too small for text get no legend, nor do any without `legend`.
     """
     import cv2
 
@@ -64,7 +68,7 @@ def overlay(
         if _score(heatmaps, head) >= PRESENT and _map(heatmaps, head).any():
             _outline(result, _map(heatmaps, head), head)
             _mark_peak(result, _map(heatmaps, head), head)
-    if min(height, width) >= MIN_LEGEND_PX:
+    if legend and min(height, width) >= MIN_LEGEND_PX:
         _draw_legend(result, heatmaps)
     return result
 

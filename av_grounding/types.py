@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NewType, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 ImageTokens = NewType("ImageTokens", object)
 """What a backend's `encode_image` returns: opaque, it stays on the backend's device."""
@@ -37,6 +37,22 @@ class AudioChunk:
     samples: np.ndarray
     stamp_ns: int
     sample_rate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceMarks:
+    """What was heard lately, for whoever shows it: consecutive marks of `frame_s` seconds each.
+
+    `stamp_ns` is the start of the first. `level_dbfs` and `is_voiced` (judged speech, and over the
+    gate) have one entry per mark; `utterances` are the latest as (start, stop) stamps in
+    nanoseconds, oldest first, of which the last may go on.
+    """
+
+    stamp_ns: int
+    frame_s: float
+    level_dbfs: Float32[np.ndarray, " n"]
+    is_voiced: Bool[np.ndarray, " n"]
+    utterances: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +103,9 @@ class ModelSpec:
     """What the streaming core must know of a model; read from the bundle's config.json.
 
     A window of `window_s` seconds at `sample_rate_hz` yields `num_tokens` audio tokens of equal
-    stride. Images are resized so that their short side is about `short_side_px` and both sides
-    are multiples of `patch_px` (see `av_grounding.image.Placement`).
+    stride from its beginning on. Images are resized so that their short side is about
+    `short_side_px` and both sides are multiples of `patch_px` (see
+    `av_grounding.image.Placement`).
     """
 
     heads: tuple[str, ...]
@@ -105,6 +122,8 @@ class ModelSpec:
     """Exponent on a speech token's salience; 0 gives the plain time mean of the papers."""
     context_s: float = 0.0
     """Sound on both sides of a token that the audio encoder looks at, in seconds."""
+    token_spacing_s: float = 0.0
+    """From token to token, in seconds, where the tokens do not fill the window; 0: they do."""
 
     @property
     def num_window_samples(self) -> int:
@@ -112,7 +131,7 @@ class ModelSpec:
 
     @property
     def token_stride_s(self) -> float:
-        return self.window_s / self.num_tokens
+        return self.token_spacing_s or self.window_s / self.num_tokens
 
 
 @runtime_checkable

@@ -21,3 +21,11 @@ def load_backend(bundle: str | Path, name: str = "auto", device: str = "auto") -
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return TorchBackend(load_bundle(bundle), device)
+
+
+def settle_threads(backend: Backend) -> None:
+    """Let a small model on the CPU run on one thread, in a process that is there to run it."""
+    from av_grounding.backends.torch_eager import TorchBackend
+
+    if isinstance(backend, TorchBackend):
+        backend.settle_threads()

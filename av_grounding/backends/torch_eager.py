@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxtyping import Float32, UInt8
 
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.types import ImageTokens, ModelSpec
+
+SMALL_NUM_PARAMETERS = 20_000_000
 
 
 class TorchBackend:
@@ -27,6 +30,17 @@ class TorchBackend:
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
         self.spec: ModelSpec = bundle.spec
+
+    def settle_threads(self) -> None:
+        """Run a small model on one CPU thread; for processes that do nothing else with PyTorch.
+
+        Several threads cost it more in waiting for each other than they save, above all beside a
+        camera and a microphone. OMP_NUM_THREADS goes before this.
+        """
+        num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        is_small = num_parameters < SMALL_NUM_PARAMETERS
+        if self.device.type == "cpu" and is_small and not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(1)
 
     def with_spec(self, spec: ModelSpec) -> TorchBackend:
         """The same model, not loaded again, under another spec."""

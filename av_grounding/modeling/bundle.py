@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +127,23 @@ def store_calibration(
 
     Raises ValueError for a head that the bundle does not have.
     """
-    directory = Path(directory)
-    config = read_config(directory)
-    heads = spec_from_json(config["spec"]).heads
-    if unknown := sorted(set(calibration) - set(heads)):
+    spec = spec_from_json(read_config(Path(directory))["spec"])
+    if unknown := sorted(set(calibration) - set(spec.heads)):
         raise ValueError(
-            f"calibration of {', '.join(unknown)}; expected only the bundle's {', '.join(heads)}"
+            f"calibration of {', '.join(unknown)}; expected only the bundle's "
+            f"{', '.join(spec.heads)}"
         )
-    config["spec"]["calibration"] |= {head: asdict(fit) for head, fit in calibration.items()}
-    config["info"]["calibration"] = facts
-    write_json(directory / CONFIG_FILE, config)
+    calibration = {**spec.calibration, **calibration}
+    store_spec(directory, replace(spec, calibration=calibration), {"calibration": facts})
+
+
+def store_spec(directory: str | Path, spec: ModelSpec, info: dict[str, Any]) -> None:
+    """Replace the spec in a bundle's config.json; `info` joins what is there."""
+    path = Path(directory) / CONFIG_FILE
+    config = read_config(path.parent)
+    config["spec"] = spec_to_json(spec)
+    config["info"] |= info
+    write_json(path, config)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ instant, which is what the sliding-window aggregator relies on.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -82,9 +83,9 @@ class ConvAudioBackbone(nn.Module):
         self,
         sample_rate_hz: int = 16_000,
         num_mels: int = 64,
-        widths: tuple[int, int, int] = (24, 48, 64),
+        widths: Sequence[int] = (24, 48, 64),
         dim: int = 160,
-        dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4),
+        dilations: Sequence[int] = (1, 2, 4, 1, 2, 4),
     ) -> None:
         super().__init__()
         self.dim = dim

@@ -6,6 +6,8 @@ top-down path brings the coarse stages' evidence back to a stride of 4 pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +41,7 @@ class ConvImageBackbone(nn.Module):
     patch_px = 16
     stride_px = 4
 
-    def __init__(self, widths: tuple[int, int, int, int] = (24, 48, 96, 128), dim: int = 96):
+    def __init__(self, widths: Sequence[int] = (24, 48, 96, 128), dim: int = 96):
         super().__init__()
         stem, fine, middle, coarse = widths
         self.dim = dim

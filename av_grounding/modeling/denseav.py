@@ -15,6 +15,7 @@ NUM_CHANNELS = 384
 # The released code overrides the stock 1e-6 of DINO and 1e-5 of HuBERT.
 EPS = 1e-4
 WINDOW_S, HOP_S = 10.0, 0.5
+HUBERT_FRAME_S = 0.02
 SHORT_SIDE_PX = 224
 # The 79 negatives of the paper's batch of 80.
 DEFAULT_BIAS = -math.log(79)
@@ -61,6 +62,7 @@ def denseav_spec(model: DualEncoder, temperature: float) -> ModelSpec:
         patch_px=model.patch_px,
         calibration=dict.fromkeys(model.heads, calibration),
         context_s=model.audio_backbone.context_s,
+        token_spacing_s=HUBERT_FRAME_S * model.audio_aligner.stride,
     )
 
 

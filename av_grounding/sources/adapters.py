@@ -26,6 +26,9 @@ class Thinned:
     def __iter__(self) -> Iterator[Frame | AudioChunk]:
         due_ns: float | None = None
         for frame in self._source:
+            if not isinstance(frame, Frame):  # a recording gives its sound along
+                yield frame
+                continue
             early_ns = 0.0 if due_ns is None else due_ns - frame.stamp_ns
             # After a pause, or a clock that was set, the grid starts anew.
             if due_ns is None or abs(early_ns) > 2 * self._period_ns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from av_grounding.types import AudioChunk, Frame
 
 FRAME_RATE_HZ = 15.0
 CHUNK_S = 0.02
+ENDLESS_S = 1e7
 
 
 class DemoVideo:
@@ -40,6 +42,31 @@ class DemoVideo:
             if not self._clock.wait(media_ns, self._closed):
                 return
             yield Frame(image, self._clock.stamp(media_ns), "demo")
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class EndlessDemo:
+    """The demo's frames without an end; like a camera, it leaves out those it is too late for."""
+
+    frame_rate_hz = FRAME_RATE_HZ
+
+    def __init__(self, scene: DemoScene, clock: PlaybackClock) -> None:
+        self._scene, self._clock = scene, clock
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        period_ns, number = round(1e9 / FRAME_RATE_HZ), 0
+        while not self._closed.is_set():
+            late_ns = time.time_ns() - self._clock.stamp(number * period_ns)
+            number += max(0, late_ns // period_ns)
+            media_ns = number * period_ns
+            image = self._scene.frame(media_ns / 1e9 % DURATION_S).image
+            if not self._clock.wait(media_ns, self._closed):
+                return
+            yield Frame(image, self._clock.stamp(media_ns), "demo")
+            number += 1
 
     def close(self) -> None:
         self._closed.set()
@@ -82,3 +109,10 @@ def open_demo(
     video = DemoVideo(lambda time_s: scene.frame(time_s).image, clock, duration_s)
     # The waveform is spoken here, before the clock starts.
     return video, DemoAudio(scene.waveform, clock, duration_s)
+
+
+def open_endless_demo() -> tuple[EndlessDemo, DemoAudio]:
+    """The demo from its start again, over and over, paced as live."""
+    scene, clock = DemoScene(), PlaybackClock(realtime=True)
+    audio = DemoAudio(scene.waveform, clock, ENDLESS_S)
+    return EndlessDemo(scene, clock), audio

@@ -20,8 +20,8 @@ def open_source(
     *,
     realtime: bool = True,
     duration_s: float | None = None,
-) -> tuple[Source | None, Source | None]:
-    """Sources of frames and of sound for a SOURCE and an AUDIO; None where there is none.
+) -> tuple[Source, Source | None]:
+    """Sources of frames and of sound for a SOURCE and an AUDIO; None where there is no sound.
 
     `spec`: demo | camera[:INDEX or device path] | an http(s) or rtsp URL | a media file.
     `audio`: mic[:NAME] | a media file | none; by default a file's own sound, the default
@@ -52,9 +52,7 @@ def open_source(
     return _open_file(spec, audio, realtime)
 
 
-def _open_camera(
-    spec: str, argument: str, audio: str | None
-) -> tuple[Source | None, Source | None]:
+def _open_camera(spec: str, argument: str, audio: str | None) -> tuple[Source, Source | None]:
     from av_grounding.sources.camera import Camera
 
     which = spec if spec.startswith(URL_SCHEMES) else argument or "0"
@@ -68,13 +66,16 @@ def _open_camera(
         raise type(error)(f"{error}; or run without sound: --audio none") from error
 
 
-def _open_file(
-    spec: str, audio: str | None, realtime: bool
-) -> tuple[Source | None, Source | None]:
+def _open_file(spec: str, audio: str | None, realtime: bool) -> tuple[Source, Source | None]:
     from av_grounding.sources.media_file import MediaFile
 
     clock = PlaybackClock(realtime or _is_microphone(audio))
     file = MediaFile(Path(spec), clock=clock)
+    if not file.has_video:
+        raise ValueError(
+            f"{spec} has sound but no picture, expected one: heatmaps lie over a picture; for one "
+            "picture and one clip see av-grounding ground --help"
+        )
     sound: Source | None = None
     sound_s: float | None = None
     if audio is not None:
@@ -82,9 +83,6 @@ def _open_file(
         sound_s = math.inf if _is_microphone(audio) else getattr(sound, "duration_s", None)
     elif file.has_audio:
         sound = file.audio_chunks()
-    if not file.has_video:
-        logger.warning("%s: has sound but no picture; nothing can be located in it", spec)
-        return None, sound
     if sound is None:
         logger.info("%s: no sound; the heatmaps will be empty", spec)
     return file.video_frames(sound_s), sound

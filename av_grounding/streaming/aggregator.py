@@ -60,7 +60,7 @@ class TokenAggregator:
     ) -> None:
         self._num_tokens = spec.num_tokens
         self._num_window_samples = spec.num_window_samples
-        self.stride_samples = spec.num_window_samples / spec.num_tokens
+        self.stride_samples = spec.token_stride_s * spec.sample_rate_hz
         self._weights = context_weights(
             spec.num_tokens, spec.token_stride_s, spec.context_s, min_context_weight
         )

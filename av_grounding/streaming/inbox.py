@@ -59,6 +59,13 @@ class Inbox:
         self.queued_audio_s = self.queued_audio_s - _duration_s(chunk) if self.chunks else 0.0
         return chunk
 
+    def clear(self) -> None:
+        """Forget what waits; a frame counts as replaced."""
+        self.num_replaced += self.frame is not None
+        self.frame = None
+        self.chunks.clear()
+        self.queued_audio_s = 0.0
+
 
 def _duration_s(chunk: AudioChunk) -> float:
     return len(chunk.samples) / max(1, chunk.sample_rate_hz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Evidence, ground
-from av_grounding.types import Backend, Heatmaps
+from av_grounding.types import Backend, Heatmaps, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
@@ -33,6 +34,8 @@ class GroundingStream:
     def __init__(self, backend: Backend, config: StreamingConfig | None = None) -> None:
         self.backend = backend
         self.config = StreamingConfig() if config is None else config
+        self.on_voice: Callable[[VoiceMarks], None] | None = None
+        """Told once per hop what was marked since; runs in the thread that pushes audio."""
         self._hearing = Hearing(backend, self.config)
         self._counters = dict.fromkeys(
             (
@@ -114,6 +117,8 @@ class GroundingStream:
         self._count("num_audio_samples", waveform.size - placement.num_overlap)
         self._listen(waveform[placement.num_overlap :])
         self._drift_ppm = self._clock.drift_ppm
+        if self.on_voice is not None:
+            self._tell_voice(self.on_voice)
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Heatmaps:
         """Both heatmaps of one (H, W, 3) uint8 RGB image, at the resolution of the grid."""
@@ -179,8 +184,36 @@ class GroundingStream:
         now = max(horizon, self._hearing.merged_end)
         return listen_now(self._hearing, self.backend.spec, self.config, now)
 
+    def _tell_voice(self, on_voice: Callable[[VoiceMarks], None]) -> None:
+        assert self._clock is not None
+        hearing, voice = self._hearing, self._hearing.voice
+        rate_hz = self.backend.spec.sample_rate_hz
+        if (voice.num_frames - self._num_told) * voice.frame_samples < hearing.hop:
+            return
+        clock, start = self._clock, self._segment_start
+        end = hearing.num_samples
+
+        def stamp_ns(sample: int) -> int:
+            return clock.stamp_ns_at((sample - start) * clock.sample_rate_hz / rate_hz)
+
+        gate_dbfs = self.config.gate_dbfs
+        first, level_dbfs, is_voiced = voice.marks(self._num_told, gate_dbfs)
+        self._num_told = voice.num_frames
+        longest = round((self.config.max_utterance_s + self.config.hold_s) * rate_hz)
+        utterances = voice.utterances(max(0, end - longest), end, gate_dbfs)
+        on_voice(
+            VoiceMarks(
+                stamp_ns=stamp_ns(first * voice.frame_samples),
+                frame_s=voice.frame_samples / rate_hz,
+                level_dbfs=level_dbfs,
+                is_voiced=is_voiced,
+                utterances=tuple((stamp_ns(u.start), stamp_ns(u.stop)) for u in utterances),
+            )
+        )
+
     def _start_timeline(self) -> None:
         self._hearing.reset()
+        self._num_told = 0
         self._clock: SampleClock | None = None
         self._last_chunk: tuple[int, np.ndarray] | None = None
 

@@ -27,7 +27,8 @@ def run_offline(
     No frame is dropped, and the same sources give the same bytes every time. Sources and sinks
     are closed at the end, also on an error or Ctrl-C. `duration_s` counts from the first frame;
     `on_progress` hears how many seconds of video were answered. A `report` that is passed in is
-    filled as far as the run came, whatever ends it.
+    filled as far as the run came, whatever ends it. Sound that the video source gives (a recording
+    in its own order) is taken in where it stands.
     """
     report = RunReport() if report is None else report
     started = time.monotonic()
@@ -40,6 +41,10 @@ def run_offline(
         feeder = _AudioFeeder(iter(()) if audio is None else iter(audio), stream, report)
         first_ns: int | None = None
         for frame in video:
+            if isinstance(frame, AudioChunk) and audio is None:
+                stream.push_audio(frame.samples, frame.stamp_ns, frame.sample_rate_hz)
+                report.num_audio_chunks += 1
+                continue
             if not isinstance(frame, Frame):
                 raise TypeError(f"the video source gave {type(frame).__name__}: expected Frame")
             first_ns = frame.stamp_ns if first_ns is None else first_ns

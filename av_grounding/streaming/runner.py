@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
 from av_grounding.streaming.inbox import Inbox, Pacer
@@ -83,6 +84,11 @@ class Runner:
         with self._inbox.changed:
             self._inbox.changed.notify_all()
 
+    def forget_waiting(self) -> None:
+        """Drop the frame and the sound that wait for the model, from any thread."""
+        with self._inbox.changed:
+            self._inbox.clear()
+
     def run(self) -> RunReport:
         """Run to the end, then close sources and sinks, also on an error or Ctrl-C.
 
@@ -107,6 +113,31 @@ class Runner:
     def report(self) -> RunReport:
         """The counters; complete once `run` has returned or raised."""
         return self._report
+
+    @property
+    def max_image_age_s(self) -> float:
+        """As given to the constructor; may change while it runs."""
+        return self._max_image_age_s
+
+    @max_image_age_s.setter
+    def max_image_age_s(self, seconds: float) -> None:
+        self._max_image_age_s = seconds
+
+    @property
+    def counters(self) -> dict[str, Any]:
+        """The counters so far, from any thread; numbers only, the stream's own under "stream"."""
+        report, inbox = self._report, self._inbox
+        return {
+            "num_frames_captured": inbox.num_frames,
+            "num_frames_published": report.num_frames_published,
+            "num_frames_replaced": inbox.num_replaced,
+            "num_frames_too_old": report.num_frames_too_old,
+            "num_published_late": report.num_published_late,
+            "num_audio_chunks": inbox.num_chunks,
+            "num_audio_overruns": inbox.num_overruns,
+            "queued_audio_s": inbox.queued_audio_s,
+            "stream": self._stream.stats,
+        }
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         # Daemon: a driver that hangs in a read must not keep the process alive.
@@ -150,8 +181,8 @@ class Runner:
         ):
             with self._inbox.changed:
                 num_lost = self._inbox.put_chunk(chunk)
-            if num_lost:
-                LOGGER.warning("the model is too slow: %d audio chunks were dropped", num_lost)
+            if num_lost == self._inbox.num_overruns > 0:  # said once, counted on
+                LOGGER.warning("the model is too slow: audio is dropped, and counted")
 
     def _items(
         self, source: Source, kind: type, due_ns: Callable[[Frame | AudioChunk], int]

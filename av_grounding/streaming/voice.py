@@ -95,6 +95,19 @@ class VoiceActivity:
             self._is_voiced.append(np.array([is_voiced]))
             self._level_dbfs.append(np.array([dbfs(frame)], np.float32))
 
+    @property
+    def num_frames(self) -> int:
+        """Frames marked since the last reset."""
+        return self._is_voiced.end
+
+    def marks(
+        self, first: int, gate_dbfs: float
+    ) -> tuple[int, Float32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """From frame `first` (or the oldest kept) on: its number, levels, which are speech."""
+        first, last = max(first, self._is_voiced.start), self._is_voiced.end
+        level_dbfs = self._level_dbfs.read(first, last)
+        return first, level_dbfs, self._is_voiced.read(first, last) & (level_dbfs > gate_dbfs)
+
     def _frames(self, start: int, stop: int) -> tuple[int, int]:
         """Frames touched by samples [start, stop) that end by `stop` and are still kept."""
         last = min(stop // self.frame_samples, self._is_voiced.end)

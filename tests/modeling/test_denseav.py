@@ -50,6 +50,7 @@ def test_the_bundle_is_complete_and_in_eval_mode(bundle):
     spec, model = bundle.spec, bundle.model
     assert spec.heads == model.heads == ("sound", "speech")
     assert (spec.window_s, spec.sample_rate_hz, spec.num_tokens) == (10.0, 16_000, 55)
+    assert spec.token_stride_s == pytest.approx(0.18)
     assert not any(module.training for module in model.modules())
     assert bundle.info["heads_in_source"] == ["speech", "sound"]
     assert bundle.info["source"] == "denseav_2head.ckpt"

@@ -11,7 +11,7 @@ from av_grounding.streaming.pooling import pool, recency_weights, salience, sali
 from av_grounding.types import HeadCalibration, ModelSpec
 
 
-def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2):
+def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2, token_spacing_s=0.0):
     return ModelSpec(
         heads=("sound", "speech"),
         sample_rate_hz=16_000,
@@ -21,6 +21,7 @@ def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2):
         short_side_px=32,
         patch_px=8,
         context_s=context_s,
+        token_spacing_s=token_spacing_s,
     )
 
 
@@ -29,6 +30,23 @@ def test_context_weights_are_a_trapezoid():
     expected = 0.1 + 0.9 * np.array([0.05, 0.15, 0.25, 0.3, 0.3, 0.3, 0.3, 0.25, 0.15, 0.05]) / 0.3
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     np.testing.assert_array_equal(context_weights(4, 0.1, 0.0, 0.1), np.ones(4))
+
+
+def test_tokens_that_do_not_fill_the_window_keep_their_places():
+    # As HuBERT's: 10 s hold 55 tokens of 180 ms, and 100 ms are left over at the end.
+    spec = make_spec(num_tokens=55, window_s=10.0, context_s=0.0, token_spacing_s=0.18)
+    assert spec.token_stride_s == 0.18
+    aggregator = TokenAggregator(spec, 1, history_s=20.0)
+    tokens = np.zeros((2, 1, 55), np.float32)
+    tokens[:, :, 50] = 1.0  # centred at 9.09 s of the window
+    aggregator.add_window(tokens, 160_000)
+    slots = aggregator.read()
+    np.testing.assert_array_equal(np.flatnonzero(slots.vectors[0, :, 0]), [50])
+    assert slots.centres[50] / 16_000 == pytest.approx(9.09)
+    aggregator.add_window(np.roll(tokens, -10, axis=2), 160_000 + 10 * 2880)
+    again = aggregator.read()
+    assert aggregator.end == 65
+    np.testing.assert_array_equal(np.flatnonzero(again.vectors[0, :, 0]), [50])
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,5 +1,6 @@
 """The stream as a whole: cuts, jitter, the long way round, gates, and bad input."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -439,3 +440,36 @@ def test_configuration_is_checked(parameters, message):
 def test_a_hop_longer_than_the_window_is_refused():
     with pytest.raises(ValueError, match="sound would go unheard"):
         GroundingStream(TinyBackend(), StreamingConfig(hop_s=1.5))
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_a_listener_hears_the_marks_once_and_on_the_frames_clock(rate_hz):
+    parts = [(signals.silence, 1.0), (signals.vowel, 0.9), (signals.silence, 1.1)]
+    waveform = np.concatenate([make(seconds, rate_hz) for make, seconds in parts])
+    stream, told = GroundingStream(TinyBackend()), []
+    stream.on_voice = told.append
+    play(stream, waveform, rate_hz, [rate_hz // 50] * 200, [])
+    assert len(told) >= 12  # about one per hop of 0.2 s
+    for before, after in itertools.pairwise(told):
+        end_ns = before.stamp_ns + len(before.level_dbfs) * before.frame_s * 1e9
+        assert abs(after.stamp_ns - end_ns) < 1e5
+    assert abs(told[0].stamp_ns - START_NS) < 1e6
+    level_dbfs = np.concatenate([marks.level_dbfs for marks in told])
+    is_voiced = np.concatenate([marks.is_voiced for marks in told])
+    time_s = (np.arange(len(level_dbfs)) + 0.5) * told[0].frame_s
+    spoken = (time_s > 1.1) & (time_s < 1.8)
+    assert level_dbfs[spoken].min() > -50.0 > level_dbfs[time_s < 0.95].max()
+    assert is_voiced[spoken].mean() > 0.9
+    assert not is_voiced[time_s < 0.95].any()
+    ((start_ns, stop_ns),) = told[-1].utterances
+    assert abs((start_ns - START_NS) / 1e9 - 1.0) < 0.1
+    assert abs((stop_ns - START_NS) / 1e9 - 1.9) < 0.15
+
+
+def test_a_listener_changes_no_heatmap_and_hears_a_new_timeline(whole):
+    stream, told = GroundingStream(TinyBackend()), []
+    stream.on_voice = told.append
+    answers = play(stream, signals.scene(), 16_000, [320] * 100, FRAMES_S)
+    assert as_bytes(answers) == as_bytes(whole[16_000])
+    stream.push_audio(signals.vowel(0.5), START_NS + 10**11, 16_000)
+    assert abs(told[-1].stamp_ns - START_NS - 10**11) < 1e6

@@ -301,3 +301,26 @@ def test_frames_are_answered_although_audio_never_catches_up():
     late_ns = START_NS + 0.5e9 * duration_s
     assert sum(frame.stamp_ns > late_ns for frame, _ in sink.results) >= 3
     assert report.num_frames_replaced > 0
+
+
+def test_counters_can_be_read_while_it_runs_and_agree_with_the_report():
+    seen = []
+
+    class Looking(ListSink):
+        def write(self, frame, heatmaps):
+            super().write(frame, heatmaps)
+            seen.append(runner.counters)
+
+    video, audio = ListSource(frames(12), interval_s=0.01), ListSource(chunks(signals.hiss(0.2)))
+    runner = make(video, audio, [Looking()])
+    assert runner.counters["num_frames_captured"] == 0
+    report = runner.run()
+    published = [counters["num_frames_published"] for counters in seen]
+    assert published == list(range(len(published)))
+    captured = [counters["num_frames_captured"] for counters in seen]
+    assert captured == sorted(captured)
+    final = runner.counters
+    assert final["stream"] == report.stream
+    for name in final.keys() - {"queued_audio_s", "stream"}:
+        assert final[name] == getattr(report, name)
+    assert final["num_audio_chunks"] == 10

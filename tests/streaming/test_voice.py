@@ -140,3 +140,23 @@ def test_audible_slots_are_where_the_sound_is():
 def test_a_rate_without_voice_detection_is_refused():
     with pytest.raises(ValueError, match="voice activity detection works at 8000, 16000"):
         VoiceActivity(22_050)
+
+
+def test_marks_tell_level_and_speech_of_every_frame_from_a_number_on():
+    speech = speak("a picture of a dog")
+    voice = VoiceActivity(RATE_HZ)
+    voice.push(np.concatenate([np.zeros(RATE_HZ // 2, np.float32), speech]))
+    first, level_dbfs, is_voiced = voice.marks(0, GATE_DBFS)
+    assert (first, len(level_dbfs), len(is_voiced)) == (0, voice.num_frames, voice.num_frames)
+    frame = voice.frame_samples
+    rms = np.sqrt(np.mean(np.square(speech[200:520], dtype=np.float64)))
+    number = RATE_HZ // 2 // frame
+    assert level_dbfs[: number - 1].max() < GATE_DBFS
+    assert not is_voiced[: number - 1].any()
+    assert is_voiced[number:].mean() > 0.7
+    assert level_dbfs[number:].max() > 20 * np.log10(rms) - 20
+    later, tail_dbfs, _ = voice.marks(number, GATE_DBFS)
+    assert later == number
+    np.testing.assert_array_equal(tail_dbfs, level_dbfs[number:])
+    _, _, none_voiced = voice.marks(0, 0.0)
+    assert not none_voiced.any()

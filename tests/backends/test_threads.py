@@ -1,0 +1,35 @@
+"""A small model runs on one thread in our own processes, and leaves the library's users theirs."""
+
+import pytest
+import torch
+
+from av_grounding import Grounder
+from av_grounding.backends import settle_threads, torch_eager
+from av_grounding.config import default_bundle
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_thread_for_a_small_model(two_threads):
+    grounder = Grounder.load(default_bundle(), device="cpu")
+    assert torch.get_num_threads() == 2
+    settle_threads(grounder.backend)
+    assert torch.get_num_threads() == 1
+
+
+def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
+    grounder = Grounder.load(default_bundle(), device="cpu")
+    monkeypatch.setattr(torch_eager, "SMALL_NUM_PARAMETERS", 1000)
+    settle_threads(grounder.backend)
+    assert torch.get_num_threads() == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settle_threads(grounder.backend)
+    assert torch.get_num_threads() == 2
