@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av_grounding.cli import console, options
+from av_grounding.cli import console, options, run_bag, run_dds, run_view
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
@@ -31,12 +31,18 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         description="DIR gets heatmaps.npz, overlay.mp4 (with the sound) and report.json.",
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="demo | camera[:INDEX] | http://, rtsp://… | a media file"
+        "source",
+        metavar="SOURCE",
+        help="demo | camera[:INDEX] | http://, rtsp://… | a media file | bag:PATH | dds",
     )
     parser.add_argument(
         "--audio",
         metavar="AUDIO",
-        help="mic[:NAME] | a media file | none; default: the file's own sound, mic for a camera",
+        help="mic[:NAME] | a media file | a topic of SOURCE (/…) | none; default: the file's own "
+        "sound, mic for a camera",
+    )
+    parser.add_argument(
+        "--image", metavar="TOPIC", help="which topic of SOURCE is the picture; default: the only"
     )
     options.add_model(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="record into this directory")
@@ -48,6 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         action="store_true",
         help="files and the demo: every frame, in order, not paced as live",
     )
+    run_bag.add_option(parser)
+    run_view.add_option(parser)
+    run_dds.add_options(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -71,6 +80,7 @@ class Present:
 
 def execute(args: argparse.Namespace) -> int:
     is_live = any((text or "").startswith(LIVE) for text in (args.source, args.audio))
+    is_live |= run_dds.is_dds(args)
     is_paced = not args.as_fast_as_possible
     if is_live and not is_paced:
         raise ValueError(
@@ -78,33 +88,40 @@ def execute(args: argparse.Namespace) -> int:
             "demo: leave the option out"
         )
     from av_grounding.recorder import Recorder
-    from av_grounding.sources.adapters import Tapped, Thinned
+    from av_grounding.sources.adapters import Thinned
     from av_grounding.sources.open import open_source
 
     settings = options.load_settings(args)
     grounder = options.load_grounder(args, settings)
     with console.busy(args, f"Opening {args.source}"):
-        video, audio = open_source(
-            args.source, args.audio, realtime=is_paced, duration_s=args.duration
-        )
-    if video is None:
-        raise ValueError(
-            f"{args.source} has no picture, expected one: heatmaps lie over a picture; for one "
-            "picture and one clip see av-grounding ground --help"
-        )
+        if run_bag.is_bag(args):
+            video, audio = run_bag.open_bag(args)
+        elif run_dds.is_dds(args):
+            video, audio = run_dds.open_inputs(args, settings)
+        elif run_view.is_endless(args):
+            from av_grounding.sources.demo import open_endless_demo
+
+            video, audio = open_endless_demo()
+        else:
+            video, audio = open_source(
+                args.source, args.audio, realtime=is_paced, duration_s=args.duration
+            )
     total_s = args.duration or getattr(video, "duration_s", None)
     rate_hz = getattr(video, "frame_rate_hz", 0.0) or 30.0
+    has_sound = run_bag.has_sound(video, audio)
     if settings.max_rate:
         video = Thinned(video, settings.max_rate)
     recorder = None
     if args.out is not None:
-        recorder = Recorder(
-            args.out, rate_hz, audio=audio is not None, alpha=settings.overlay.alpha
-        )
-        if audio is not None:
-            audio = Tapped(audio, recorder.write_audio)
-    report = _run(args, settings, grounder, video, audio, recorder, total_s)
-    console.show(args, report, *_readable(report, args.out))
+        recorder = Recorder(args.out, rate_hz, audio=has_sound, alpha=settings.overlay.alpha)
+        video, audio = run_bag.tap_sound(video, audio, recorder.write_audio)
+    extra_sinks = run_view.open_viewer(args, settings, grounder)
+    extra_sinks += run_dds.open_publisher(args, settings, grounder)
+    stream, bags = run_bag.open_stream(args, settings, grounder, _facts, rate_hz)
+    extra_sinks += bags
+    report = _run(args, settings, grounder, stream, video, audio, recorder, total_s, extra_sinks)
+    run_bag.note(report, bags)
+    console.show(args, report, *_readable(report, args.out), *run_bag.readable(report))
     return 0
 
 
@@ -112,10 +129,12 @@ def _run(
     args: argparse.Namespace,
     settings: GroundingConfig,
     grounder: Grounder,
+    stream: GroundingStream,
     video: Source,
     audio: Source | None,
     recorder: Recorder | None,
     total_s: float | None,
+    extra_sinks: list[Sink],
 ) -> dict[str, Any]:
     """Run to the end and complete the recording, also when something goes wrong."""
     with console.progress(args, "Grounding", total_s, "s") as advance:
@@ -127,8 +146,7 @@ def _run(
             done_s = seconds
 
         present = Present(thresholds, lambda text: advance(done_s, description=text))
-        sinks: list[Sink] = [present, *([] if recorder is None else [recorder])]
-        stream = grounder.stream()
+        sinks: list[Sink] = [present, *([] if recorder is None else [recorder]), *extra_sinks]
         report = _facts(args, settings, grounder)
         start = _offline if args.as_fast_as_possible else _live
         try:
@@ -164,9 +182,12 @@ def _live(
         sinks,
         max_image_age_s=settings.max_image_age_ms / 1e3,
         duration_s=args.duration,
-        clock_ns=time.time_ns,  # the clock of every live and paced source
+        # The clock of every live and paced source, but for topics stamped by another one.
+        clock_ns=getattr(args, "clock_ns", time.time_ns),
         on_progress=on_progress,
     )
+    run_view.connect(sinks, stream, runner)
+    run_dds.connect(args, sinks, runner)
     return runner.run()
 
 
@@ -181,6 +202,7 @@ def _offline(
 ) -> RunReport:
     from av_grounding.streaming.replay import run_offline
 
+    run_view.connect(sinks, stream, None)
     return run_offline(
         video, audio, stream, sinks, duration_s=args.duration, on_progress=on_progress
     )

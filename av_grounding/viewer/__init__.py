@@ -1,0 +1,1 @@
+"""The live page: a Sink that shows every answer in a browser."""

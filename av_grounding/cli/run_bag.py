@@ -1,0 +1,102 @@
+"""`av-grounding run bag:PATH` and `av-grounding run … --record PATH`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av_grounding.config import GroundingConfig
+    from av_grounding.grounder import Grounder
+    from av_grounding.streaming.pipeline import GroundingStream
+    from av_grounding.transports.bag_recorder import BagRecorder
+    from av_grounding.types import AudioChunk, Frame, Source
+
+PREFIX = "bag:"
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="PATH",
+        help="keep what goes in and what comes out as a rosbag2: FILE.mcap, or a folder",
+    )
+
+
+def is_bag(args: argparse.Namespace) -> bool:
+    return args.source.startswith(PREFIX)
+
+
+def open_bag(args: argparse.Namespace) -> tuple[Source, Source | None]:
+    """Pictures and sound of the bag; where the order is kept, the first source gives both."""
+    from av_grounding.transports.bag_source import open_bag
+
+    if args.audio is not None and args.audio != "none" and not args.audio.startswith("/"):
+        raise ValueError(
+            f"got --audio {args.audio} with {args.source}, expected a topic of the bag such as "
+            "--audio /audio, or none: the sound of a bag is in it"
+        )
+    path = Path(args.source.removeprefix(PREFIX))
+    video, audio, _ = open_bag(path, args.image, args.audio, realtime=not args.as_fast_as_possible)
+    return video, audio
+
+
+def tap_sound(
+    video: Source, audio: Source | None, listener: Callable[[AudioChunk], None]
+) -> tuple[Source, Source | None]:
+    """The same sources, whose sound `listener` hears, whichever of them gives it."""
+    from av_grounding.sources.adapters import Tapped
+    from av_grounding.types import AudioChunk
+
+    if audio is not None:
+        return video, Tapped(audio, listener)
+
+    def hear(item: Frame | AudioChunk) -> None:
+        if isinstance(item, AudioChunk):
+            listener(item)
+
+    return Tapped(video, hear), None
+
+
+def has_sound(video: Source, audio: Source | None) -> bool:
+    return audio is not None or getattr(video, "holds_sound", False)
+
+
+def open_stream(
+    args: argparse.Namespace,
+    settings: GroundingConfig,
+    grounder: Grounder,
+    facts: Callable[..., dict[str, Any]],
+    frame_rate_hz: float,
+) -> tuple[GroundingStream, list[BagRecorder]]:
+    """The stream to run, and the recorder that has to be closed after it, if one is asked for."""
+    if args.record is None:
+        return grounder.stream(), []
+    from av_grounding.transports.bag_recorder import BagRecorder
+
+    recorder = BagRecorder(
+        args.record,
+        facts(args, settings, grounder),
+        is_live=not args.as_fast_as_possible,
+        frame_rate_hz=frame_rate_hz,
+        thresholds={head: getattr(settings, head).threshold for head in ("sound", "speech")},
+    )
+    return recorder.stream(grounder.backend, grounder.config), [recorder]
+
+
+def note(report: dict[str, Any], recorders: list[BagRecorder]) -> None:
+    """Say in the report what was recorded."""
+    for recorder in recorders:
+        report["bag"] = recorder.describe()
+
+
+def readable(report: dict[str, Any]) -> list[str]:
+    bag = report.get("bag")
+    if bag is None:
+        return []
+    dropped = bag["num_frames_dropped"] + bag["num_audio_chunks_dropped"]
+    line = f"{bag['path']}: {bag['num_frames']} frames, {bag['num_bytes'] / 1e6:.1f} MB"
+    return [line + (f"; {dropped} messages dropped, the disk was too slow" if dropped else "")]

@@ -1,0 +1,106 @@
+"""`av-grounding run --view`: the live page beside a run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av_grounding.config import GroundingConfig
+    from av_grounding.grounder import Grounder
+    from av_grounding.streaming.pipeline import GroundingStream
+    from av_grounding.streaming.runner import Runner
+    from av_grounding.types import Sink
+    from av_grounding.viewer.viewer import Viewer
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--view",
+        nargs="?",
+        const="",
+        type=_address,
+        metavar="HOST:PORT",
+        help="serve a live page; default 127.0.0.1:8642, this machine only. 0.0.0.0 lets others "
+        "in who know its token. The demo then repeats until Ctrl-C",
+    )
+
+
+def open_viewer(
+    args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
+) -> list[Sink]:
+    """The page, already reachable, with its address on stderr; empty without --view."""
+    if args.view is None:
+        return []
+    from av_grounding.cli import options
+    from av_grounding.viewer.address import token_from_environment
+    from av_grounding.viewer.viewer import Viewer
+
+    backend = grounder.backend.describe()
+    viewer = Viewer(
+        args.view,
+        token=token_from_environment(),
+        facts={
+            "source": args.source,
+            "model": options.bundle_path(args, settings).name,
+            "backend": " ".join(
+                str(backend[name]) for name in ("backend", "device") if name in backend
+            ),
+        },
+        thresholds={head: getattr(settings, head).threshold for head in ("sound", "speech")},
+        # Without pacing stamps are times inside the recording, and no clock runs with them.
+        clock_ns=None if args.as_fast_as_possible else time.time_ns,
+    )
+    _announce(args, viewer)
+    return [viewer]
+
+
+def connect(sinks: Sequence[Sink], stream: GroundingStream, runner: Runner | None) -> None:
+    """Let the page, if it is among the sinks, hear the stream and read the counters."""
+    if not any(hasattr(sink, "write_voice") for sink in sinks):
+        return
+    from av_grounding.viewer.viewer import Viewer
+
+    for sink in sinks:
+        if isinstance(sink, Viewer):
+            stream.on_voice = sink.write_voice
+            sink.stats = lambda: {"stream": stream.stats} if runner is None else runner.counters
+
+
+def is_endless(args: argparse.Namespace) -> bool:
+    """Whether the demo repeats: somebody watches it, and nothing depends on its end."""
+    return (
+        args.view is not None
+        and args.source == "demo"
+        and args.audio is None
+        and args.out is None
+        and getattr(args, "record", None) is None
+        and args.duration is None
+        and not args.as_fast_as_possible
+    )
+
+
+def _address(text: str) -> str:
+    from av_grounding.viewer.address import parse_address
+
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _announce(args: argparse.Namespace, viewer: Viewer) -> None:
+    """The URL on stderr, also under --quiet: its token is told nowhere else."""
+    for number, url in enumerate(viewer.urls):
+        print(f"{'Live page: ' if number == 0 else '       or: '}{url}", file=sys.stderr)
+    if viewer.address.is_loopback or args.quiet or args.json or not sys.stderr.isatty():
+        return
+    try:
+        import segno
+    except ImportError:
+        return
+    segno.make(viewer.urls[0], error="l").terminal(out=sys.stderr, border=2, compact=True)

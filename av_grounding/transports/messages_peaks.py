@@ -1,0 +1,62 @@
+"""The maxima of a heatmap and the boxes around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A local maximum of a heatmap: where, how likely, and the box of cells that go with it."""
+
+    x_px: float
+    y_px: float
+    score: float
+    center_x_px: float
+    center_y_px: float
+    size_x_px: float
+    size_y_px: float
+
+
+def find_peaks(
+    heatmap: Float32[np.ndarray, "h w"],
+    image_size: tuple[int, int],
+    threshold: float = 0.5,
+    max_peaks: int = 5,
+) -> list[Peak]:
+    """Local maxima from `threshold` on, highest first, in pixels of an (H, W) image.
+
+    A peak's box bounds the connected cells around it that reach half its value and the
+    threshold; such cells hold no second peak.
+    """
+    import cv2
+
+    # Doubles: a threshold of 0.3 must not pass for its rounded neighbour.
+    values = np.clip(np.nan_to_num(heatmap), 0.0, 1.0).astype(np.float64)
+    rows, columns = values.shape
+    cell_y, cell_x = image_size[0] / rows, image_size[1] / columns
+    is_free = (values >= max(threshold, 1e-6)) & (values >= cv2.dilate(values, np.ones((3, 3))))
+    peaks: list[Peak] = []
+    while is_free.any() and len(peaks) < max_peaks:
+        row, column = np.unravel_index(np.argmax(np.where(is_free, values, -1.0)), values.shape)
+        score = float(values[row, column])
+        inside = (values >= max(threshold, 0.5 * score)).astype(np.uint8)
+        _, labels = cv2.connectedComponents(inside, connectivity=8)
+        region = labels == labels[row, column]
+        ys, xs = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+        peaks.append(
+            Peak(
+                x_px=float((column + 0.5) * cell_x - 0.5),
+                y_px=float((row + 0.5) * cell_y - 0.5),
+                score=score,
+                center_x_px=float((xs[0] + xs[-1] + 1) / 2 * cell_x - 0.5),
+                center_y_px=float((ys[0] + ys[-1] + 1) / 2 * cell_y - 0.5),
+                size_x_px=float((xs[-1] - xs[0] + 1) * cell_x),
+                size_y_px=float((ys[-1] - ys[0] + 1) * cell_y),
+            )
+        )
+        is_free &= ~region
+    return peaks

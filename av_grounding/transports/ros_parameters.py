@@ -1,0 +1,163 @@
+"""The runtime configuration as ROS parameters: typed, ranged, described, and checked as a whole.
+
+What `av_grounding.config` refuses, the node refuses, in the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from av_grounding.config import GroundingConfig, Parameter, config_from_mapping, parameters
+from av_grounding.streaming.config import StreamingConfig
+from av_grounding.transports.messages import AudioLayout
+
+# Followed while the node is active; the others count at the next `configure`.
+DYNAMIC = frozenset(
+    {
+        *("max_rate", "max_image_age_ms", "audio.channel", "gate.min_dbfs"),
+        *("sound.recency_s", "sound.silence_s", "sound.threshold", "sound.enabled"),
+        *("speech.hold_s", "speech.hangover_s", "speech.threshold", "speech.enabled"),
+        *("sync.offset_ms", "sync.lookahead_ms", "heatmap.encoding", "heatmap.size"),
+        *("peaks.max", "overlay.alpha", "image_rectified", "target_frame"),
+    }
+)
+_KNOWN: Mapping[str, Parameter] = {parameter.name: parameter for parameter in parameters()}
+_FOREIGN = ("use_sim_time", "qos_overrides", "start_type_description_service")
+
+
+class NodeParameters:
+    """Declares every parameter on a node and keeps the configuration that they describe.
+
+    Raises ValueError in one line where a given value is refused.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        on_change: Callable[[GroundingConfig], None],
+        is_configured: Callable[[], bool],
+    ) -> None:
+        """`on_change` hears of every new configuration, in the thread that set it."""
+        self._node = node
+        self._on_change = on_change
+        self._is_configured = is_configured
+        overrides: Mapping[str, RosParameter] = getattr(node, "_parameter_overrides", {})
+        given = {
+            name: parameter.value
+            for name, parameter in overrides.items()
+            if parameter.value is not None
+        }
+        self.unknown = unknown_parameters(given)
+        """One line for every given parameter that this node does not have."""
+        # Checked together, before the first is declared.
+        values = {name: value for name, value in given.items() if name in _KNOWN}
+        self.config = _checked(values)
+        for parameter in _KNOWN.values():
+            node.declare_parameter(parameter.name, parameter.default, describe(parameter))
+        node.add_on_set_parameters_callback(self._judge)
+        if hasattr(node, "add_post_set_parameters_callback"):
+            node.add_post_set_parameters_callback(self._adopt)
+            self._adopts_at_once = False
+        else:  # Humble has no such callback
+            self._adopts_at_once = True
+
+    def _judge(self, changes: list[RosParameter]) -> SetParametersResult:
+        ours = {change.name: change.value for change in changes if change.name in _KNOWN}
+        try:
+            if self._is_configured():
+                _refuse_late(name for name in ours if ours[name] != self._value(name))
+            config = _checked(self._values() | ours)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if ours and self._adopts_at_once:
+            self._take(config)
+        return SetParametersResult(successful=True)
+
+    def _adopt(self, changes: list[RosParameter]) -> None:
+        if any(change.name in _KNOWN for change in changes):
+            self._take(_checked(self._values()))
+
+    def _take(self, config: GroundingConfig) -> None:
+        if config != self.config:
+            self.config = config
+            self._on_change(config)
+
+    def _values(self) -> dict[str, Any]:
+        return {name: self._value(name) for name in _KNOWN}
+
+    def _value(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+
+def describe(parameter: Parameter) -> ParameterDescriptor:
+    """The parameter as `ros2 param describe` shows it."""
+    default, (low, high) = parameter.default, parameter.range or (None, None)
+    descriptor = ParameterDescriptor(description=parameter.description)
+    descriptor.additional_constraints = "; ".join(
+        [
+            *([f"one of {', '.join(parameter.choices)}"] if parameter.choices else []),
+            "live" if parameter.name in DYNAMIC else "counts at the next configure",
+        ]
+    )
+    if isinstance(default, float):
+        # A whole number given for a real one (`max_rate 5`) is meant, not mistaken.
+        descriptor.dynamic_typing = True
+        if low is not None:
+            value_range = FloatingPointRange(from_value=float(low), to_value=float(high))
+            descriptor.floating_point_range = [value_range]
+    elif isinstance(default, int) and not isinstance(default, bool) and low is not None:
+        value_range = IntegerRange(from_value=int(low), to_value=int(high), step=1)
+        descriptor.integer_range = [value_range]
+    return descriptor
+
+
+def unknown_parameters(names: Iterable[str]) -> list[str]:
+    """What is wrong with each name that is neither this node's nor every node's."""
+    complaints = []
+    for name in names:
+        if name in _KNOWN or name.split(".")[0] in _FOREIGN:
+            continue
+        try:
+            config_from_mapping({name: 0})
+        except ValueError as error:
+            complaints.append(str(error))
+    return complaints
+
+
+def streaming_config(config: GroundingConfig) -> StreamingConfig:
+    """The stream's part; ValueError where its values contradict each other."""
+    return StreamingConfig(**config.streaming_values())
+
+
+def audio_layout(config: GroundingConfig) -> AudioLayout | None:
+    """Layout of samples that come without AudioInfo, or None where that is awaited."""
+    audio = config.audio
+    rate_hz = audio.sample_rate or 16_000
+    layout = AudioLayout(rate_hz, audio.channels, audio.sample_format.upper())
+    return layout if audio.sample_rate else None
+
+
+def _checked(values: Mapping[str, Any]) -> GroundingConfig:
+    config = config_from_mapping(values)
+    streaming_config(config)
+    audio_layout(config)
+    return config
+
+
+def _refuse_late(names: Iterable[str]) -> None:
+    late = sorted(set(names) - DYNAMIC)
+    if late:
+        raise ValueError(
+            f"{', '.join(late)}: counts when the node is configured, which it is: first "
+            "deactivate and clean up (ros2 lifecycle set)"
+        )

@@ -1,0 +1,88 @@
+"""A frame and its heatmaps as bytes for the browser: JPEG, and one byte per cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from av_grounding.image import resize_heatmap
+from av_grounding.types import Heatmaps
+from av_grounding.viewer.feed import Shot
+
+MAX_SIDE_PX = 1280
+MAX_GRID = 128
+JPEG_QUALITY = 80
+HEADS = ("sound", "speech")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A shot, encoded once for all clients: `header` describes the blobs in their order."""
+
+    number: int
+    header: dict[str, Any]
+    blobs: tuple[bytes, ...]
+
+
+def encode(shot: Shot) -> Picture:
+    """Encode a shot; frames beyond 1280 pixels are reduced, the picture's true size is told."""
+    heatmaps = shot.heatmaps
+    height, width = shot.frame.image.shape[:2]
+    jpeg = encode_jpeg(shot.frame.image)
+    heads, blobs = {}, [jpeg]
+    for head in HEADS:
+        heads[head], blob = _encode_head(heatmaps, head)
+        blobs.append(blob)
+    header = {
+        "number": shot.number,
+        "t": shot.time_ms,
+        "width": width,
+        "height": height,
+        "frame_id": heatmaps.frame_id,
+        "jpeg_bytes": len(jpeg),
+        **heads,
+    }
+    return Picture(shot.number, header, tuple(blobs))
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """An RGB image as JPEG, reduced to at most 1280 pixels a side."""
+    import cv2
+
+    scale = MAX_SIDE_PX / max(image.shape[:2])
+    if scale < 1.0:
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    is_encoded, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not is_encoded:
+        raise RuntimeError(f"OpenCV could not write a JPEG of {image.shape}")
+    return jpeg.tobytes()
+
+
+def _encode_head(heatmaps: Heatmaps, head: str) -> tuple[dict[str, Any], bytes]:
+    heatmap = _bounded(heatmaps.sound if head == "sound" else heatmaps.speech)
+    score = heatmaps.sound_score if head == "sound" else heatmaps.speech_score
+    height, width = heatmap.shape
+    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    described = {
+        "h": height,
+        "w": width,
+        "score": round(float(np.nan_to_num(score)), 4),
+        "value": round(float(heatmap[row, column]), 4),
+        # Centre of the strongest cell, as a share of the picture's width and height.
+        "peak": [round((column + 0.5) / width, 5), round((row + 0.5) / height, 5)],
+    }
+    return described, np.rint(255.0 * heatmap).astype(np.uint8).tobytes()
+
+
+def _bounded(heatmap: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "H W"]:
+    heatmap = np.clip(np.nan_to_num(heatmap), 0.0, 1.0).astype(np.float32)
+    largest = max(heatmap.shape)
+    if largest <= MAX_GRID:
+        return heatmap
+    height, width = (max(1, round(side * MAX_GRID / largest)) for side in heatmap.shape)
+    return resize_heatmap(heatmap, height, width)

@@ -1,0 +1,321 @@
+"""The page's HTTP and WebSocket server, in one event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import hmac
+import importlib.resources
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from av_grounding.viewer.address import Address, may_be_named
+from av_grounding.viewer.client import Client
+from av_grounding.viewer.feed import Cursor, Feed, Shot
+from av_grounding.viewer.messages import (
+    MAX_CLIENT_MESSAGE_BYTES,
+    PROTOCOL,
+    pack,
+    parse_client_message,
+    plain,
+)
+from av_grounding.viewer.picture import Picture, encode
+
+LOGGER = logging.getLogger(__name__)
+
+MAX_CLIENTS = 32
+HELLO_WITHIN_S = 5.0
+HEARTBEAT_S = 10.0
+"""A client that answers no ping for half of this is given up: a laptop that was closed."""
+NEWS_S = 0.25
+"""Without a new frame, everything else is told this often."""
+COUNTERS_S = 0.5
+MAX_CACHED_PACKETS = 8
+CLOSE_WITHIN_S = 0.3
+WRONG_TOKEN = 4401
+WRONG_PROTOCOL = 4400
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+class LiveServer:
+    """Serves the page and sends every client what it can take; nothing here waits for a client.
+
+    A client has at most two packets on the way and acknowledges each, so one that is slow skips
+    frames and one that is stalled gets nothing. `offer` and `num_clients` may be used from any
+    thread, all else belongs to the event loop.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        address: Address,
+        *,
+        token: str | None,
+        hello: Mapping[str, Any],
+        counters: Callable[[], Mapping[str, Any] | None],
+        max_rate_hz: float,
+    ) -> None:
+        self._feed, self._address = feed, address
+        self._token = token
+        self._hello = hello
+        self._counters = counters
+        self._min_interval_s = 1.0 / max_rate_hz
+        self._files = {
+            path: (_read_page(name), content_type) for path, (name, content_type) in PAGE.items()
+        }
+        self._clients: set[Client] = set()
+        self._newest: Shot | None = None
+        self._is_offered = False
+        self._shot: Shot | None = None
+        self._shown_s = 0.0
+        self._encoded: tuple[int, asyncio.Future[Picture]] | None = None
+        self._packets: dict[tuple[Cursor, int], tuple[bytes, Cursor]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._encoder = concurrent.futures.ThreadPoolExecutor(1, "av-viewer-jpeg")
+
+    @property
+    def num_clients(self) -> int:
+        """Browsers that are being served."""
+        return len(self._clients)
+
+    def offer(self, shot: Shot) -> None:
+        """Show this frame next, to whoever can take it; returns at once."""
+        self._newest = shot
+        if self._clients and not self._is_offered:
+            self._is_offered = True
+            self._call(self._promote)
+
+    def stop(self) -> None:
+        """Close every connection and end `run`."""
+        self._call(self._stopped.set)
+
+    def run(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+        """Serve until `stop`; to be called in the server's own thread."""
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve(listener, on_ready))
+        finally:
+            self._encoder.shutdown(wait=False, cancel_futures=True)
+            self._loop.close()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(function)
+
+    async def _serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+        app = web.Application(client_max_size=1024, middlewares=[self._check_host])
+        app.on_response_prepare.append(self._add_headers)
+        for path in self._files:
+            app.router.add_get(path, self._page)
+        app.router.add_get("/live", self._live)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_WITHIN_S)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        poll = asyncio.create_task(self._poll_counters())
+        on_ready()
+        try:
+            await self._stopped.wait()
+        finally:
+            poll.cancel()
+            await asyncio.gather(*(self._dismiss(client) for client in self._clients))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(runner.cleanup(), CLOSE_WITHIN_S)
+
+    async def _dismiss(self, client: Client) -> None:
+        """Say goodbye to a client that listens; cut off one that does not."""
+        with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+            goodbye = client.socket.close(
+                code=WSCloseCode.GOING_AWAY, message=b"the program has ended"
+            )
+            await asyncio.wait_for(goodbye, CLOSE_WITHIN_S)
+        client.abort()
+
+    @web.middleware
+    async def _check_host(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) != 1 or not may_be_named(self._address, hosts[0]):
+            raise web.HTTPMisdirectedRequest(
+                text="This server is not known by that name: use the address it printed.\n"
+            )
+        return await handler(request)
+
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        host = request.headers.get("Host", "")
+        # Older Safari does not take 'self' for a WebSocket of the same origin.
+        live = f" ws://{host}" if may_be_named(self._address, host) else ""
+        response.headers.update(
+            {
+                "Content-Security-Policy": (
+                    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+                    f"connect-src 'self'{live}; base-uri 'none'; form-action 'none'; "
+                    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types"
+                    " 'none'"
+                ),
+                "X-Content-Type-Options": "nosniff",
+                "Server": "av_grounding",
+                "Referrer-Policy": "no-referrer",
+                "X-Frame-Options": "DENY",
+                "Cross-Origin-Opener-Policy": "same-origin",
+                "Cross-Origin-Resource-Policy": "same-origin",
+                "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+                "Cache-Control": "no-store",
+            }
+        )
+
+    async def _page(self, request: web.Request) -> web.Response:
+        body, content_type = self._files[request.path]
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    async def _live(self, request: web.Request) -> web.WebSocketResponse:
+        origin = request.headers.get("Origin")
+        # A browser always tells; other programs are not led here by somebody's page.
+        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+            raise web.HTTPForbidden(text="Only the page that this server serves may connect.\n")
+        websocket = web.WebSocketResponse(
+            max_msg_size=MAX_CLIENT_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
+        )
+        await websocket.prepare(request)
+        if len(self._clients) >= MAX_CLIENTS:
+            reason = f"{MAX_CLIENTS} clients are being served already"
+            await _close(websocket, WSCloseCode.TRY_AGAIN_LATER, reason)
+            return websocket
+        client = Client(websocket, request.transport)
+        self._clients.add(client)
+        try:
+            await self._serve_client(client)
+        except ValueError as error:
+            await _close(websocket, WSCloseCode.POLICY_VIOLATION, str(error))
+        except ConnectionError:
+            LOGGER.debug("a client of the live page left in the middle of a packet")
+        finally:
+            self._clients.discard(client)
+            client.abort_if_stuck()
+        return websocket
+
+    async def _serve_client(self, client: Client) -> None:
+        """Greet, then send in one task and listen in this one; ValueError: it broke a rule."""
+        if not await self._greet(client):
+            return
+        sending = asyncio.create_task(self._send(client))
+        sending.add_done_callback(client.sending_ended)
+        try:
+            async for message in client.socket:
+                if message.type is not WSMsgType.TEXT:
+                    raise ValueError("expected text")
+                client.take(parse_client_message(message.data))
+        finally:
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await sending
+
+    async def _greet(self, client: Client) -> bool:
+        """Read the token; nothing about the robot is told before."""
+        try:
+            message = await client.socket.receive(HELLO_WITHIN_S)
+        except asyncio.TimeoutError:
+            raise ValueError("expected hello first") from None
+        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
+            return False
+        if message.type is not WSMsgType.TEXT:
+            raise ValueError("expected hello first, as text")
+        hello = parse_client_message(message.data)
+        if hello.type != "hello":
+            raise ValueError("expected hello first")
+        if hello.protocol != PROTOCOL:
+            await _close(client.socket, WRONG_PROTOCOL, "another version: load the page again")
+            return False
+        given = hello.token.encode("utf-8", "surrogatepass")
+        if self._token is not None and not hmac.compare_digest(self._token.encode(), given):
+            await _close(client.socket, WRONG_TOKEN, "the token is missing or wrong")
+            return False
+        await client.socket.send_bytes(pack({"hello": self._hello}))
+        self._promote()
+        return True
+
+    async def _send(self, client: Client) -> None:
+        while True:
+            await client.until_it_may_get_more()
+            picture = None
+            shot = self._shot
+            if shot is not None and shot.number > client.shown:
+                picture = await self._encode(shot)
+            elif (wait_s := client.sent_s + NEWS_S - time.monotonic()) > 0.0:
+                await client.until_changed(wait_s)
+                continue
+            packet, cursor = self._packet(client.cursor, picture)
+            client.has_sent(cursor, client.shown if picture is None else picture.number)
+            await client.socket.send_bytes(packet)
+
+    def _packet(self, cursor: Cursor, picture: Picture | None) -> tuple[bytes, Cursor]:
+        """Clients that keep up read from the same place: their packets are made once."""
+        if picture is None:
+            news, after = self._feed.news(cursor)
+            return pack(news), after
+        key = (cursor, picture.number)
+        if key not in self._packets:
+            news, after = self._feed.news(cursor)
+            while len(self._packets) >= MAX_CACHED_PACKETS:
+                del self._packets[next(iter(self._packets))]
+            self._packets[key] = (pack({**news, "frame": picture.header}, picture.blobs), after)
+        return self._packets[key]
+
+    async def _encode(self, shot: Shot) -> Picture:
+        """The shot's picture, encoded once for all clients, in a thread of its own."""
+        if self._encoded is None or self._encoded[0] != shot.number:
+            future = self._loop.run_in_executor(self._encoder, encode, shot)
+            self._encoded = (shot.number, future)
+        return await asyncio.shield(self._encoded[1])
+
+    def _promote(self) -> None:
+        """Make the newest frame the one to show, not more often than the greatest rate."""
+        self._is_offered = False
+        if self._newest is None or self._newest is self._shot:
+            return
+        wait_s = self._shown_s + self._min_interval_s - time.monotonic()
+        if wait_s > 0.0:
+            self._is_offered = True
+            self._loop.call_later(wait_s, self._promote)
+            return
+        self._shown_s = time.monotonic()
+        self._shot = self._newest
+        for client in self._clients:
+            client.wake()
+
+    async def _poll_counters(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTERS_S)
+            if not self._clients:
+                continue
+            try:
+                counters = self._counters()
+            except Exception as error:
+                # Whatever is wrong with a bystander's numbers must not take the page away.
+                LOGGER.warning("the live page shows no counters: %s", error)
+                return
+            if counters is not None:
+                self._feed.set_counters(plain(counters))
+
+
+async def _close(websocket: web.WebSocketResponse, code: int, reason: str) -> None:
+    """Close with a reason (a close frame holds 123 bytes of it); wait only a moment."""
+    with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+        await asyncio.wait_for(
+            websocket.close(code=code, message=reason.encode()[:123]), CLOSE_WITHIN_S
+        )
+
+
+def _read_page(name: str) -> bytes:
+    return (importlib.resources.files("av_grounding.viewer") / "page" / name).read_bytes()

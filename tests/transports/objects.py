@@ -1,0 +1,47 @@
+"""Message objects with ROS field names and no middleware: what the decoders may be handed."""
+
+from array import array
+from types import SimpleNamespace
+
+from av_grounding.transports.messages import Fields, build
+
+
+def as_object(fields: Fields):
+    """Plain objects in place of message classes: `build` with a lookup that knows every type."""
+    return build(fields, lambda name: SimpleNamespace)
+
+
+def header(stamp_ns=1_700_000_000_123_456_789, frame_id="optical"):
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def image(data, encoding, height, width, step, is_bigendian=0, **head):
+    return SimpleNamespace(
+        header=header(**head),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=is_bigendian,
+        step=step,
+        data=array("B", data),
+    )
+
+
+def compressed(data, form="jpeg"):
+    return SimpleNamespace(header=header(), format=form, data=array("B", data))
+
+
+def audio_stamped(data, stamp_ns=5_000_000_000):
+    octets = SimpleNamespace(data=array("B", data))
+    return SimpleNamespace(header=header(stamp_ns, "mic"), audio=octets)
+
+
+def audio_info(channels=1, rate=16_000, form="S16LE", coding="wave"):
+    return SimpleNamespace(
+        channels=channels,
+        sample_rate=rate,
+        sample_format=form,
+        bitrate=16 * rate * channels,
+        coding_format=coding,
+    )
