@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av_grounding.cli import console, options
+from av_grounding.cli import console, evaluate_protocols, options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+DEFAULT_NUM = 500
+
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
+    from av_grounding.evaluation.benchmarks import NAMES
+
     parser = subparsers.add_parser(
         "evaluate",
         parents=parents,
         help="measure a bundle on a benchmark",
-        description="Measure a bundle; DIR gets report.json and panels.png.",
+        description=(
+            "Measure a bundle. `synthetic` alone is the report of the shipped model: report.json "
+            "and panels.png. Every benchmark under a named protocol leaves report.json, report.md "
+            "and report.html."
+        ),
+        epilog=f"benchmarks: synthetic, {', '.join(NAMES)}",
     )
-    parser.add_argument(
-        "benchmark",
-        choices=("synthetic",),
-        help="synthetic: mixtures of a sound and a spoken name",
-    )
+    parser.add_argument("benchmark", type=_benchmark, metavar="BENCHMARK", help="see below")
     options.add_model(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--seed", type=options.seed, default=0, help="seed of the samples (0)")
     parser.add_argument(
-        "--num", type=options.positive_int, default=500, help="number of samples (500)"
+        "--num",
+        type=options.positive_int,
+        help=f"number of samples (synthetic: {DEFAULT_NUM}; else all)",
     )
+    evaluate_protocols.add_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
+def _benchmark(text: str) -> str:
+    from av_grounding.evaluation.benchmarks import NAMES
+
+    known = ("synthetic", *NAMES)
+    if text not in known:
+        close = difflib.get_close_matches(text, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+        raise argparse.ArgumentTypeError(f"unknown benchmark {text!r}; {hint}")
+    return text
+
+
 def execute(args: argparse.Namespace) -> int:
+    if args.benchmark != "synthetic" or evaluate_protocols.is_asked_for(args):
+        return evaluate_protocols.execute(args)
     grounder = options.load_grounder(args, options.load_settings(args))
     from av_grounding.evaluation.synthetic import evaluate
 
-    with console.progress(args, "Evaluating", args.num, "samples") as advance:
-        report = evaluate(
-            grounder, args.out, args.seed, args.num, lambda done, total: advance(done)
-        )
+    num = args.num or DEFAULT_NUM
+    with console.progress(args, "Evaluating", num, "samples") as advance:
+        report = evaluate(grounder, args.out, args.seed, num, lambda done, total: advance(done))
     console.show(args, report, *_readable(report), f"{args.out}/report.json, panels.png")
     return 0
 

@@ -100,7 +100,7 @@ def _clip_tokens(
     heard = np.concatenate([resampler.push(mono), resampler.flush()])[: spec.num_window_samples]
     window = np.zeros(spec.num_window_samples, np.float32)
     window[: heard.size] = heard
-    num_heard = max(1, round(heard.size / spec.num_window_samples * spec.num_tokens))
+    num_heard = max(1, round(heard.size / spec.sample_rate_hz / spec.token_stride_s))
     return np.asarray(backend.encode_audio(window))[:, :, :num_heard]
 
 

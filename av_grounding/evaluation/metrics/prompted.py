@@ -1,9 +1,4 @@
-"""Metrics of dense audio-visual grounding, as pure NumPy functions.
-
-Each function states its definition, where the field uses it, and its conventions, because the
-same name means different numbers in different papers. A map is (H, W) at image resolution, its
-mask says which pixels belong to the object. Nothing here knows a model or reads a file.
-"""
+"""Prompted segmentation (001, 000): a class's pixels pooled over its images, classes averaged."""
 
 from __future__ import annotations
 
@@ -13,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Heatmap = Float[np.ndarray, "H W"]
-Mask = Bool[np.ndarray, "H W"]
+from av_grounding.evaluation.metrics.pointing import check_same_shape
+from av_grounding.evaluation.metrics.ranking import average_precision
+
 # Images of one set may differ in size, so axes bind nothing across a sequence.
 Heatmaps = Sequence[Float[np.ndarray, "_ _"]]
 Masks = Sequence[Bool[np.ndarray, "_ _"]]
@@ -26,34 +22,6 @@ class ClassMean(NamedTuple):
 
     mean: float
     per_class: dict[str, float]
-
-
-def average_precision(
-    scores: Float[np.ndarray, "*shape"], target: Bool[np.ndarray, "*shape"]
-) -> float:
-    """Binary average precision, Σ (R_n − R_{n−1}) P_n over the distinct scores, falling.
-
-    Called `pixel_continuous` when the elements are the pixels of maps: the scores are ranked as
-    they are, never binarised first. Equal scores enter together, without interpolation, as in
-    scikit-learn's `average_precision_score`. In [0, 1]; raises ValueError without a positive
-    element, where it is undefined, and for scores that are not finite.
-    """
-    scores, target = np.ravel(scores), np.ravel(target)
-    if not np.isfinite(scores).all():
-        raise ValueError(
-            "got scores with NaN or infinity, expected finite scores: check the model"
-        )
-    num_positive = int(np.count_nonzero(target))
-    if num_positive == 0:
-        raise ValueError("got a target without a positive element: average precision is undefined")
-    order = np.argsort(scores)[::-1]
-    ranked = scores[order]
-    last_of_tie = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)
-    del ranked
-    true_positives = np.cumsum(target[order])[last_of_tie]
-    precision = true_positives / (last_of_tie + 1)
-    recall_steps = np.diff(true_positives, prepend=0) / num_positive
-    return min(float(np.sum(recall_steps * precision)), 1.0)
 
 
 def pooled_average_precision(
@@ -84,7 +52,7 @@ def mean_iou(
     """
     if thresholds == "oracle20_per_class":
         return _mean_over_classes(
-            lambda scores, target: float(_iou_curve(scores, target, _sweep([scores])).max()),
+            lambda scores, target: float(iou_curve(scores, target, _sweep([scores])).max()),
             heatmaps,
             masks,
             classes,
@@ -95,48 +63,10 @@ def mean_iou(
         )
     sweep = _sweep(heatmaps)
     groups = _pool(heatmaps, masks, classes)
-    curves = {name: _iou_curve(scores, target, sweep) for name, (scores, target) in groups.items()}
+    curves = {name: iou_curve(scores, target, sweep) for name, (scores, target) in groups.items()}
     best = int(np.mean(list(curves.values()), axis=0).argmax())
     per_class = {name: float(curve[best]) for name, curve in curves.items()}
     return ClassMean(float(np.mean(list(per_class.values()))), per_class)
-
-
-def peak_hit(heatmap: Heatmap, mask: Mask) -> float:
-    """Whether the map's largest value lies on the mask: 1 or 0 (the pointing game).
-
-    Where several pixels share the largest value, the share of them on the mask, which is the
-    expectation over a random choice among them. A constant map has no peak and scores 0.
-    """
-    _same_shape(heatmap, mask)
-    largest = heatmap.max()
-    if largest == heatmap.min():
-        return 0.0
-    return float(mask[heatmap == largest].mean())
-
-
-def peak_leak(heatmap: Heatmap, own_mask: Mask, other_mask: Mask) -> float:
-    """Whether a head's peak lies on what the other head should find, and not on its own object.
-
-    Its mean over mixtures is the wrong-head leakage: 0 when the two answers are never confused.
-    Ties and constant maps as in `peak_hit`.
-    """
-    _same_shape(own_mask, other_mask)
-    return peak_hit(heatmap, other_mask & ~own_mask)
-
-
-def gated_share(heatmaps: Heatmaps, threshold: float = 0.5) -> float:
-    """Share of calibrated maps that stay below `threshold` everywhere (silent or absent cases)."""
-    if not len(heatmaps):
-        raise ValueError("got no maps, expected one or more")
-    return float(np.mean([heatmap.max() < threshold for heatmap in heatmaps]))
-
-
-def _same_shape(first: np.ndarray, second: np.ndarray) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"got a map of shape {first.shape} and a mask of shape {second.shape}, expected one "
-            "shape: resize the map to the image first"
-        )
 
 
 def _pool(
@@ -150,7 +80,7 @@ def _pool(
         )
     members: dict[str, list[int]] = {}
     for i, name in enumerate(classes):
-        _same_shape(heatmaps[i], masks[i])
+        check_same_shape(heatmaps[i], masks[i])
         members.setdefault(name, []).append(i)
     groups = {}
     for name in sorted(members):
@@ -182,7 +112,7 @@ def _sweep(heatmaps: Sequence[np.ndarray]) -> Float[np.ndarray, " 20"]:
     return np.linspace(low, high, NUM_IOU_THRESHOLDS)
 
 
-def _iou_curve(
+def iou_curve(
     scores: Float[np.ndarray, " n"], target: Bool[np.ndarray, " n"], sweep: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, " m"]:
     """IoU of `scores > threshold` with `target` at every threshold, in one pass over pixels."""

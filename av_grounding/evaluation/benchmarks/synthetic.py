@@ -1,0 +1,329 @@
+"""Benchmarks of the synthetic world: every sample is drawn from a seed, when it is asked for.
+
+They have the structure of the field's benchmarks and need no download. Objects, voices and sounds
+are those of the test split, which training never sees.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from av_grounding.evaluation.benchmark import (
+    HEADS,
+    BenchmarkInfo,
+    Clip,
+    Head,
+    Problem,
+    Sample,
+    Target,
+    Task,
+)
+from av_grounding.evaluation.benchmarks import factory
+from av_grounding.evaluation.benchmarks.speaking import SpokenName
+from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.samples import SyntheticSamples
+from av_grounding.synthetic.scene import render_scene, sample_scene
+from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
+
+SPLIT = "test"
+NUM_PAIRS_OF_CLASSES = len(CLASSES) * (len(CLASSES) - 1) // 2
+NUM_RECENT = 8
+"""Drawn samples kept in memory; an older one is drawn again when its picture is asked for."""
+
+
+class Kind(NamedTuple):
+    """What a synthetic benchmark asks; its notes stand in every report."""
+
+    task: Task
+    heads: tuple[Head, ...]
+    notes: str
+    num: int = 500
+    max_num: int | None = None
+
+
+_LEVELS = "sources within 3 dB of each other, no added noise"
+KINDS: dict[str, Kind] = {
+    "synthetic-simultaneous": Kind(
+        "simultaneous",
+        HEADS,
+        "The sound of one object and speech that names another in one mixture, -5 to 5 dB, noise "
+        "at 20 to 40 dB; the samples of `evaluate synthetic`.",
+    ),
+    "synthetic-clean": Kind(
+        "prompted",
+        HEADS,
+        "The scenes of synthetic-simultaneous with the sound alone and the speech alone, in turn.",
+    ),
+    "synthetic-mixed": Kind(
+        "prompted",
+        HEADS,
+        "The clips of synthetic-clean mixed, at -5 to 5 dB, with one of the other type about an "
+        "object that is not in the picture (000 section 4.3.4).",
+    ),
+    "synthetic-solo": Kind(
+        "localisation", ("sound",), "One to three objects in the picture, of which one sounds."
+    ),
+    "synthetic-duet": Kind(
+        "multi_source", ("sound",), f"Two of three objects sound at once; {_LEVELS}."
+    ),
+    "synthetic-trio": Kind(
+        "multi_source", ("sound",), f"Three of four objects sound at once; {_LEVELS}."
+    ),
+    "synthetic-interactive": Kind(
+        "interactive",
+        ("sound",),
+        "Two samples a picture: of its two objects one sounds in each.",
+    ),
+    "synthetic-silent": Kind(
+        "extended",
+        ("sound",),
+        "The samples of synthetic-solo, each followed by its look-alike: the same picture with "
+        "nothing but a microphone's hiss at -65 dBFS.",
+    ),
+    "synthetic-offscreen": Kind(
+        "extended",
+        ("sound",),
+        "The samples of synthetic-solo, each followed by its picture with the sound of a class "
+        "that is not in it.",
+    ),
+    "synthetic-segmentation": Kind(
+        "segmentation",
+        ("sound",),
+        "Videos of five seconds and frames; of three drifting objects one sounds at first, then "
+        "both it and another, then the other alone.",
+        num=250,
+    ),
+    "synthetic-semantic": Kind(
+        "semantic",
+        ("sound",),
+        "The videos of synthetic-segmentation with the class of every sounding pixel.",
+        num=250,
+    ),
+    "synthetic-retrieval": Kind(
+        "retrieval",
+        HEADS,
+        "Pictures of two objects, no two pictures with the same two classes; the sound of one "
+        "and speech that names the other in one mixture (000 supplement, table 8).",
+        num=NUM_PAIRS_OF_CLASSES,
+        max_num=NUM_PAIRS_OF_CLASSES,
+    ),
+    "synthetic-disentanglement": Kind(
+        "disentanglement", HEADS, "The pictures and clips of synthetic-clean."
+    ),
+    "synthetic-recognition": Kind(
+        "recognition", ("sound",), "One object a picture, with its sound."
+    ),
+    "synthetic-separation": Kind(
+        "separation",
+        ("sound",),
+        f"The sum of two objects' sounds, each with a picture of its own; {_LEVELS}.",
+    ),
+}
+"""Name -> what is asked. What draws a sample stands in `benchmarks.BENCHMARKS`."""
+SAME_AS = {
+    "synthetic-silent": "synthetic-solo",
+    "synthetic-offscreen": "synthetic-solo",
+    "synthetic-semantic": "synthetic-segmentation",
+}
+"""Benchmarks that show the pictures of another one."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a synthetic benchmark is drawn from."""
+
+    name: str
+    seed: int
+
+    @property
+    def samples(self) -> SyntheticSamples:
+        return SyntheticSamples(SPLIT, self.seed)
+
+    def rng(self, index: int, purpose: int) -> np.random.Generator:
+        """Random numbers of a sample; benchmarks share them where their notes say so."""
+        family = SAME_AS.get(self.name, self.name)
+        # SyntheticSamples itself uses purposes below 256.
+        return self.samples.rng(index, purpose + (zlib.crc32(family.encode()) << 8))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample, and the pictures and waveforms that its readers fetch by name."""
+
+    sample: Sample
+    arrays: Mapping[str, np.ndarray]
+
+
+Draw = Callable[[Key, int], Drawn]
+_recent: OrderedDict[tuple[Key, int], Drawn] = OrderedDict()
+
+
+def drawn(key: Key, index: int) -> Drawn:
+    """The sample, from memory where it was drawn a moment ago."""
+    known = _recent.pop((key, index), None) or draw(key, index)
+    return remember(key, index, known)
+
+
+def draw(key: Key, index: int) -> Drawn:
+    """The sample, drawn anew."""
+    return factory(key.name)(key, index)
+
+
+def remember(key: Key, index: int, item: Drawn) -> Drawn:
+    """Keep a drawn sample at hand in place of the one unused for longest."""
+    _recent[key, index] = item
+    while len(_recent) > NUM_RECENT:
+        _recent.popitem(last=False)
+    return item
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Reads a picture of a drawn sample."""
+
+    key: Key
+    index: int
+    name: str = "image"
+
+    def __call__(self) -> UInt8[np.ndarray, "H W 3"]:
+        return drawn(self.key, self.index).arrays[self.name]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Reads a waveform of a drawn sample."""
+
+    key: Key
+    index: int
+    name: str = "clip"
+
+    def __call__(self) -> Clip:
+        return Clip(drawn(self.key, self.index).arrays[self.name], SAMPLE_RATE_HZ)
+
+
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask at hand, eight pixels a byte."""
+
+    bits: bytes
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Bool[np.ndarray, "H W"]) -> PackedMask:
+        return cls(np.packbits(mask).tobytes(), mask.shape)
+
+    def __call__(self) -> Float32[np.ndarray, "H W"]:
+        bits = np.frombuffer(self.bits, np.uint8)
+        count = self.shape[0] * self.shape[1]
+        return np.unpackbits(bits, count=count).reshape(self.shape).astype(np.float32)
+
+
+class View(NamedTuple):
+    """A rendered scene by class name."""
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    boxes: dict[str, tuple[float, float, float, float]]
+
+    def target(
+        self, head: Head, name: str, word_span_s: tuple[float, float] | None = None
+    ) -> Target:
+        """One object of the scene to find."""
+        return Target(
+            head=head,
+            class_name=name,
+            load_mask=PackedMask.of(self.masks[name]),
+            boxes=(self.boxes[name],),
+            word_span_s=word_span_s,
+        )
+
+    def nothing(self, head: Head, name: str) -> Target:
+        """Something that is not in the scene, or not heard."""
+        empty = np.zeros(self.image.shape[:2], bool)
+        return Target(head=head, class_name=name, load_mask=PackedMask.of(empty))
+
+
+def view(key: Key, rng: np.random.Generator, names: list[str]) -> View:
+    """A new scene of these classes."""
+    height, width = key.samples.image_px
+    scene = render_scene(sample_scene(rng, names, SPLIT), height, width)
+    classes = [placed.instance.class_name for placed in scene.spec.objects]
+    size = np.array([width, height, width, height])
+    boxes = {
+        name: tuple((box / size).tolist()) for name, box in zip(classes, scene.boxes, strict=True)
+    }
+    return View(scene.image, dict(zip(classes, scene.masks, strict=True)), boxes)
+
+
+class SyntheticBenchmark:
+    """A benchmark whose samples are drawn when they are asked for.
+
+    Sample i depends on name and seed alone, not on `num`, `workers` or what was read before.
+    With `workers`, processes draw the samples behind the one that was asked for.
+    """
+
+    def __init__(self, name: str, *, num: int | None = None, seed: int = 0, workers: int = 0):
+        kind = KINDS[name]
+        num = kind.num if num is None else num
+        if kind.max_num is not None and num > kind.max_num:
+            raise ValueError(
+                f"got {num} samples, expected at most {kind.max_num} for {name}: {kind.notes}"
+            )
+        self.key = Key(name, seed)
+        is_semantic = kind.task == "semantic"
+        self.info = BenchmarkInfo(
+            name=name,
+            task=kind.task,
+            heads=kind.heads,
+            citation="av_grounding's synthetic world, test split",
+            num_expected=num,
+            notes=f"{kind.notes} Seed {seed}.",
+            class_names=("background", *CLASSES) if is_semantic else (),
+        )
+        self.problems: tuple[Problem, ...] = ()
+        self.load_prompt = SpokenName() if is_semantic else None
+        self._num, self._workers = num, workers
+        self._samples: dict[int, Sample] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        self._ahead: dict[int, Future[Drawn]] = {}
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._num:
+            raise IndexError(f"sample {index} of {self._num}")
+        if index not in self._samples:
+            self._start(range(index, min(index + 2 * self._workers, self._num)))
+            future = self._ahead.pop(index, None)
+            if future is not None:
+                remember(self.key, index, future.result())
+            self._samples[index] = drawn(self.key, index).sample
+        return self._samples[index]
+
+    def _start(self, indices: range) -> None:
+        if self._pool is None and self._workers > 0:
+            # Not forked: the caller may hold threads, of torch for one.
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+        for index in indices:
+            if self._pool and index not in self._samples and index not in self._ahead:
+                self._ahead[index] = self._pool.submit(draw, self.key, index)
+
+    def close(self) -> None:
+        """Stop drawing ahead; samples can still be read."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool, self._ahead, self._workers = None, {}, 0
+
+    def __getstate__(self) -> dict:
+        # A worker process reads samples, and starts no workers of its own.
+        return {**self.__dict__, "_pool": None, "_ahead": {}, "_workers": 0}

@@ -1,0 +1,187 @@
+"""What one sample of each synthetic grounding benchmark is; see `synthetic.KINDS`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from av_grounding.evaluation.benchmark import HEADS, GroundingSample, Head, Presence, Target
+from av_grounding.evaluation.benchmarks.synthetic import (
+    Drawn,
+    Key,
+    PackedMask,
+    Picture,
+    Sound,
+    View,
+    view,
+)
+from av_grounding.synthetic.acoustics import ACTIVE_LEVEL_DBFS, active_rms, mix
+from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.samples import Sample, draw_names
+
+LEVEL_RANGE_DB = 3.0
+RATIO_RANGE_DB = 5.0
+HISS_DBFS = -65.0
+_PEAK = 0.99
+# Purposes of random numbers (see `Key.rng`).
+SCENE, SOUND, MIXING = 0, 1, 2
+
+
+class Sum(NamedTuple):
+    """A mixture and its parts as they stand in it: `mixture` is the sum of `parts`."""
+
+    mixture: Float32[np.ndarray, " s"]
+    parts: list[Float32[np.ndarray, " s"]]
+
+
+def simultaneous(key: Key, index: int) -> Drawn:
+    """The sound of one object, speech naming another."""
+    sample = key.samples[index]
+    targets = tuple(_target(sample, head) for head in HEADS)
+    return grounding(key, index, sample.image, sample.mixture, targets, text=sample.text)
+
+
+def clean(key: Key, index: int) -> Drawn:
+    """Even samples are sounds, odd ones speech, of one scene each two."""
+    sample, head = key.samples[index // 2], HEADS[index % 2]
+    text = sample.text if head == "speech" else ""
+    clip = getattr(sample, head)
+    return grounding(key, index, sample.image, clip, (_target(sample, head),), text=text)
+
+
+def mixed(key: Key, index: int) -> Drawn:
+    """`clean` with a clip of the other type about something that is not in the picture."""
+    sample, head = key.samples[index // 2], HEADS[index % 2]
+    other = HEADS[1 - index % 2]
+    intruder = key.samples.absent(index // 2)[other]
+    ratio_db = float(key.rng(index, MIXING).uniform(-RATIO_RANGE_DB, RATIO_RANGE_DB))
+    mixture = mix(getattr(sample, head), intruder, ratio_db).mixture
+    text = sample.text if head == "speech" else ""
+    return grounding(key, index, sample.image, mixture, (_target(sample, head),), text=text)
+
+
+def solo(key: Key, index: int) -> Drawn:
+    """One object sounds, up to two others are silent."""
+    names, scene = _solo_scene(key, index)
+    clip = key.samples.draw_sound(names[0], key.rng(index, SOUND))
+    return grounding(key, index, scene.image, clip, (scene.target("sound", names[0]),))
+
+
+def silent(key: Key, index: int) -> Drawn:
+    """Even samples are those of `solo`; odd ones show the same picture and are silent."""
+    names, scene = _solo_scene(key, index // 2)
+    if index % 2 == 0:
+        clip = key.samples.draw_sound(names[0], key.rng(index // 2, SOUND))
+        return grounding(key, index, scene.image, clip, (scene.target("sound", names[0]),))
+    hiss = key.rng(index, SOUND).standard_normal(key.samples.num_samples_clip, np.float32)
+    clip = hiss * np.float32(10 ** (HISS_DBFS / 20))
+    targets = (scene.nothing("sound", names[0]),)
+    return grounding(key, index, scene.image, clip, targets, presence="silent")
+
+
+def offscreen(key: Key, index: int) -> Drawn:
+    """Even samples are those of `solo`; odd ones are heard with a sound from elsewhere."""
+    names, scene = _solo_scene(key, index // 2)
+    rng = key.rng(index // 2, SOUND)
+    if index % 2 == 0:
+        clip = key.samples.draw_sound(names[0], rng)
+        return grounding(key, index, scene.image, clip, (scene.target("sound", names[0]),))
+    elsewhere = str(rng.permutation([name for name in CLASSES if name not in names])[0])
+    clip = key.samples.draw_sound(elsewhere, rng)
+    targets = (scene.nothing("sound", elsewhere),)
+    return grounding(key, index, scene.image, clip, targets, presence="off_screen")
+
+
+def duet(key: Key, index: int) -> Drawn:
+    """Two sounding objects and a silent one."""
+    return _several(key, index, 2)
+
+
+def trio(key: Key, index: int) -> Drawn:
+    """Three sounding objects and a silent one."""
+    return _several(key, index, 3)
+
+
+def interactive(key: Key, index: int) -> Drawn:
+    """Two samples a picture: its first object sounds, then its second."""
+    names = draw_classes(key, index // 2, 2)
+    scene = view(key, key.rng(index // 2, SCENE), names)
+    name = names[index % 2]
+    clip = key.samples.draw_sound(name, key.rng(index, SOUND))
+    group = f"{key.name}-{index // 2}"
+    return grounding(key, index, scene.image, clip, (scene.target("sound", name),), group=group)
+
+
+def _target(sample: Sample, head: Head) -> Target:
+    name = getattr(sample, f"{head}_class")
+    height, width = sample.image.shape[:2]
+    box = next(entry["box"] for entry in sample.objects if entry["class"] == name)
+    left, top, right, bottom = box
+    return Target(
+        head=head,
+        class_name=name,
+        load_mask=PackedMask.of(getattr(sample, f"mask_{head}")),
+        boxes=((left / width, top / height, right / width, bottom / height),),
+        word_span_s=sample.word_span_s if head == "speech" else None,
+    )
+
+
+def _solo_scene(key: Key, index: int) -> tuple[list[str], View]:
+    # The names of SyntheticSamples, so that `absent` knows what is in the picture.
+    names = draw_names(key.samples.rng(index))[:3]
+    return names, view(key, key.rng(index, SCENE), names)
+
+
+def _several(key: Key, index: int, num_sources: int) -> Drawn:
+    names = draw_classes(key, index, num_sources + 1)
+    scene = view(key, key.rng(index, SCENE), names)
+    total = sum_sounds(key, index, names[:num_sources])
+    targets = tuple(scene.target("sound", name) for name in names[:num_sources])
+    return grounding(key, index, scene.image, total.mixture, targets)
+
+
+def draw_classes(key: Key, index: int, num: int) -> list[str]:
+    """Different classes for a sample, in random order."""
+    order = key.rng(index, MIXING).permutation(len(CLASSES))
+    return [CLASSES[number] for number in order[:num]]
+
+
+def sum_sounds(key: Key, index: int, names: list[str]) -> Sum:
+    """The sounds of these classes at levels within 3 dB, scaled down together where they clip."""
+    rng = key.rng(index, SOUND)
+    parts = []
+    for name in names:
+        level_db = ACTIVE_LEVEL_DBFS + float(rng.uniform(-LEVEL_RANGE_DB, 0.0))
+        sound = key.samples.draw_sound(name, rng)
+        # A sound with sharp peaks is quieter than the others as it comes.
+        parts.append(sound * np.float32(10 ** (level_db / 20) / active_rms(sound)))
+    peak = float(np.abs(np.sum(parts, axis=0)).max())
+    scale = np.float32(min(1.0, _PEAK / peak))
+    parts = [part * scale for part in parts]
+    return Sum(np.sum(parts, axis=0), parts)
+
+
+def grounding(
+    key: Key,
+    index: int,
+    image: np.ndarray,
+    clip: np.ndarray,
+    targets: tuple[Target, ...],
+    *,
+    presence: Presence = "sounding",
+    text: str = "",
+    group: str = "",
+) -> Drawn:
+    """A grounding sample with its picture and its clip."""
+    sample = GroundingSample(
+        id=f"{key.name}-{key.seed}-{index:05d}",
+        load_image=Picture(key, index),
+        load_clip=Sound(key, index),
+        targets=targets,
+        presence=presence,
+        text=text,
+        group=group,
+    )
+    return Drawn(sample, {"image": image, "clip": clip})

@@ -1,0 +1,119 @@
+"""Synthetic retrieval, disentanglement, recognition and separation; see `synthetic.KINDS`."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from av_grounding.evaluation.benchmark import (
+    HEADS,
+    Head,
+    PairSample,
+    SeparationSample,
+    SeparationSource,
+)
+from av_grounding.evaluation.benchmarks.synthetic import Drawn, Key, Picture, Sound, view
+from av_grounding.evaluation.benchmarks.synthetic_kinds import (
+    MIXING,
+    RATIO_RANGE_DB,
+    SCENE,
+    SOUND,
+    draw_classes,
+    sum_sounds,
+)
+from av_grounding.synthetic.acoustics import mix
+from av_grounding.synthetic.objects import CLASSES
+
+WHOLE_GALLERY = 0
+
+
+def retrieval(key: Key, index: int) -> Drawn:
+    """A picture of two objects; one sounds and the other is named. No pair of classes twice."""
+    pairs = list(combinations(CLASSES, 2))
+    pair = pairs[key.rng(WHOLE_GALLERY, MIXING).permutation(len(pairs))[index]]
+    rng = key.rng(index, SOUND)
+    sounding, named = (str(name) for name in rng.permutation(pair))
+    scene = view(key, key.rng(index, SCENE), [sounding, named])
+    sound = key.samples.draw_sound(sounding, rng)
+    utterance, speech, _ = key.samples.draw_speech(named, rng)
+    ratio_db = float(rng.uniform(-RATIO_RANGE_DB, RATIO_RANGE_DB))
+    return _pair(
+        key,
+        index,
+        scene.image,
+        mix(sound, speech, ratio_db).mixture,
+        # Either head knows half of the clip, so each is asked for half of the gallery.
+        head=HEADS[index % 2],
+        class_name="+".join(sorted(pair)),
+        text=utterance.text,
+    )
+
+
+def disentanglement(key: Key, index: int) -> Drawn:
+    """Even samples are sounds, odd ones speech, of one scene each two."""
+    sample, head = key.samples[index // 2], HEADS[index % 2]
+    return _pair(
+        key,
+        index,
+        sample.image,
+        getattr(sample, head),
+        head=head,
+        class_name=getattr(sample, f"{head}_class"),
+        text=sample.text if head == "speech" else "",
+    )
+
+
+def recognition(key: Key, index: int) -> Drawn:
+    """One object and its sound; every class comes up equally often."""
+    order = key.rng(index // len(CLASSES), MIXING).permutation(len(CLASSES))
+    name = CLASSES[order[index % len(CLASSES)]]
+    scene = view(key, key.rng(index, SCENE), [name])
+    clip = key.samples.draw_sound(name, key.rng(index, SOUND))
+    return _pair(key, index, scene.image, clip, head="sound", class_name=name)
+
+
+def separation(key: Key, index: int) -> Drawn:
+    """The sum of two sounds, and a picture of each source alone."""
+    names = draw_classes(key, index, 2)
+    total = sum_sounds(key, index, names)
+    rng = key.rng(index, SCENE)
+    arrays = {"mixture": total.mixture}
+    sources = []
+    for number, (name, clip) in enumerate(zip(names, total.parts, strict=True)):
+        arrays[f"image{number}"] = view(key, rng, [name]).image
+        arrays[f"clip{number}"] = clip
+        sources.append(
+            SeparationSource(
+                class_name=name,
+                load_image=Picture(key, index, f"image{number}"),
+                load_clip=Sound(key, index, f"clip{number}"),
+            )
+        )
+    sample = SeparationSample(
+        id=f"{key.name}-{key.seed}-{index:05d}",
+        load_mixture=Sound(key, index, "mixture"),
+        sources=tuple(sources),
+    )
+    return Drawn(sample, arrays)
+
+
+def _pair(
+    key: Key,
+    index: int,
+    image: np.ndarray,
+    clip: np.ndarray,
+    *,
+    head: Head,
+    class_name: str,
+    text: str = "",
+) -> Drawn:
+    sample = PairSample(
+        id=f"{key.name}-{key.seed}-{index:05d}",
+        load_image=Picture(key, index),
+        load_clip=Sound(key, index),
+        head=head,
+        class_name=class_name,
+        text=text,
+    )
+    return Drawn(sample, {"image": image, "clip": clip})

@@ -1,0 +1,259 @@
+"""What a model answers to a benchmark, by the clip as a whole or through the streaming core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from av_grounding.audio import NS_PER_S, resample, to_clean_mono
+from av_grounding.evaluation.benchmark import HEADS, Clip
+from av_grounding.grounder import Grounder, longest_hop_s
+from av_grounding.image import Placement
+from av_grounding.streaming.hearing import Hearing
+from av_grounding.streaming.listening import listen_to_clip
+from av_grounding.streaming.pooling import Evidence, ground
+from av_grounding.types import HeadCalibration, ModelSpec
+
+GATED_LOGIT = -40.0
+"""Where a head heard nothing: below anything that a head says."""
+WORD_MARGIN_S = 0.2
+"""DenseAV widens a word's timing by this much on both sides (001, released code)."""
+STREAM_CHUNK_S = 0.02
+STREAM_FRAME_S = 0.25
+STREAM_TAIL_S = 1.0
+
+
+@dataclass(frozen=True)
+class HeadGrids:
+    """Each head's maps on the model's grid, (m, h, w) logits: similarities up to an affine.
+
+    sigmoid(logit) is the calibrated value. One map for a head that does not know how many
+    sources there are. A head that heard nothing holds `GATED_LOGIT` and is named in `gated`.
+    """
+
+    logits: Mapping[str, Float32[np.ndarray, "m h w"]]
+    gated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """One image and one clip in the shared space: inner products are similarities."""
+
+    image: Float32[np.ndarray, "k c h w"]
+    tokens: Float32[np.ndarray, "k t c"]
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What the harness asks of a model. Maps alone are a must.
+
+    Optional, looked up by name: `features(image, clip) -> PairFeatures` for retrieval,
+    disentanglement and recognition; `classify(image, clip, prompts) -> HeadGrids` with heads
+    "sound" and "classes" for semantic segmentation; `separate(images, mixture) -> (k, s)`.
+    """
+
+    def ground(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        clip: Clip | None,
+        word_span_s: tuple[float, float] | None = None,
+        frame_s: float | None = None,
+    ) -> HeadGrids: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Logits(HeadCalibration):
+    """Leaves out the sigmoid, which in 32 bits would make strong similarities equal."""
+
+    def __call__(self, similarity: np.ndarray) -> np.ndarray:
+        return np.asarray(self.scale * similarity + self.bias, np.float32)
+
+
+@dataclass(frozen=True)
+class StreamingOptions:
+    """How a clip is played to the stream; None leaves the bundle's own value."""
+
+    window_s: float | None = None
+    hop_s: float | None = None
+
+
+class GrounderPredictor:
+    """A `Grounder` as the harness wants it.
+
+    Offline, a clip is heard as a whole, every audible token alike. With `streaming` it is played
+    from silence in chunks of 20 ms while the picture stands before the camera at four frames a
+    second; a head's map is the mean over the frames at which it was not gated. Where a sample
+    names the frame's moment, only that frame counts.
+    """
+
+    def __init__(self, grounder: Grounder, streaming: StreamingOptions | None = None) -> None:
+        self.streaming = streaming
+        spec = _with_window(grounder.spec, streaming.window_s if streaming else None)
+        calibration = {
+            head: _Logits(own.scale, own.bias)
+            for head in spec.heads
+            for own in [spec.calibration.get(head, HeadCalibration())]
+        }
+        self._backend = grounder.backend.with_spec(replace(spec, calibration=calibration))
+        config = grounder.config
+        if streaming and streaming.hop_s:
+            config = replace(config, hop_s=streaming.hop_s)
+        self._grounder = Grounder(self._backend, config)
+        self._prompts: dict[str, Evidence] = {}
+
+    def describe(self) -> dict[str, Any]:
+        spec = self._backend.spec
+        way: dict[str, Any] = {"mode": "whole clip", "hop_s": longest_hop_s(spec)}
+        if self.streaming:
+            way = {
+                "mode": "streaming",
+                "hop_s": self._grounder.config.hop_s or spec.hop_s,
+                "frame_step_s": STREAM_FRAME_S,
+            }
+        return {**self._backend.describe(), **way, "window_s": spec.window_s, "heads": spec.heads}
+
+    def ground(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        clip: Clip | None,
+        word_span_s: tuple[float, float] | None = None,
+        frame_s: float | None = None,
+    ) -> HeadGrids:
+        if clip is None:
+            clip = Clip(
+                np.zeros(self._backend.spec.num_window_samples, np.float32),
+                self._backend.spec.sample_rate_hz,
+            )
+        if self.streaming and word_span_s is None:
+            return self._stream(image, clip, frame_s)
+        if word_span_s is not None:
+            word_span_s = (
+                max(0.0, word_span_s[0] - WORD_MARGIN_S),
+                word_span_s[1] + WORD_MARGIN_S,
+            )
+        heatmaps = self._grounder.ground(
+            image, clip.waveform, clip.sample_rate_hz, word_span_s=word_span_s
+        )
+        return _grids({head: [getattr(heatmaps, head)] for head in self._heads})
+
+    @property
+    def _heads(self) -> tuple[str, ...]:
+        return tuple(head for head in HEADS if head in self._backend.spec.heads)
+
+    def _stream(self, image: np.ndarray, clip: Clip, frame_s: float | None) -> HeadGrids:
+        stream = self._grounder.stream()
+        chunk = max(1, round(STREAM_CHUNK_S * clip.sample_rate_hz))
+        duration_s = len(clip.waveform) / clip.sample_rate_hz
+        silence = np.zeros(
+            (round(STREAM_TAIL_S * clip.sample_rate_hz), *clip.waveform.shape[1:]),
+            clip.waveform.dtype,
+        )
+        waveform = np.concatenate([clip.waveform, silence])
+        for start in range(0, len(waveform), chunk):
+            stamp_ns = round(start / clip.sample_rate_hz * NS_PER_S)
+            stream.push_audio(waveform[start : start + chunk], stamp_ns, clip.sample_rate_hz)
+        moments = [frame_s] if frame_s is not None else _moments(duration_s)
+        shown = [stream.push_frame(image, round(t * NS_PER_S)) for t in moments]
+        return _grids({head: [getattr(one, head) for one in shown] for head in self._heads})
+
+    def features(self, image: UInt8[np.ndarray, "H W 3"], clip: Clip) -> PairFeatures:
+        """Image features by grounding the axes of the shared space; every token of the clip."""
+        hearing, heard = self._hear(clip)
+        slots = hearing.aggregator.read()
+        is_in_clip = (slots.bounds[:-1] < heard) & (slots.trust > 0.0)
+        num_heads, num_channels = len(self._backend.spec.heads), hearing.num_channels
+        axes = np.broadcast_to(
+            np.eye(num_channels, dtype=np.float32), (num_heads, num_channels, num_channels)
+        )
+        image_features = self._backend.ground(self._encode(image), np.ascontiguousarray(axes))
+        return PairFeatures(np.asarray(image_features, np.float32), slots.vectors[:, is_in_clip])
+
+    def classify(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        clip: Clip | None,
+        prompts: Mapping[str, Callable[[], Clip]],
+    ) -> HeadGrids:
+        """Zero-shot classes by their spoken names: the sound map, and one speech map a class."""
+        tokens, num_channels = self._encode(image), 0
+        maps = []
+        for name, load in prompts.items():
+            if name not in self._prompts:
+                hearing, heard = self._hear(load())
+                num_channels = hearing.num_channels
+                self._prompts[name] = listen_to_clip(
+                    hearing, self._backend.spec, self._grounder.config, heard
+                )
+            said = self._prompts[name]
+            if said.speech is None:
+                raise ValueError(f"the prompt of class {name!r} holds no speech that is heard")
+            num_channels = num_channels or said.speech.shape[1]
+            evidence = Evidence(None, said.speech, said.speech_weights)
+            power = self._backend.spec.salience_power
+            maps.append(ground(self._backend, tokens, evidence, num_channels, power).speech)
+        sound = self.ground(image, clip)
+        return HeadGrids({"sound": sound.logits["sound"], "classes": np.stack(maps)}, sound.gated)
+
+    def _encode(self, image: np.ndarray) -> Any:
+        spec = self._backend.spec
+        placement = Placement.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
+        return self._backend.encode_image(placement.apply(image))
+
+    def _hear(self, clip: Clip) -> tuple[Hearing, int]:
+        """The clip as `Grounder.ground` hears it, and its length at the model's rate."""
+        spec = self._backend.spec
+        mono, _, _ = to_clean_mono(clip.waveform)
+        if mono.size == 0:
+            raise ValueError("the clip holds no samples: expected at least one")
+        heard = resample(mono, clip.sample_rate_hz, spec.sample_rate_hz)
+        hop_s = longest_hop_s(spec)
+        hop = round(hop_s * spec.sample_rate_hz)
+        num_hops = math.ceil((heard.size + spec.context_s * spec.sample_rate_hz) / hop)
+        padded = np.zeros(num_hops * hop, np.float32)
+        padded[: heard.size] = heard
+        hearing = Hearing(
+            self._backend,
+            self._grounder.config,
+            hop_s=hop_s,
+            history_s=padded.size / spec.sample_rate_hz + hop_s,
+        )
+        hearing.push(padded)
+        hearing.advance(padded.size)
+        return hearing, heard.size
+
+
+def _moments(duration_s: float) -> list[float]:
+    """Four a second until one second after the clip, when its last words have been answered."""
+    count = max(1, math.floor((duration_s + STREAM_TAIL_S) / STREAM_FRAME_S))
+    return [STREAM_FRAME_S * (number + 1) for number in range(count)]
+
+
+def _grids(maps: Mapping[str, list[np.ndarray]]) -> HeadGrids:
+    """The mean of each head's maps that were not gated, which a stream marks by zeros."""
+    logits, gated = {}, []
+    for head, of_head in maps.items():
+        lit = [one for one in of_head if one.any()]
+        if lit:
+            logits[head] = np.mean(lit, axis=0, dtype=np.float32)[None]
+        else:
+            gated.append(head)
+            logits[head] = np.full((1, *of_head[0].shape), GATED_LOGIT, np.float32)
+    return HeadGrids(logits, tuple(gated))
+
+
+def _with_window(spec: ModelSpec, window_s: float | None) -> ModelSpec:
+    if window_s is None or window_s == spec.window_s:
+        return spec
+    num_tokens = round(window_s / spec.token_stride_s)
+    if num_tokens < 1 or window_s < spec.hop_s:
+        raise ValueError(
+            f"got a window of {window_s} s, expected at least the hop of {spec.hop_s} s"
+        )
+    return replace(spec, window_s=num_tokens * spec.token_stride_s, num_tokens=num_tokens)

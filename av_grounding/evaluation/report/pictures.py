@@ -1,0 +1,120 @@
+"""The best, worst and median answers as pictures: heatmaps over the image, truth outlined."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from av_grounding.evaluation.comparison import sample_values
+from av_grounding.evaluation.harness import Evaluation
+from av_grounding.evaluation.metrics.maps import upsample
+from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid
+from av_grounding.image import resize_heatmap
+from av_grounding.overlay import overlay
+from av_grounding.types import Heatmaps
+
+NUM_PICTURES = 24
+LONG_SIDE_PX = 240
+JPEG_QUALITY = 78
+JUDGED_BY = ("ap", "sound_map_per_sample", "speech_map_per_sample", "iou_per_frame")
+OUTLINE = {"sound": (255, 255, 255), "speech": (0, 255, 140)}
+
+
+class Picture(NamedTuple):
+    """A sample's answer as a data URL, with what a caption says."""
+
+    url: str
+    caption: str
+
+
+def choose(evaluation: Evaluation, num: int = NUM_PICTURES) -> dict[str, list[tuple[str, float]]]:
+    """best, worst, median -> (sample id, score); the same order for equal scores."""
+    values = sample_values(evaluation, evaluation.protocols[0])
+    metrics = [
+        metric
+        for metric in (
+            "mean_iou",
+            "sound_map_per_sample",
+            "speech_map_per_sample",
+            "iou_per_frame",
+        )
+        if metric in values
+    ]
+    if not metrics or not evaluation.jobs:
+        return {}
+    ids = [row["id"] for row in evaluation.rows if row["id"] in values[metrics[0]]]
+    scored = [
+        (key, float(np.mean([values[metric][key] for metric in metrics if key in values[metric]])))
+        for key in ids
+    ]
+    ranked = sorted(scored, key=lambda one: (-one[1], one[0]))
+    middle = max(0, (len(ranked) - num) // 2)
+    return {
+        "best": ranked[:num],
+        "worst": ranked[::-1][:num],
+        "median": ranked[middle : middle + num],
+    }
+
+
+def draw(evaluation: Evaluation) -> dict[str, list[Picture]]:
+    """The chosen answers, drawn."""
+    known: dict[str, Picture] = {}
+    result: dict[str, list[Picture]] = {}
+    for name, chosen in choose(evaluation).items():
+        result[name] = []
+        for key, score in chosen:
+            if key not in known:
+                known[key] = _draw(evaluation.jobs[key], score)
+            result[name].append(known[key])
+    return result
+
+
+def _draw(job: GroundingJob, score: float) -> Picture:
+    import cv2
+
+    sample = job.sample
+    image = sample.load_image()
+    scale = LONG_SIDE_PX / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    drawn = overlay(image, _heatmaps(job))
+    caption = [f"{100 * score:.0f}"]
+    for target in getattr(sample, "targets", ()):
+        mask = resize_heatmap(np.asarray(target.load_mask(), np.float32), height, width) >= 0.5
+        outlines, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(drawn, outlines, -1, OUTLINE[target.head], 1)
+        caption.append(f"{target.head}: {target.class_name}")
+    if getattr(sample, "presence", "sounding") != "sounding":
+        caption.append(sample.presence)
+    return Picture(_data_url(drawn), ", ".join(caption))
+
+
+def _heatmaps(job: GroundingJob) -> Heatmaps:
+    shapes = [grid.shape[1:] for grid in job.grids.logits.values()]
+    maps: Mapping[str, np.ndarray] = {
+        # Of several maps for several sources, the strongest at each place.
+        head: sigmoid(job.grids.logits[head].max(axis=0))
+        if head in job.grids.logits
+        else np.zeros(shapes[0], np.float32)
+        for head in ("sound", "speech")
+    }
+    maps = {head: upsample(one, *shapes[0], "bilinear") for head, one in maps.items()}
+    return Heatmaps(
+        maps["sound"], maps["speech"], float(maps["sound"].max()), float(maps["speech"].max()), 0
+    )
+
+
+def _data_url(image: UInt8[np.ndarray, "H W 3"]) -> str:
+    import cv2
+
+    is_done, encoded = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert is_done
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

@@ -1,0 +1,323 @@
+"""Scores of localisation, extended, interactive and multi-source benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from av_grounding.evaluation.benchmark import Problem
+from av_grounding.evaluation.metrics import extended, localisation, multi_source
+from av_grounding.evaluation.metrics.maps import binarise, ceiling_map, min_max
+from av_grounding.evaluation.metrics.pointing import peak_hit
+from av_grounding.evaluation.metrics.ranking import average_precision, precision_at_recalls
+from av_grounding.evaluation.protocols import Protocol
+from av_grounding.evaluation.scoring.rows import (
+    DEGENERATE,
+    MODEL,
+    GroundingJob,
+    PackedMask,
+    Scored,
+    bins_of,
+    degenerate_mask,
+    enlarged,
+    loaded,
+    mean_of,
+)
+
+ROWS = (MODEL, *DEGENERATE)
+
+
+def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
+    """Every protocol's IoU and AP of one sample, for the model and the degenerate answers."""
+    sample = job.sample
+    truths = [
+        np.asarray(loaded(target.load_mask, sample.id), np.float32) for target in sample.targets
+    ]
+    is_sounding = sample.presence == "sounding"
+    if is_sounding and not all(truth.any() for truth in truths):
+        detail = ", ".join(
+            target.class_name
+            for target, truth in zip(sample.targets, truths, strict=True)
+            if not truth.any()
+        )
+        return Scored(None, problem=Problem("empty_ground_truth", sample.id, detail))
+    shape = truths[0].shape
+    cache = _Maps(job, shape)
+    row: dict[str, Any] = {
+        "id": sample.id,
+        "class": [target.class_name for target in sample.targets],
+        "presence": sample.presence,
+        "group": sample.group,
+        "gated": list(job.grids.gated),
+        "area": [float(np.mean(truth > 0)) for truth in truths],
+        "peak": [],
+        "protocols": {},
+    }
+    answers: dict[str, _Answer] = {MODEL: _Answer(cache.maps, truths)}
+    if is_sounding:
+        similar = cache.maps("similarity", "bilinear")
+        num_maps = len(similar)
+        row["peak"] = [
+            peak_hit(similar[min(j, num_maps - 1)], truth > 0) for j, truth in enumerate(truths)
+        ]
+        answers |= {
+            name: _Answer(None, truths, fixed=degenerate_mask(name, shape))
+            for name in DEGENERATE[:2]
+        }
+        ceilings = [ceiling_map(truth) for truth in truths]
+        answers["ceiling"] = _Answer(None, truths, ceilings=ceilings)
+    for protocol in protocols:
+        row["protocols"][protocol.name] = {
+            name: answer.score(protocol, is_sounding) for name, answer in answers.items()
+        }
+    if not is_sounding:
+        return Scored(row)
+    precision = [
+        precision_at_recalls(cache.maps("similarity", "bilinear")[min(j, num_maps - 1)], truth > 0)
+        for j, truth in enumerate(truths)
+    ]
+    masks = tuple(PackedMask.of(truth) for truth in truths)
+    return Scored(row, masks, arrays={"precision": np.mean(precision, axis=0)})
+
+
+class _Maps:
+    """The model's maps at the truth's size, each kind computed once."""
+
+    def __init__(self, job: GroundingJob, shape: tuple[int, int]) -> None:
+        # The targets of these tasks ask one head, the sound head.
+        self._grids = job.grids.logits[job.sample.targets[0].head]
+        self._shape, self._known = shape, {}
+
+    def maps(self, values: str, upsampling: str) -> list[np.ndarray]:
+        key = (values, upsampling)
+        if key not in self._known:
+            self._known[key] = [enlarged(grid, self._shape, *key) for grid in self._grids]
+        return self._known[key]
+
+
+class _Answer:
+    """Maps, or one fixed mask whatever the threshold, against the truths of a sample.
+
+    What several protocols share is computed once; ceiling maps have no interpolation at all.
+    """
+
+    def __init__(
+        self,
+        maps: Callable[[str, str], list[np.ndarray]] | None,
+        truths: Sequence[np.ndarray],
+        fixed: np.ndarray | None = None,
+        ceilings: list[np.ndarray] | None = None,
+    ) -> None:
+        self._maps, self._truths, self._fixed, self._ceilings = maps, truths, fixed, ceilings
+        self._known: dict[tuple, Any] = {}
+
+    def score(self, protocol: Protocol, is_sounding: bool) -> dict[str, Any]:
+        if not is_sounding:
+            # Nothing to overlap with: what counts is whether the map claims anything.
+            calibrated = self._maps("calibrated", protocol.upsampling)
+            return {
+                "confidence": self._confidence(protocol),
+                "nsa": mean_of(multi_source.silent_area(one) for one in calibrated),
+            }
+        if self._fixed is not None:
+            return self._once(
+                ("fixed", protocol.average_precision, protocol.threshold == "sweep19"),
+                lambda: self._score_fixed(protocol),
+            )
+        return self._score_maps(protocol)
+
+    def _confidence(self, protocol: Protocol) -> float:
+        calibrated = self._maps("calibrated", protocol.upsampling)
+        if protocol.confidence == "max":
+            return max(float(one.max()) for one in calibrated)
+        return max(extended.top_quarter_confidence(one) for one in calibrated)
+
+    def _once(self, key: tuple, compute: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+    def _score_fixed(self, protocol: Protocol) -> dict[str, Any]:
+        ious = [localisation.consensus_iou(self._fixed, truth) for truth in self._truths]
+        is_swapped = protocol.average_precision == "pixel_binarised_swapped"
+        precision_of = (
+            multi_source.swapped_average_precision
+            if is_swapped
+            else multi_source.binarised_average_precision
+        )
+        precisions = [precision_of(self._fixed, truth > 0) for truth in self._truths]
+        scores = {"iou": ious, "ap": precisions, "piap": precisions, "confidence": 1.0}
+        if protocol.threshold == "sweep19":
+            scores["curve"] = ious * len(localisation.SWEEP)
+        return scores
+
+    def _score_maps(self, protocol: Protocol) -> dict[str, Any]:
+        key = (protocol.values, protocol.upsampling)
+        raw, confidence = self._ceilings, 1.0
+        if self._ceilings is not None:
+            key = ("ceiling", "")
+        else:
+            raw = self._maps(*key)
+            confidence = self._once(
+                ("confidence", protocol.confidence, protocol.upsampling),
+                lambda: self._confidence(protocol),
+            )
+        values = raw
+        if protocol.normalisation == "min_max_image":
+            values = self._once(("min_max", *key), lambda: [min_max(one) for one in raw])
+        num_maps, num_sources = len(values), len(self._truths)
+        if protocol.threshold == "sweep19":
+            curve = localisation.consensus_iou_curve(values[0], self._truths[0])
+            at_half = float(curve[localisation.SWEEP.index(0.5)])
+            precision = self._precision_of(0, 0, key, None, raw, protocol)
+            return {
+                "iou": [at_half],
+                "curve": curve.tolist(),
+                "ap": [precision],
+                "piap": [precision],
+                "confidence": confidence,
+            }
+        ious = np.empty((num_maps, num_sources))
+        precisions = np.empty((num_maps, num_sources))
+        for i in range(num_maps):
+            for j, truth in enumerate(self._truths):
+                num_truth = int(np.count_nonzero(truth)) if protocol.threshold == "top_area" else 0
+                predicted = binarise(
+                    values[i], protocol.threshold, protocol.amount or 0.5, num_truth
+                )
+                ious[i, j] = localisation.consensus_iou(predicted, truth)
+                precisions[i, j] = self._precision_of(i, j, key, predicted, raw, protocol)
+        if num_maps == 1:
+            # A head with one map for the whole mixture answers for every source with it.
+            ious, precisions = (np.repeat(s, num_sources, axis=0) for s in (ious, precisions))
+        return {
+            "iou": _matched(ious, multi_source.match(ious, protocol.matching)),
+            "ap": _matched(precisions, multi_source.match(precisions, "class_given")),
+            "piap": _matched(precisions, multi_source.match(precisions, "hungarian")),
+            "confidence": confidence,
+        }
+
+    def _precision_of(
+        self,
+        i: int,
+        j: int,
+        key: tuple[str, str],
+        predicted: np.ndarray | None,
+        raw: Sequence[np.ndarray],
+        protocol: Protocol,
+    ) -> float:
+        """A continuous AP does not look at the threshold, so protocols share it."""
+        if protocol.average_precision.startswith("pixel_binarised"):
+            return _precision(raw[i], predicted, self._truths[j], protocol)
+        return self._once(
+            ("ap", i, j, *key), lambda: _precision(raw[i], None, self._truths[j], protocol)
+        )
+
+
+def _precision(
+    values: np.ndarray, predicted: np.ndarray | None, truth: np.ndarray, protocol: Protocol
+) -> float:
+    if protocol.average_precision == "pixel_binarised":
+        return multi_source.binarised_average_precision(predicted, truth > 0)
+    if protocol.average_precision == "pixel_binarised_swapped":
+        return multi_source.swapped_average_precision(predicted, truth > 0)
+    return average_precision(np.asarray(values, np.float32), truth > 0)
+
+
+def _matched(scores: np.ndarray, answers: Sequence[int | None]) -> list[float]:
+    return [0.0 if i is None else float(scores[i, j]) for j, i in enumerate(answers)]
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], protocol: Protocol, task: str
+) -> dict[str, dict[str, float]]:
+    """Row of the table -> metric -> value, over the scored samples."""
+    return {name: _summarise_row(rows, protocol, task, name) for name in ROWS}
+
+
+def _summarise_row(
+    rows: Sequence[Mapping[str, Any]], protocol: Protocol, task: str, name: str
+) -> dict[str, float]:
+    sounding = [row for row in rows if row["presence"] == "sounding"]
+    if not sounding:
+        raise ValueError("got no sounding sample with a truth, expected one or more")
+    scores = [row["protocols"][protocol.name][name] for row in sounding]
+    ious = np.array([iou for one in scores for iou in one["iou"]])
+    result: dict[str, float] = {}
+    if protocol.threshold == "sweep19":
+        curves = np.array([one["curve"] for one in scores])
+        best, _ = localisation.best_of_sweep(curves)
+        ious = curves[:, best]
+        result["threshold"] = localisation.SWEEP[best]
+    if protocol.score == "success_rate":
+        result["ciou@0.5"] = localisation.success_rate(ious)
+        result["ciou@0.3"] = localisation.success_rate(ious, 0.3)
+        result["auc"] = localisation.success_auc(ious)
+    result["mean_iou"] = float(ious.mean())
+    if task == "multi_source":
+        result["cap"] = mean_of(value for one in scores for value in one["ap"])
+        if protocol.average_precision != "pooled":
+            result["piap"] = mean_of(value for one in scores for value in one["piap"])
+    else:
+        result["ap"] = mean_of(value for one in scores for value in one["ap"])
+    if name == MODEL:
+        result["peak"] = mean_of(hit for row in sounding for hit in row["peak"])
+    if task == "interactive" and protocol.score == "success_rate":
+        worst = list(
+            localisation.interactive_ious(ious, [row["group"] for row in sounding]).values()
+        )
+        result["iiou@0.5"] = localisation.success_rate(worst)
+        result["iauc"] = localisation.success_auc(worst)
+    dark = [row["protocols"][protocol.name] for row in rows if row["presence"] != "sounding"]
+    if dark:
+        result |= _with_dark(ious, scores, dark, name)
+    return result
+
+
+def _with_dark(
+    ious: np.ndarray, scores: Sequence[Mapping[str, Any]], dark: Sequence[Any], name: str
+) -> dict[str, float]:
+    """Metrics that need samples on which nothing visible sounds.
+
+    The whole image and the disc are equally sure of everything, which AP answers with 0.
+    """
+    # Confidences repeat for each source where there are several.
+    confidences = [one["confidence"] for one in scores for _ in one["iou"]]
+    of_dark = [one[MODEL]["confidence"] if name == MODEL else 1.0 for one in dark]
+    if name == "ceiling":
+        # Distinct, the surest first: ties would cost the perfect detector all of its recall.
+        confidences = 1.0 + np.argsort(np.argsort(ious, kind="stable")) / len(ious)
+        of_dark = -np.arange(len(dark), dtype=np.float64)
+    result = extended.extended_scores(
+        np.append(ious, np.zeros(len(dark))),
+        np.array([*confidences, *of_dark]),
+        np.arange(len(ious) + len(dark)) < len(ious),
+    )
+    metrics = {"ext_ap": result.ap, "max_f1": result.max_f1, "loc_acc": result.loc_acc}
+    if name == MODEL:
+        metrics["nsa"] = mean_of(one[MODEL]["nsa"] for one in dark)
+    return metrics
+
+
+def success_curves(
+    rows: Sequence[Mapping[str, Any]], protocol: Protocol
+) -> dict[str, list[float]]:
+    """Row -> share of sources with IoU ≥ 0.05·i, for the plot under the AUC."""
+    sounding = [row for row in rows if row["presence"] == "sounding"]
+    curves = {}
+    for name in ROWS:
+        ious = [i for row in sounding for i in row["protocols"][protocol.name][name]["iou"]]
+        curves[name] = [localisation.success_rate(ious, at) for at in localisation.AUC_THRESHOLDS]
+    return curves
+
+
+def size_bins(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> dict[str, dict]:
+    """Bin -> number of sources, success at 0.5 and mean IoU of the model."""
+    return bins_of(
+        pair
+        for row in rows
+        if row["presence"] == "sounding"
+        for pair in zip(row["area"], row["protocols"][protocol.name][MODEL]["iou"], strict=True)
+    )

@@ -1,0 +1,464 @@
+"""The harness on answers that are known: what it adds up, lists, leaves out, and repeats."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from av_grounding.evaluation import harness, metrics
+from av_grounding.evaluation.benchmark import (
+    BenchmarkInfo,
+    Clip,
+    GroundingSample,
+    ListBenchmark,
+    PairSample,
+    Problem,
+    SemanticSample,
+    SeparationSample,
+    SeparationSource,
+    Target,
+)
+from av_grounding.evaluation.evaluating import evaluate_benchmark
+from av_grounding.evaluation.metrics.maps import upsample
+from av_grounding.evaluation.prediction import HeadGrids, PairFeatures
+from av_grounding.evaluation.protocols import PROTOCOLS, find_protocol, protocols_of
+from av_grounding.evaluation.scoring.pairs import similarity_matrices
+from av_grounding.evaluation.scoring_speed import drawn_jobs
+
+SIZE, NUM = 24, 12
+CLIP = Clip(np.zeros(160, np.float32), 16_000)
+
+
+def mask(index, head="sound"):
+    rng = np.random.default_rng((index, head == "speech"))
+    height, width = rng.integers(6, 16, 2)
+    top, left = rng.integers(0, SIZE - 16, 2)
+    result = np.zeros((SIZE, SIZE), np.float32)
+    result[top : top + height, left : left + width] = 1.0
+    return result
+
+
+def empty_mask():
+    return np.zeros((SIZE, SIZE), np.float32)
+
+
+def image(index):
+    return np.full((SIZE, SIZE, 3), index, np.uint8)
+
+
+def clip():
+    return CLIP
+
+
+def missing():
+    raise FileNotFoundError(2, "No such file", "gone.wav")
+
+
+def target(index, head="sound", load_mask=None, **more):
+    load_mask = load_mask or partial(mask, index, head)
+    return Target(head=head, class_name=f"class {index % 3}", load_mask=load_mask, **more)
+
+
+def sample(index, **changes):
+    values = {
+        "id": f"s{index:03d}",
+        "load_image": partial(image, index),
+        "load_clip": clip,
+        "targets": (target(index),),
+        "group": f"g{index // 2}",
+        "video_id": f"v{index // 3}",
+    }
+    return GroundingSample(**{**values, **changes})
+
+
+def benchmark(task, samples, **changes):
+    info = BenchmarkInfo(
+        name="test", task=task, heads=("sound", "speech"), citation="", num_expected=None
+    )
+    return ListBenchmark(info, tuple(samples), **changes)
+
+
+class Answers:
+    """Answers every image with maps made for it: image `index` is filled with its index."""
+
+    def __init__(self, maps):
+        self.maps = maps
+
+    def ground(self, image, clip, word_span_s=None, frame_s=None):
+        index = int(image[0, 0, 0])
+        return HeadGrids({head: make(index) for head, make in self.maps.items()})
+
+    def describe(self):
+        return {"heads": ("sound", "speech")}
+
+
+def right(index, head="sound"):
+    return (12.0 * mask(index, head) - 6.0)[None]
+
+
+def guess(index, head="sound"):
+    rng = np.random.default_rng((index, 7, head == "speech"))
+    grid = rng.normal(size=(1, 6, 6)) + 1.5 * mask(index, head)[::4, ::4]
+    return grid.astype(np.float32)
+
+
+ORACLE = Answers({"sound": right, "speech": partial(right, head="speech")})
+GUESS = Answers({"sound": guess, "speech": partial(guess, head="speech")})
+
+
+def all_of(task):
+    return tuple(protocols_of(task).values())
+
+
+def test_results_do_not_depend_on_workers_or_chunks(monkeypatch):
+    set_of = benchmark("localisation", map(sample, range(NUM)))
+    first = evaluate_benchmark(set_of, GUESS, all_of("localisation"), num_workers=0)
+    for num_workers, chunk in ((0, 1), (2, 3)):
+        monkeypatch.setattr(harness, "CHUNK", chunk)
+        other = evaluate_benchmark(set_of, GUESS, all_of("localisation"), num_workers=num_workers)
+        assert other.rows == first.rows
+        assert other.tables == first.tables
+        assert other.extras == first.extras
+    assert [row["id"] for row in first.rows] == [f"s{i:03d}" for i in range(NUM)]
+
+
+def test_a_sample_scores_the_same_whatever_stands_beside_it():
+    rows = [
+        [one.row for one in harness.score_samples(jobs, "localisation", all_of("localisation"), 0)]
+        for jobs in (list(drawn_jobs(6, 64)), list(drawn_jobs(6, 64))[2:3])
+    ]
+    assert rows[0][2] == rows[1][0]
+
+
+def test_the_right_answer_reaches_the_ceiling():
+    table = evaluate_benchmark(
+        benchmark("localisation", map(sample, range(NUM))), ORACLE, all_of("localisation")
+    ).tables
+    for name in ("abs0.5", "sweep19", "frac_of_max0.5"):
+        for metric in table[name]["model"]:
+            if metric not in ("threshold", "peak"):
+                assert table[name]["model"][metric] == pytest.approx(1.0)
+    for name in table:
+        model, ceiling = table[name]["model"], table[name]["ceiling"]
+        assert (model["ap"], ceiling["ap"]) == pytest.approx((1.0, 1.0))
+        assert model["peak"] == 1.0
+        areas = [mask(i).mean() for i in range(NUM)]
+        assert table[name]["whole_image"]["mean_iou"] == pytest.approx(np.mean(areas))
+        assert table[name]["whole_image"]["ap"] == pytest.approx(np.mean(areas))
+    # Half of the pixels cannot be right where the object is smaller.
+    expected = np.mean([area / 0.5 for area in areas])
+    assert table["median_ge"]["ceiling"]["mean_iou"] == pytest.approx(expected)
+    # Two values alone: the background ties at the median, and nothing of it is above.
+    assert table["median_gt"]["model"]["mean_iou"] == 1.0 > expected
+
+
+def test_what_cannot_be_scored_is_listed_and_enters_no_mean():
+    good = [sample(i) for i in range(4)]
+    bad = [
+        sample(4, load_clip=missing),
+        sample(5, targets=(target(5, load_mask=empty_mask),)),
+        sample(6, targets=(target(6, load_mask=missing),)),
+        sample(7),
+    ]
+
+    class Broken(Answers):
+        def ground(self, image, *rest):
+            grids = super().ground(image, *rest)
+            if image[0, 0, 0] == 7:
+                grids.logits["sound"][0, 2, 2] = np.nan
+            return grids
+
+    box = Problem("malformed_box", "s000", "[nan, 0, 1, 1]")
+    mixed = [bad[0], good[0], bad[1], good[1], bad[2], good[2], bad[3], good[3]]
+    result = evaluate_benchmark(
+        benchmark("localisation", mixed, problems=(box,)), Broken(GUESS.maps)
+    )
+    clean = evaluate_benchmark(benchmark("localisation", good), GUESS)
+    assert result.tables == clean.tables
+    assert result.rows == clean.rows
+    assert (result.num_samples, len(result.rows)) == (8, 4)
+    found = [(problem.kind, problem.sample_id) for problem in result.problems]
+    assert found == [
+        ("malformed_box", "s000"),
+        ("empty_ground_truth", "s005"),
+        ("missing_file", "s004"),
+        ("missing_file", "s006"),
+        ("prediction_not_finite", "s007"),
+    ]
+    assert "gone.wav" in result.problems[2].detail
+    assert all(problem.kind in harness.POLICY for problem in result.problems)
+    with pytest.raises(ValueError, match=r"none of 1 samples.*gone\.wav"):
+        evaluate_benchmark(benchmark("localisation", bad[:1]), GUESS)
+
+
+def test_prompted_numbers_are_the_metrics_of_pooled_classes():
+    samples = [
+        sample(i, targets=(target(i), target(i, "speech", word_span_s=(0.0, 1.0))))
+        for i in range(NUM)
+    ]
+    result = evaluate_benchmark(
+        benchmark("simultaneous", samples), GUESS, all_of("simultaneous"), num_workers=0
+    )
+    classes = [f"class {i % 3}" for i in range(NUM)]
+    for head in ("sound", "speech"):
+        grids = [guess(i, head)[0] for i in range(NUM)]
+        maps = [upsample(grid, SIZE, SIZE, "bilinear") for grid in grids]
+        masks = [mask(i, head) > 0 for i in range(NUM)]
+        expected = {
+            "oracle20_per_class": metrics.mean_iou(maps, masks, classes).mean,
+            "oracle20_shared": metrics.mean_iou(maps, masks, classes, "oracle20_shared").mean,
+        }
+        for name, miou in expected.items():
+            row = result.tables[name]["model"]
+            ap = metrics.pooled_average_precision(maps, masks, classes)
+            assert row[f"{head}_map"] == pytest.approx(ap.mean)
+            assert row[f"{head}_miou"] == pytest.approx(miou)
+        peaks = [metrics.peak_hit(*pair) for pair in zip(maps, masks, strict=True)]
+        assert row[f"{head}_peak"] == pytest.approx(np.mean(peaks))
+        others = [mask(i, "speech" if head == "sound" else "sound") > 0 for i in range(NUM)]
+        leaks = [metrics.peak_leak(*one) for one in zip(maps, masks, others, strict=True)]
+        assert row[f"{head}_leakage"] == pytest.approx(np.mean(leaks))
+    total = result.tables["oracle20_per_class"]["model, total of both heads"]
+    both = [np.maximum(guess(i)[0], guess(i, "speech")[0]) for i in range(NUM)]
+    maps = [upsample(grid, SIZE, SIZE, "bilinear") for grid in both]
+    masks = [mask(i) > 0 for i in range(NUM)]
+    expected = metrics.pooled_average_precision(maps, masks, classes).mean
+    assert total["sound_map"] == pytest.approx(expected)
+    assert "model, word timing given" in result.tables["oracle20_per_class"]
+    bins = result.extras["size_bins"]["calibrated0.5"]
+    assert sum(one["num"] for one in bins.values()) == 2 * NUM
+    assert all(0.0 < one["mean_iou"] < 1.0 for one in bins.values())
+    perfect = evaluate_benchmark(
+        benchmark("simultaneous", samples), ORACLE, all_of("simultaneous"), num_workers=0
+    )
+    for name, table in perfect.tables.items():
+        for row in ("model", "ceiling"):
+            for metric, value in table[row].items():
+                wanted = 0.0 if "leakage" in metric and row == "ceiling" else 1.0
+                if "leakage" not in metric:
+                    assert value == pytest.approx(wanted), (name, row, metric)
+    assert perfect.tables["calibrated0.5"]["whole_image"]["sound_map"] < 0.5
+
+
+def test_extended_needs_silence_to_be_dark():
+    def dark(index):
+        return right(index) if index < 6 else np.full((1, 6, 6), -9.0, np.float32)
+
+    samples = [sample(i) for i in range(6)]
+    samples += [sample(i, presence="silent", load_clip=None) for i in range(6, 9)]
+    samples += [sample(i, presence="off_screen") for i in range(9, 12)]
+    set_of = benchmark("extended", samples)
+    table = evaluate_benchmark(set_of, Answers({"sound": dark}), (PROTOCOLS["abs0.5"],)).tables
+    model = table["abs0.5"]["model"]
+    assert (model["max_f1"], model["loc_acc"], model["nsa"]) == (1.0, 1.0, 1.0)
+    always = evaluate_benchmark(set_of, ORACLE, (PROTOCOLS["abs0.5"],)).tables["abs0.5"]["model"]
+    # The first step of recall is dropped, here that of samples with the same confidence.
+    assert always["ext_ap"] < model["ext_ap"] < 1.0
+    assert always["loc_acc"] == 1.0
+    assert always["max_f1"] < 0.9
+    assert always["nsa"] < 1.0
+
+
+def test_interactive_counts_an_image_once():
+    def half_right(index):
+        return right(index) if index % 4 else -right(index)
+
+    table = evaluate_benchmark(
+        benchmark("interactive", map(sample, range(8))),
+        Answers({"sound": half_right}),
+        (PROTOCOLS["abs0.5"],),
+    ).tables["abs0.5"]["model"]
+    assert table["ciou@0.5"] == 0.75
+    assert table["iiou@0.5"] == 0.5
+
+
+def test_sources_are_matched_as_the_protocol_says():
+    def swapped(index):
+        return np.stack([right(index, "speech")[0], right(index)[0]])
+
+    samples = [
+        sample(i, targets=(target(i), target(i, load_mask=partial(mask, i, "speech"))))
+        for i in range(6)
+    ]
+    tables = evaluate_benchmark(
+        benchmark("multi_source", samples), Answers({"sound": swapped}), all_of("multi_source")
+    ).tables
+    assert tables["median_gt"]["model"]["cap"] < 0.8
+    assert tables["median_gt"]["model"]["piap"] == 1.0
+    for name in ("hungarian", "greedy"):
+        assert tables[name]["model"]["mean_iou"] > tables["median_gt"]["model"]["mean_iou"]
+    assert tables["pooled"]["ceiling"]["piap"] == 1.0
+    shares = [mask(i, head).mean() for i in range(6) for head in ("sound", "speech")]
+    assert tables["pooled"]["whole_image"]["piap"] == pytest.approx(np.mean(shares))
+
+
+def test_videos_weigh_alike_however_long():
+    def only_first_video(index):
+        return right(index) if index < 3 else -right(index)
+
+    samples = [sample(i) for i in range(4)]
+    tables = evaluate_benchmark(
+        benchmark("segmentation", samples),
+        Answers({"sound": only_first_video}),
+        all_of("segmentation"),
+    ).tables
+    assert tables["per_video"]["model"]["miou"] == pytest.approx(0.5, abs=1e-6)
+    assert tables["batch_invariant"]["model"]["miou"] == pytest.approx(0.75, abs=1e-6)
+    assert tables["per_video"]["ceiling"]["f"] == 1.0
+    assert tables["per_video"]["model"]["f"] < 0.75 <= tables["batch_invariant"]["model"]["f"]
+
+
+def class_map(index):
+    return (mask(index) * (1 + index % 2)).astype(np.int64)
+
+
+def test_classes_come_from_prompts_and_padding_is_a_choice():
+    class Classifier(Answers):
+        def classify(self, image, clip, prompts):
+            index = int(image[0, 0, 0])
+            assert list(prompts) == ["bell", "dog"]
+            assert prompts["dog"]() is CLIP
+            classes = np.zeros((2, SIZE, SIZE), np.float32)
+            classes[index % 2] = 1.0
+            return HeadGrids({"sound": right(index), "classes": classes})
+
+    info = BenchmarkInfo(
+        name="test",
+        task="semantic",
+        heads=("sound",),
+        citation="",
+        num_expected=None,
+        class_names=("background", "bell", "dog"),
+    )
+    samples = tuple(
+        SemanticSample(
+            id=f"s{i}",
+            load_image=partial(image, i),
+            load_clip=clip,
+            load_class_map=partial(class_map, 3 if i == 2 else i),
+            is_padding=i == 2,
+        )
+        for i in range(3)
+    )
+    spoken = ListBenchmark(info, samples, load_prompt=lambda name: CLIP)
+    tables = evaluate_benchmark(spoken, Classifier({}), all_of("semantic")).tables
+    assert tables["avss_without_padding"]["model"]["miou"] == pytest.approx(1.0)
+    assert tables["avss"]["model"]["miou"] < 0.9
+    with pytest.raises(ValueError, match="tells no classes"):
+        evaluate_benchmark(spoken, ORACLE)
+
+
+def features(index):
+    rng = np.random.default_rng(index)
+    image_part = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
+    tokens = rng.normal(size=(2, 3 + index % 4, 5)).astype(np.float32)
+    return PairFeatures(image_part, tokens)
+
+
+class Features(Answers):
+    def features(self, image, clip):
+        return features(int(image[0, 0, 0]))
+
+
+def pair(index, head="speech"):
+    return PairSample(
+        id=f"p{index}",
+        load_image=partial(image, index),
+        load_clip=clip,
+        head=head,
+        class_name=f"class {index % 3}",
+    )
+
+
+def test_similarities_are_the_maximum_over_space_and_the_mean_over_time():
+    known = [features(i) for i in range(5)]
+    scores = similarity_matrices(known)
+    for i, visual in enumerate(known):
+        for j, heard in enumerate(known):
+            volume = np.einsum("kchw,ktc->kthw", visual.image, heard.tokens)
+            expected = volume.max(axis=(2, 3)).mean(axis=1)
+            np.testing.assert_allclose(scores[:, i, j], expected, rtol=1e-5)
+
+
+def test_retrieval_names_the_opposite_head():
+    result = evaluate_benchmark(benchmark("retrieval", map(pair, range(6))), Features({}))
+    table = result.tables["recall"]
+    assert list(table) == [
+        "model, total of both heads",
+        "model, sound head, the opposite head",
+        "model, speech head",
+        "chance",
+        "ceiling",
+    ]
+    scores = similarity_matrices([features(i) for i in range(6)])
+    own = np.mean([scores[1][i].argmax() == i for i in range(6)])
+    assert table["model, speech head"]["i2a_r1"] == pytest.approx(own)
+    total = scores.sum(axis=0)
+    assert table["model, total of both heads"]["a2i_r1"] == pytest.approx(
+        np.mean([total[:, i].argmax() == i for i in range(6)])
+    )
+    assert [row["num_before_i2a"] == 0 for row in result.rows] == [
+        total[i].argmax() == i for i in range(6)
+    ]
+    with pytest.raises(ValueError, match="maps alone"):
+        evaluate_benchmark(benchmark("retrieval", [pair(0)]), ORACLE)
+
+
+def test_recognition_and_disentanglement_run_on_the_same_pairs():
+    known = evaluate_benchmark(benchmark("recognition", map(pair, range(6))), Features({}))
+    row = known.tables["nearest_neighbour"]["model"]
+    assert all(0.0 <= value <= 1.0 for value in row.values())
+    both = [pair(i, "sound" if i < 3 else "speech") for i in range(6)]
+    apart = evaluate_benchmark(benchmark("disentanglement", both), Features({}))
+    row = apart.tables["head_permutation"]["model"]
+    assert 0.5 <= row["pred_dis"] <= 1.0
+
+
+def tone(hz):
+    # Faded and detuned: a pure tone could be filtered out of any other.
+    t = np.arange(6000) / 11_025
+    noise = np.random.default_rng(hz).normal(size=6000)
+    return Clip(
+        (np.sin(2 * np.pi * hz * t) * np.hanning(6000) + 0.05 * noise).astype(np.float32), 11_025
+    )
+
+
+def mixture():
+    return Clip(tone(300).waveform + tone(2000).waveform, 11_025)
+
+
+def test_separation_stands_between_the_mixture_and_the_ideal_mask():
+    sources = tuple(
+        SeparationSource(
+            class_name=str(hz), load_image=partial(image, i), load_clip=partial(tone, hz)
+        )
+        for i, hz in enumerate((300, 2000))
+    )
+    set_of = benchmark(
+        "separation", [SeparationSample(id="m", load_mixture=mixture, sources=sources)]
+    )
+    alone = evaluate_benchmark(set_of, ORACLE)
+    assert list(alone.tables["bss_eval_v3"]) == ["mixture", "ideal_binary_mask"]
+    assert "nothing" in alone.extras["note"]
+
+    class Separator(Answers):
+        def separate(self, images, mixture):
+            assert [int(one[0, 0, 0]) for one in images] == [0, 1]
+            clean = np.stack([tone(300).waveform, tone(2000).waveform])
+            return clean + 0.1 * clean[::-1]
+
+    table = evaluate_benchmark(set_of, Separator({})).tables["bss_eval_v3"]
+    assert table["mixture"]["sdr"] < table["ideal_binary_mask"]["sdr"]
+    assert table["model"]["sir"] > 15.0 > table["mixture"]["sir"]
+
+
+def test_protocols_are_found_by_name_and_fit_their_task():
+    assert find_protocol(None, "localisation").name == "median_gt"
+    with pytest.raises(ValueError, match="did you mean 'median_gt'"):
+        find_protocol("median_gd", "localisation")
+    with pytest.raises(ValueError, match="oracle20_per_class"):
+        find_protocol("median_gt", "prompted")
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        assert protocol.source
+        assert protocol.tasks
