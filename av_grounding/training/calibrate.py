@@ -7,12 +7,12 @@ object is there) and non-matching pairs (it is not), so that 0.5 means "as likel
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from av_grounding.grounder import Grounder
 from av_grounding.synthetic.acoustics import mix
@@ -131,13 +131,28 @@ def folder_cases(
     that head alone. `num_others` is how many other clips each picture is paired with.
     """
     clips = find_clips(folder)
-    plain = uncalibrated(grounder)
     pictures = [middle_frame(clip.picture) for clip in clips]
     sounds = [clip.sound.read_audio() for clip in clips]
+    heads = [clip.head for clip in clips]
+    return pair_cases(grounder, pictures, sounds, heads, seed, progress, num_others=num_others)
+
+
+def pair_cases(
+    grounder: Grounder,
+    pictures: Sequence[UInt8[np.ndarray, "H W 3"]],
+    sounds: Sequence[tuple[np.ndarray, int]],
+    heads: Sequence[str | None],
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    num_others: int = 3,
+) -> Cases:
+    """The same for decoded clips: `sounds` are samples and rate, `heads` None counts for both."""
+    plain = uncalibrated(grounder)
     found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
-    order = np.random.default_rng(seed).permutation(len(clips))
-    num_others = min(num_others, len(clips) - 1)
-    total, done = len(clips) * (1 + num_others), 0
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    num_others = min(num_others, len(pictures) - 1)
+    total, done = len(pictures) * (1 + num_others), 0
     for place, index in enumerate(order):
         for step in range(1 + num_others):
             other = order[(place + step) % len(order)]
@@ -145,7 +160,7 @@ def folder_cases(
             heatmaps = plain.ground(pictures[index], *sounds[other], hop_s=hop_s)
             for head, rows in found.items():
                 peak = largest_similarity(heatmaps, head)
-                if peak is not None and {clips[index].head, clips[other].head} <= {None, head}:
+                if peak is not None and {heads[index], heads[other]} <= {None, head}:
                     rows.append((peak, step == 0))
             done += 1
             if progress:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
+from av_grounding.modeling.denseav import HOP_S, SHORT_SIDE_PX, WINDOW_S, denseav_config
 from av_grounding.modeling.dual_encoder import ModelConfig
-from av_grounding.training.loop import LoopConfig
+from av_grounding.training.loop_config import LoopConfig
+from av_grounding.training.mixing import MixingConfig
+from av_grounding.training.recipes.denseav import DenseavConfig
 from av_grounding.training.recipes.sss import SssConfig
 
 
@@ -27,9 +31,16 @@ class DataConfig:
     calibration_seed: int = 0
 
 
+def small_model() -> ModelConfig:
+    return ModelConfig(audio_options={"widths": (32, 64, 96), "dim": 192})
+
+
 @dataclass(frozen=True)
 class SssRun:
-    """Everything that `train sss` needs for the small bundle."""
+    """Everything that `train sss` needs for the small bundle of the synthetic world."""
+
+    recipe_name: ClassVar[str] = "sss"
+    stage: ClassVar[str] = "mix-and-separate"
 
     name: str = "synthetic-small"
     window_s: float = 2.56
@@ -37,14 +48,103 @@ class SssRun:
     short_side_px: int = 160
     salience_power: float = 2.0
     """How strongly the speech head prefers tokens whose own map is peaked (see ModelSpec)."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=small_model)
     data: DataConfig = field(default_factory=DataConfig)
-    recipe: SssConfig = field(default_factory=SssConfig)
-    pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=700, seed=1))
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, seed=2))
+    recipe: SssConfig = field(default_factory=SssConfig.synthetic)
+    pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1200, seed=1))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3200, seed=2))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "model": self.model.to_json()}
+        return run_to_json(self)
+
+
+@dataclass(frozen=True)
+class DenseavRun(SssRun):
+    """The same model, data and schedule under 001's recipe: the other side of a comparison."""
+
+    recipe_name: ClassVar[str] = "denseav"
+    stage: ClassVar[str] = "head-max contrast"
+
+    name: str = "synthetic-denseav"
+    recipe: DenseavConfig = field(default_factory=DenseavConfig.synthetic)
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """The backbones' weights: a name on the Hugging Face hub or a local folder, and their LoRA."""
+
+    image: str = "facebook/dino-vits8"
+    """DINO with patches of 8 pixels (000 section 3.3.1; 001 section 3.3 and figure 6)."""
+    audio: str = "facebook/hubert-large-ll60k"
+    """HuBERT Large pretrained on Libri-Light (000 section 3.3.1)."""
+    lora_rank: int = 8
+    """On query, key and value of the image attention (000 section 3.3.2; 001 section 3.5)."""
+    lora_alpha: int = 32
+    """Not in the papers, as the dropout: 001's released code."""
+    lora_dropout: float = 0.1
+
+
+def paper_loop(steps: int, seed: int) -> LoopConfig:
+    """Adam at 5e-5 after 1000 steps of warm-up, clipped at 10: 001's released code.
+
+    Neither paper states the optimiser. Half precision is bf16 here, which needs no loss scaling.
+    """
+    return LoopConfig(
+        steps=steps, seed=seed, learning_rate=5e-5, final_learning_rate=5e-5, warmup_steps=1000,
+        weight_decay=0.0, clip_norm=10.0, ema_decay=0.0, num_workers=4, checkpoint_every=2000,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SssPaperRun:
+    """`train sss --preset paper`: 800 000 steps with 64 pairs on 8 GPUs (000 section 3.3.2)."""
+
+    recipe_name: ClassVar[str] = "sss"
+    stage: ClassVar[str] = "mix-and-separate"
+
+    name: str = "sss"
+    window_s: float = WINDOW_S
+    hop_s: float = HOP_S
+    short_side_px: int = SHORT_SIDE_PX
+    model: ModelConfig = field(default_factory=denseav_config)
+    pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+    data: MixingConfig = field(default_factory=lambda: MixingConfig(batch_size=8))
+    recipe: SssConfig = field(default_factory=SssConfig)
+    aligners: LoopConfig = field(default_factory=lambda: paper_loop(3000, seed=1))
+    """The warm-up of the aligners (000 section 3.3.2; 001 section 3.5)."""
+    loop: LoopConfig = field(default_factory=lambda: paper_loop(800_000, seed=2))
+
+    def to_json(self) -> dict[str, Any]:
+        return run_to_json(self)
+
+
+@dataclass(frozen=True)
+class DenseavPaperRun(SssPaperRun):
+    """`train denseav --preset paper`: 800 000 steps with 80 pairs on 8 GPUs (001 section 3.5)."""
+
+    recipe_name: ClassVar[str] = "denseav"
+    stage: ClassVar[str] = "head-max contrast"
+
+    name: str = "denseav"
+    data: MixingConfig = field(default_factory=lambda: MixingConfig(batch_size=10))
+    recipe: DenseavConfig = field(default_factory=DenseavConfig)
+
+
+PRESETS = {
+    "synthetic": {"sss": SssRun, "denseav": DenseavRun},
+    "paper": {"sss": SssPaperRun, "denseav": DenseavPaperRun},
+}
+
+
+def run_to_json(run: Any) -> dict[str, Any]:
+    """A run's settings as strict JSON: infinity is written as a word, as `override` reads it."""
+    return _finite({**asdict(run), "model": run.model.to_json()})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def override(config: Any, assignments: list[str]) -> Any:

@@ -7,8 +7,9 @@ import logging
 import os
 from pathlib import Path
 
+from av_grounding.training.journal import NOT_TERMS
+
 logger = logging.getLogger(__name__)
-NOT_TERMS = {"step", "loss", "grad_norm", "seconds"}
 
 
 def read_log(path: Path) -> dict[str, list[float]]:

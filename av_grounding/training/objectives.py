@@ -39,6 +39,23 @@ def head_max_peaks(
     return pool_space(volume.float(), sharpness)
 
 
+def global_scores(
+    audio: Float[Tensor, "i k c"], image: Float[Tensor, "j k c"]
+) -> Float[Tensor, "k i j"]:
+    """Inner products of pooled vectors: what the global aggregations of 001 table 4 compare."""
+    return torch.einsum("ikc,jkc->kij", audio, image).float()
+
+
+def masked_time_mean(
+    peaks: Float[Tensor, "i j t"], audible: Float[Tensor, "i t"]
+) -> Float[Tensor, "i j"]:
+    """Mean over the audible part of each clip (001's released code); silence alone gives zero.
+
+    `audible` in [0, 1] weighs the tokens; all ones is the mean of 001 eq. 2.
+    """
+    return torch.einsum("ijt,it->ij", peaks, audible) / audible.sum(-1).clamp_min(1.0)[:, None]
+
+
 def pool_time(
     peaks: Float[Tensor, "i j t"],
     evidence: Float[Tensor, "i t"] | None = None,
@@ -70,3 +87,28 @@ def info_nce(
         scores = scores.masked_fill(~keep, float("-inf"))
     target = torch.arange(len(scores), device=scores.device)
     return 0.5 * (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target))
+
+
+def correspondence(
+    sound: Float[Tensor, "i j"],
+    speech: Float[Tensor, "i j"],
+    sound_valid: Bool[Tensor, "i j"] | None = None,
+    speech_valid: Bool[Tensor, "i j"] | None = None,
+) -> Float[Tensor, ""]:
+    """L_cor (000 eq. 7) on s_M / tau of clean sound and clean speech with their own images."""
+    return info_nce(sound, sound_valid) + info_nce(speech, speech_valid)
+
+
+def disentanglement(
+    mixture_to_sound_images: Float[Tensor, "i j"],
+    mixture_to_speech_images: Float[Tensor, "i j"],
+    sound_valid: Bool[Tensor, "i j"] | None = None,
+    speech_valid: Bool[Tensor, "i j"] | None = None,
+) -> Float[Tensor, ""]:
+    """L_dis (000 eq. 9) on s_N / tau and s_N' / tau of the mixtures.
+
+    The sound head's score with the sounds' images, the speech head's with the speeches' images.
+    """
+    return info_nce(mixture_to_sound_images, sound_valid) + info_nce(
+        mixture_to_speech_images, speech_valid
+    )

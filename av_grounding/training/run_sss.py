@@ -1,9 +1,10 @@
-"""Trains the small two-head bundle on the synthetic world: banks, pretext, mix-and-separate."""
+"""Trains a small two-head bundle on the synthetic world: banks, pretext, a paper's recipe."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,24 @@ from typing import Any
 import torch
 
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import (
-    CONFIG_FILE,
-    read_config,
-    save_bundle,
-    spec_to_json,
-    write_json,
-)
+from av_grounding.modeling.bundle import save_bundle, store_spec, write_json
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
 from av_grounding.training.calibrate import calibrate
-from av_grounding.training.configuration import SssRun
+from av_grounding.training.configuration import SssPaperRun, SssRun
 from av_grounding.training.curves import draw_curves
 from av_grounding.training.evidence import evidence_floors
+from av_grounding.training.head_names import KINDS, name_heads
 from av_grounding.training.loop import train
+from av_grounding.training.recipes.build import make_recipe
+from av_grounding.training.recipes.contrast import Contrast
 from av_grounding.training.recipes.pretext import Pretext
-from av_grounding.training.recipes.sss import MixAndSeparate
 from av_grounding.training.synthetic_batches import MixAndSeparateBatches, PretextBatches
 from av_grounding.types import ModelSpec
 
+NUM_NAMING_BATCHES = 8
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage's name, what is done, the total, and the newest numbers."""
 
@@ -41,6 +39,21 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
 
     `data` holds the banks and is filled on first use. Raises ValueError when `out` was begun
     with other settings, listing the differences.
+    """
+    recipe = train_recipe(config, data, out, progress)
+    bundle = write_bundle(config, recipe.model, out / "bundle")
+    draw_curves(out, out / "curves.png")
+    calibrate_bundle(bundle, config, lambda done, total: progress("calibration", done, total, {}))
+    return bundle
+
+
+def train_recipe(
+    config: SssRun, data: Path, out: Path, progress: Progress, *, pretext: Path | None = None
+) -> Contrast:
+    """All stages of training, resumed in `out`; the recipe with the weights that ship.
+
+    `pretext` is a folder for the pretext stage that several runs share (default:
+    `out`/pretext).
     """
     out.mkdir(parents=True, exist_ok=True)
     settle_settings(config, out / "settings.json")
@@ -57,26 +70,30 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
         data, config.pretext.seed, **window,
         num_groups=config.data.pretext_groups, num_clips=config.data.pretext_clips,
     )  # fmt: skip
-    pretext = train(
-        Pretext(model, len(CLASSES)), pretext_batches, config.pretext, out / "pretext",
+    # On a copy: of a shared pretext only the backbones are wanted, not its untrained aligners.
+    pretrained = train(
+        Pretext(deepcopy(model), len(CLASSES)), pretext_batches, config.pretext,
+        pretext or out / "pretext",
         on_step=lambda step, row: progress("pretext", step + 1, config.pretext.steps, row),
-    )  # fmt: skip
-    model.load_state_dict(pretext.model.state_dict())
+    ).model  # fmt: skip
+    model.image_backbone.load_state_dict(pretrained.image_backbone.state_dict())
+    model.audio_backbone.load_state_dict(pretrained.audio_backbone.state_dict())
 
     batches = MixAndSeparateBatches(
         data, config.loop.seed, **window, batch_size=config.data.batch_size
     )
     trained = train(
-        MixAndSeparate(model, config.recipe), batches, config.loop, out / "sss",
-        on_step=lambda step, row: progress("mix-and-separate", step + 1, config.loop.steps, row),
+        make_recipe(model, config.recipe), batches, config.loop, out / config.recipe_name,
+        on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
-    bundle = write_bundle(config, trained.model.eval(), out / "bundle")
-    draw_curves(out, out / "curves.png")
-    calibrate_bundle(bundle, config, lambda done, total: progress("calibration", done, total, {}))
-    return bundle
+    trained.model.eval()
+    if config.recipe_name == "denseav":
+        later = (batches[config.loop.steps + i] for i in range(NUM_NAMING_BATCHES))
+        name_heads(trained.model, ((k, b["pixels"], b[k]) for b in later for k in KINDS))
+    return trained
 
 
-def settle_settings(config: SssRun, path: Path) -> None:
+def settle_settings(config: SssRun | SssPaperRun, path: Path) -> None:
     """Remember the run's settings; refuse to resume with others."""
     settings = json.loads(json.dumps(config.to_json()))
     if path.exists():
@@ -131,7 +148,7 @@ def write_bundle(config: SssRun, model: DualEncoder, directory: Path) -> Path:
         salience_power=config.salience_power,
         context_s=model.audio_backbone.context_s,
     )
-    info = {"recipe": "sss", "settings": config.to_json()}
+    info = {"recipe": config.recipe_name, "settings": config.to_json()}
     return save_bundle(directory, model, spec, name=config.name, info=info)
 
 
@@ -145,7 +162,5 @@ def calibrate_bundle(
     if config.model.evidence:
         spec = replace(spec, min_token_norm=evidence_floors(grounder.backend, num, seed))
     calibrations, reliabilities = calibrate(grounder.with_spec(spec), num, seed, progress)
-    stored = read_config(bundle)
-    stored["spec"] = spec_to_json(replace(spec, calibration=calibrations))
-    stored["info"]["reliability"] = {head: asdict(r) for head, r in reliabilities.items()}
-    write_json(bundle / CONFIG_FILE, stored)
+    info = {"reliability": {head: asdict(r) for head, r in reliabilities.items()}}
+    store_spec(bundle, replace(spec, calibration=calibrations), info)

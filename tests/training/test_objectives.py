@@ -95,3 +95,72 @@ def test_three_heads_overlap_is_the_mean_over_pairs():
     volume = torch.zeros(1, 3, 1, 1)
     volume[0, :, 0, 0] = torch.tensor([1.0, 2.0, -3.0])
     assert regularizers.disentanglement(volume).item() == pytest.approx((2 + 3 + 6) / 3)
+
+
+def test_correspondence_and_disentanglement_are_sums_over_both_kinds():
+    sound = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
+    speech = torch.tensor([[0.5, 0.0], [0.0, 0.5]])
+    rows = [math.log(1 + math.exp(-1.0)), math.log(1 + math.exp(1.0))]
+    columns = [math.log(1 + math.exp(2.0)), math.log(1 + math.exp(-2.0))]
+    expected = 0.25 * (sum(rows) + sum(columns)) + math.log(1 + math.exp(-0.5))
+    for objective in (objectives.correspondence, objectives.disentanglement):
+        assert objective(sound, speech).item() == pytest.approx(expected, abs=1e-6)
+        # Each kind has its own mask: without negatives, only the other one's loss is left.
+        none = torch.eye(2, dtype=torch.bool)
+        alone = objective(sound, speech, sound_valid=none).item()
+        assert alone == pytest.approx(math.log(1 + math.exp(-0.5)), abs=1e-6)
+
+
+def test_time_mean_over_the_audible_part():
+    peaks = torch.tensor([[[0.2, 0.6, 9.0]], [[1.0, 2.0, 3.0]]])
+    audible = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    found = objectives.masked_time_mean(peaks, audible)
+    assert found.flatten().tolist() == pytest.approx([0.4, 0.0])
+    whole = objectives.masked_time_mean(peaks, torch.ones(2, 3))
+    torch.testing.assert_close(whole, objectives.pool_time(peaks))
+
+
+def test_global_scores_are_inner_products_per_head():
+    audio = torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])
+    image = torch.tensor([[[3.0, 1.0], [5.0, 7.0]], [[0.0, 0.0], [1.0, -1.0]]])
+    assert objectives.global_scores(audio, image).tolist() == [[[5.0, 0.0]], [[7.0, -1.0]]]
+
+
+def test_extras_of_the_released_code_by_hand():
+    volume = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]], [[0.5, 1.0], [-1.0, 4.0]]]])
+    audible = torch.tensor([[1.0, 0.0]])
+    assert regularizers.silence(volume, audible).item() == pytest.approx((3 + 0 + 1 + 4) / 4)
+    assert regularizers.silence(volume, torch.ones(1, 2)).item() == 0
+    own = torch.tensor([[1.0, 0.0]])  # the second cell comes from another image
+    assert regularizers.foreign_cells(volume, own).item() == pytest.approx((4 + 0 + 1 + 16) / 4)
+    assert regularizers.foreign_cells(volume, torch.ones(1, 2)).item() == 0
+
+
+def test_sampled_similarities_are_entries_of_the_volume_over_all_pairs():
+    generator = torch.Generator().manual_seed(4)
+    audio = torch.randn(3, 2, 4, 5, generator=generator)
+    image = torch.randn(3, 2, 4, 6, generator=generator)
+    every = torch.einsum("ikct,jkcn->ijktn", audio, image).flatten()
+    found = regularizers.sampled_similarities(audio, image, 250, generator)
+    assert found.shape == (250,)
+    nearest = (found[:, None] - every).abs().amin(dim=1)
+    assert nearest.max() < 1e-5
+    assert len(found.unique()) > 150
+
+
+def test_regularizers_gradients_in_double_precision():
+    generator = torch.Generator().manual_seed(5)
+    volume = torch.randn(2, 2, 3, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.rand(2, 3, dtype=torch.float64, generator=generator)
+    own = torch.rand(2, 4, dtype=torch.float64, generator=generator)
+    for term in (
+        regularizers.disentanglement,
+        regularizers.non_negative,
+        regularizers.total_variation,
+        lambda v: regularizers.splice(v, weight),
+        lambda v: regularizers.silence(v, weight),
+        lambda v: regularizers.foreign_cells(v, own),
+    ):
+        assert gradcheck(term, (volume,))
+    log_gamma = torch.tensor(-0.7, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(regularizers.calibration, (log_gamma,))

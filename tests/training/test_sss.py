@@ -43,7 +43,8 @@ LOOP = LoopConfig(
     num_workers=0,
     checkpoint_every=1,
     log_every=1,
-    bfloat16=False,
+    precision="fp32",
+    tensorboard=False,
 )
 RUN = SssRun(
     name="tiny",
@@ -94,7 +95,7 @@ def without_gradient(recipe, terms):
 
 @needs_speech
 def test_every_trained_parameter_of_mix_and_separate_gets_a_gradient(batches):
-    recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig()).train()
+    recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig.synthetic()).train()
     terms = recipe(batches[0], step=0)
     assert without_gradient(recipe, terms) == set()
     assert {name.split("_")[0] for name in terms} == {
@@ -115,7 +116,7 @@ def test_every_parameter_that_the_pretext_trains_gets_a_gradient(pretext_batches
 def test_each_head_learns_from_its_own_terms(batches):
     """The sound head's own score trains no speech token, and the other way round."""
     for own, other in (("sound", 1), ("speech", 0)):
-        recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig()).train()
+        recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig.synthetic()).train()
         recipe(batches[0], step=0)[f"disentanglement_{own}"].backward()
         for aligner in (recipe.model.image_aligner, recipe.model.audio_aligner):
             gradient = aligner.project.weight.grad.unflatten(0, (2, -1))
@@ -136,7 +137,7 @@ class FixedScores(MixAndSeparate):
 @needs_speech
 @pytest.mark.parametrize("kind", ["sound", "speech"])
 def test_a_pair_that_matches_by_chance_does_not_change_the_loss(batches, kind):
-    recipe = FixedScores(DualEncoder(MODEL), SssConfig()).eval()
+    recipe = FixedScores(DualEncoder(MODEL), SssConfig.synthetic()).eval()
     batch = dict(batches[0])
     negative = ~torch.eye(5, dtype=torch.bool)
     negative[1, 3] = negative[2, 0] = False
@@ -164,13 +165,13 @@ def test_weights_scale_their_own_terms(batches_like):
     torch.manual_seed(0)
     model = DualEncoder(MODEL).eval()
     names = ("correspondence", "disentanglement", "head_overlap", "splice", "non_negative")
-    doubled = {f"weight_{n}": 2 * getattr(SssConfig(), f"weight_{n}") for n in names}
+    doubled = {f"weight_{n}": 2 * getattr(SssConfig.synthetic(), f"weight_{n}") for n in names}
 
     def terms(config):
         torch.manual_seed(1)  # the sampled cells
         return MixAndSeparate(model, config)(batches_like, step=0)
 
-    once, twice = terms(SssConfig()), terms(SssConfig(**doubled))
+    once, twice = terms(SssConfig.synthetic()), terms(SssConfig.synthetic(**doubled))
     for name, value in once.items():
         is_doubled = name.startswith(names)
         torch.testing.assert_close(twice[name], value * (2.0 if is_doubled else 1.0))
@@ -196,7 +197,7 @@ def batches_like():
 def test_the_papers_pooling_is_one_setting_away(batches_like):
     torch.manual_seed(0)
     model = DualEncoder(MODEL).eval()
-    paper = SssConfig(
+    paper = SssConfig.synthetic(
         sharpness_start=float("inf"), sharpness_end=float("inf"), evidence_floor=None
     )
     recipe = MixAndSeparate(model, replace(paper, time_pool=1, cell_block=(1, 1)))
@@ -368,7 +369,7 @@ def test_override_reads_sections_numbers_and_dictionaries():
     config = override(
         SssRun(),
         ["loop.steps=20", "loop.learning_rate=1", "recipe.evidence_floor=none", "name=x y",
-         "recipe.sharpness_end=inf", "model.image_options.dim=32", "loop.bfloat16=false"],
+         "recipe.sharpness_end=inf", "model.image_options.dim=32", "loop.precision=fp32"],
     )  # fmt: skip
     assert config.loop.steps == 20
     assert config.loop.learning_rate == 1.0
@@ -377,7 +378,7 @@ def test_override_reads_sections_numbers_and_dictionaries():
     assert config.recipe.sharpness_end == float("inf")
     assert config.model.image_options == {**SssRun().model.image_options, "dim": 32}
     assert config.name == "x y"
-    assert config.loop.bfloat16 is False
+    assert config.loop.precision == "fp32"
     assert config.pretext == SssRun().pretext
 
 
@@ -391,7 +392,7 @@ def test_override_reads_sections_numbers_and_dictionaries():
         ("loop.steps", "expected key=value"),
         ("loop.steps=many", "not a value; expected e.g."),
         ("loop.steps=1.5", "got a float, expected a int"),
-        ("loop.bfloat16=1", "got a int, expected a bool"),
+        ("loop.tensorboard=1", "got a int, expected a bool"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused(assignment, message):

@@ -1,0 +1,108 @@
+"""Folders without a list of their own: videos, pictures with sounds, samples of `synth`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from av_grounding.training.data.clips import (
+    KINDS,
+    PICTURE_SUFFIXES,
+    SOUND_SUFFIXES,
+    VIDEO_SUFFIXES,
+    ClipFiles,
+    Listing,
+    Problem,
+)
+from av_grounding.training.data.layouts import list_audioset, list_places, list_vggsound
+
+LAYOUTS = ("audioset", "places", "vggsound", "synthetic", "folder")
+
+
+def detect_layout(root: Path) -> str:
+    """Which of `LAYOUTS` the folder has, by the lists in it."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; expected one with clips")
+    for layout, sign in (
+        ("audioset", "metadata/class_labels_indices.csv"),
+        ("places", "metadata/train.json"),
+        ("vggsound", "vggsound.csv"),
+        ("synthetic", "manifest.jsonl"),
+    ):
+        if (root / sign).exists():
+            return layout
+    return "folder"
+
+
+def list_clips(
+    root: Path, layout: str | None = None, split: str = "train", pictures: Path | None = None
+) -> Listing:
+    """What a folder holds, by its layout; `split` is the data set's own train or test.
+
+    ValueError for an unknown layout or nothing usable, FileNotFoundError without its lists.
+    """
+    layout = layout or detect_layout(root)
+    if layout == "audioset":
+        return list_audioset(root, split)
+    if layout == "vggsound":
+        return list_vggsound(root, split)
+    if layout == "places":
+        return list_places(root, split, pictures)
+    if layout == "synthetic":
+        return list_synthetic(root)
+    if layout == "folder":
+        return list_folder(root)
+    raise ValueError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
+
+
+def list_folder(root: Path) -> Listing:
+    """Videos with sound, and pictures and sounds of the same name, anywhere below `root`.
+
+    Clips below `root`/speech are speech that describes its picture, all others sound (see
+    `clip_folder`, which reads the same folders for calibration). A picture or a sound alone is
+    missing its other half. A video beside a sound of the same name gives the pictures.
+    """
+    by_name: dict[Path, dict[str, Path]] = {}
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if any(part.startswith(".") for part in parts) or not path.is_file():
+            continue
+        suffix = path.suffix.lower()
+        for role, suffixes in (
+            ("video", VIDEO_SUFFIXES), ("picture", PICTURE_SUFFIXES), ("sound", SOUND_SUFFIXES),
+        ):  # fmt: skip
+            if suffix in suffixes:
+                by_name.setdefault(path.with_suffix(""), {}).setdefault(role, path)
+    clips, missing = [], []
+    for name, found in by_name.items():
+        ident = name.relative_to(root).as_posix()
+        picture = found.get("video") or found.get("picture")
+        sound = found.get("sound") or found.get("video")
+        if not (picture and sound):
+            lacking = "sound" if picture else "picture"
+            missing.append(Problem(ident, f"no {lacking} of the same name"))
+            continue
+        kind = KINDS[name.relative_to(root).parts[0] == "speech"]
+        clips.append(ClipFiles(ident, sound, (picture,), kind=kind, recording=ident))
+    return Listing("folder", tuple(clips), tuple(missing))
+
+
+def list_synthetic(root: Path) -> Listing:
+    """What `av-grounding synth` wrote: every sample's sound, and its speech, with its image."""
+    clips, missing = [], []
+    for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        recording = Path(row["image"]).stem
+        for kind in KINDS:
+            sound, picture = root / row[f"{kind}_wav"], root / row["image"]
+            name = f"{recording}_{kind}"
+            if not (sound.exists() and picture.exists()):
+                missing.append(Problem(name, f"no {'sound' if picture.exists() else 'picture'}"))
+                continue
+            clips.append(
+                ClipFiles(
+                    name, sound, (picture,), kind=kind, labels=(row[f"{kind}_class"],),
+                    text=row["text"] if kind == "speech" else "", recording=recording,
+                )
+            )  # fmt: skip
+    return Listing("synthetic", tuple(clips), tuple(missing))
