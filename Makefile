@@ -2,13 +2,14 @@
 # make test   lints and runs the tests
 # make test-slow runs the tests that take minutes or gigabytes
 # make bench  measures latency, CPU and memory, into out/bench/bench.json
+# make reproduce trains and measures the papers' comparisons (hours), into docs/reproduction.md
 # All make .venv first, where it is missing or older than setup.py and constraints.txt.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo bench test test-slow lint venv system
+.PHONY: help demo bench reproduce test test-slow lint venv system
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -27,6 +28,9 @@ demo: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/av-grounding bench --out out/bench $(ARGS)
+
+reproduce: $(INSTALLED)
+	$(BIN)/av-grounding reproduce --data out/data --out runs/reproduce --page docs/reproduction.md $(ARGS)
 
 test: lint
 	$(PYTEST) $(ARGS)
@@ -49,7 +53,7 @@ $(INSTALLED): setup.py constraints.txt | system
 	fi; \
 	$(BIN)/python -c '' 2>/dev/null || { \
 	  echo 'No Python 3.10, 3.11 or 3.12 with venv: sudo apt-get install -y python3 python3-venv' >&2; exit 2; }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[synthetic,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bag,dds,evaluate,synthetic,test,train,view]'
 	@touch $@
 
 # Installs what is missing where it may; else says what to install. Without these, what needs

@@ -4,7 +4,16 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+# Resolved: a symlinked build runs a link to this file.
+HERE = Path(__file__).resolve().parent
+SHARE = "share/av_grounding"
+
+
+def shared(folder: str, *patterns: str) -> tuple[str, list[str]]:
+    """Files of a folder, for the same folder below the installation's share directory."""
+    found = (path for pattern in patterns for path in HERE.glob(f"{folder}/{pattern}"))
+    return f"{SHARE}/{folder}", sorted(str(path.relative_to(HERE)) for path in found)
+
 
 setup(
     name="av_grounding",
@@ -16,6 +25,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(exclude=["tests", "tests.*"]),
     include_package_data=True,
+    package_data={"av_grounding.viewer": ["page/*"]},
     install_requires=[
         "av>=13",
         "jaxtyping>=0.2.34",
@@ -34,16 +44,64 @@ setup(
         "webrtcvad-wheels>=2.0.14",
     ],
     extras_require={
+        # Recordings: rosbag2 in and out.
+        "bag": ["mcap>=1.6", "rosbags>=0.11"],
+        # The plots of an evaluation's page.
+        "evaluate": ["matplotlib>=3.8"],
+        # ROS 2 topics without ROS. cyclonedds has no wheels for arm64: use the node there.
+        "dds": ["cyclonedds>=11.0.1; platform_machine == 'x86_64'", "rosbags>=0.11"],
         # The synthetic world: drawing its sounds and speaking its words.
         "synthetic": ["espeakng-loader>=0.2.4", "scipy>=1.10"],
         "test": [
+            "accelerate>=1.2",
             "beartype>=0.18",
             "hypothesis>=6.100",
+            "peft>=0.14",
+            "mcap>=1.6",
+            # Golden values of the metrics; 0.9 has no separation any more.
+            "mir_eval>=0.7,<0.9",
             "pytest>=8",
+            "rosbags>=0.11",
             "ruff>=0.8",
             "scikit-learn>=1.4",
+            "tensorboard>=2.16",
+            "torchmetrics>=1.4",
+            # Our shards, read by the program that the format comes from.
+            "webdataset>=0.2.100",
         ],
-        "train": ["matplotlib>=3.8", "scikit-learn>=1.4"],
+        "train": [
+            "accelerate>=1.2",
+            "matplotlib>=3.8",
+            "peft>=0.14",
+            "scikit-learn>=1.4",
+            "tensorboard>=2.16",
+        ],
+        # The live page, and its address as a QR code.
+        "view": ["aiohttp>=3.9", "segno>=1.6"],
     },
-    entry_points={"console_scripts": ["av-grounding = av_grounding.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "av-grounding = av_grounding.cli:main",
+            "grounding = av_grounding.transports.ros_main:main",
+        ]
+    },
+    data_files=[
+        # How ROS 2 finds a package, its launch files and its parameters.
+        ("share/ament_index/resource_index/packages", ["av_grounding/resource/av_grounding"]),
+        (SHARE, ["package.xml"]),
+        shared("launch", "*.launch.py"),
+        shared("config", "*.yaml", "*.rviz", "*.json"),
+        *(
+            shared(f"models/{bundle.parent.name}", "*")
+            for bundle in sorted(HERE.glob("models/*/config.json"))
+        ),
+    ],
+    # `ros2 run` and `ros2 launch` look for programs in lib/av_grounding, and `env` finds the
+    # interpreter of the virtual environment that is active. Only a colcon build heeds this: pip
+    # puts scripts where it always does.
+    options={
+        "develop": {"script_dir": "$base/lib/av_grounding"},
+        "install": {"install_scripts": "$base/lib/av_grounding"},
+        "build_scripts": {"executable": "/usr/bin/env python3"},
+    },
 )

@@ -14,14 +14,15 @@ PACKAGE = ROOT / "av_grounding"
 LEVELS = (
     {"types", "config", "modeling"},
     {"audio", "image"},
-    {"heatmap_spool", "overlay"},
+    {"heatmap_spool", "overlay", "clip_text"},
     {"png"},
     {"backends", "synthetic", "overlay_video"},
+    {"clip"},
     {"sources", "viewer", "recorder"},
     {"streaming"},
     {"grounder"},
     {"evaluation", "transports", "doctor"},
-    {"training"},
+    {"training", "render"},
     {"cli"},
     {"__main__", ""},
 )

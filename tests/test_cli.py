@@ -184,7 +184,8 @@ def test_every_error_has_its_code(error, code, words, monkeypatch, capsys):
 
 
 def test_doctor_names_a_remedy_for_what_is_missing():
-    result = call("doctor", "--json", AV_GROUNDING_MODEL="/nowhere")
+    # Before the command as well as behind it.
+    result = call("--json", "doctor", AV_GROUNDING_MODEL="/nowhere")
     assert result.returncode == 1
     report = json.loads(result.stdout)
     findings = {finding["name"]: finding for finding in report["findings"]}

@@ -13,11 +13,14 @@ from av_grounding import __version__
 from av_grounding.cli import (
     bench,
     calibrate,
+    data,
     doctor,
     evaluate,
     ground,
     heads,
     import_,
+    render,
+    reproduce,
     run,
     synth,
     train,
@@ -28,7 +31,21 @@ EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 DEBUG_ENVIRONMENT_VARIABLE = "AV_GROUNDING_DEBUG"
 
-COMMANDS = (run, ground, import_, heads, calibrate, synth, train, evaluate, bench, doctor)
+COMMANDS = (
+    run,
+    render,
+    ground,
+    import_,
+    heads,
+    calibrate,
+    synth,
+    data,
+    train,
+    reproduce,
+    evaluate,
+    bench,
+    doctor,
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,15 +57,12 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole parser; building it loads none of the parts that the commands use."""
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--quiet", action="store_true", help="no progress and no tables")
-    shared.add_argument(
-        "--json", action="store_true", help="print the result as JSON, and no more"
-    )
+    # Two of them: a default that is set on the one would hide the other's option.
+    shared = _shared_options()
     parser = Parser(
         prog="av-grounding",
         description="Where a sound comes from and what spoken words refer to, as heatmaps.",
-        parents=[shared],
+        parents=[_shared_options()],
     )
     parser.set_defaults(quiet=False, json=False)
     parser.add_argument("--version", action="version", version=f"av-grounding {__version__}")
@@ -56,6 +70,15 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add_parser(subparsers, parents=[shared])
     return parser
+
+
+def _shared_options() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--quiet", action="store_true", help="no progress and no tables")
+    shared.add_argument(
+        "--json", action="store_true", help="print the result as JSON, and no more"
+    )
+    return shared
 
 
 def main(argv: Sequence[str] | None = None) -> int:

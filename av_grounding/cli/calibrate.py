@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
 from av_grounding.cli import console, options
+
+logger = logging.getLogger(__name__)
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -61,6 +64,13 @@ def execute(args: argparse.Namespace) -> int:
             for head in calibrations
         },
     }
+    for head, fit in calibrations.items():
+        if fit.scale <= 0.0:
+            logger.warning(
+                "%s: matching pairs score no higher than others, so its heatmap says nothing or "
+                "the reverse; are these clips of what the model knows, and the heads as named?",
+                head,
+            )
     if not args.dry_run:
         facts = {"data": args.data, "seed": args.seed, "heads": result["heads"]}
         store_calibration(args.model, calibrations, facts)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+PLAIN_EVERY_S = 30.0
 
 Advance = Callable[..., None]
 """Called with the amount done, and by keyword with the total or the description."""
@@ -45,6 +49,11 @@ def progress(
         yield lambda done, **_: None
         return
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines(description, total, unit)
+        return
     from rich.progress import (
         BarColumn,
         Progress,
@@ -60,6 +69,20 @@ def progress(
         TimeElapsedColumn(),
         *([TimeRemainingColumn()] if total else []),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, **changes: bar.update(task, completed=done, **changes)
+
+
+def _plain_lines(description: str, total: float | None, unit: str) -> Advance:
+    """For a log file: a line now and then instead of a bar, and none where it is over soon."""
+    shown_s = time.monotonic()
+
+    def advance(done: float, description: str = description, total: float | None = total) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= PLAIN_EVERY_S:
+            shown_s = time.monotonic()
+            of_all = f"/{total:.0f}" if total else ""
+            print(f"{description}: {done:.0f}{of_all} {unit}".rstrip(), file=sys.stderr)
+
+    return advance

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from av_grounding.cli import console
-
-EXIT_INTERRUPTED = 130
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -18,13 +17,25 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         help="train a bundle by a paper's recipe",
         description="Train a bundle by a paper's recipe; an interrupted run is resumed.",
     )
-    parser.add_argument("recipe", choices=("sss",), help="sss: mix-and-separate (paper 000)")
+    parser.add_argument(
+        "recipe",
+        choices=("sss", "denseav"),
+        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001)",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=("synthetic", "paper"),
+        default="synthetic",
+        help="synthetic: the small model, from scratch (the default); paper: DINO and HuBERT with "
+        "the papers' values, on real clips",
+    )
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the synthetic banks; made on first use",
+        help="folder of shards or clips (see data shard); a new or empty one is filled with the "
+        "synthetic banks",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="RUN", help="folder of the run; resumed"
@@ -41,21 +52,34 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.training import run_sss
-    from av_grounding.training.configuration import SssRun, override
+    from av_grounding.training import run_clips, run_paper, run_sss
+    from av_grounding.training.configuration import PRESETS, override
+    from av_grounding.training.data.open import holds_clips
     from av_grounding.training.loop import Interrupted
 
-    config = override(SssRun(), args.settings)
+    if int(os.environ.get("RANK", "0")) > 0:  # Under torchrun one process speaks.
+        args.quiet, args.json = True, False
+    config = override(PRESETS[args.preset][args.recipe](), args.settings)
     with console.progress(args, "Preparing", 1) as advance:
 
         def progress(stage: str, done: int, total: int, row: dict[str, float]) -> None:
             loss = f" (loss {row['loss']:.3f})" if "loss" in row else ""
+            if row.get("samples_per_s"):
+                loss = f"{loss[:-1]}, {row['samples_per_s']:.0f} samples/s)"
             advance(done, total=total, description=stage + loss)
 
         try:
-            bundle = run_sss.run(config, args.data, args.out, progress)
+            is_real = holds_clips(args.data)
+            if args.preset == "paper" and not is_real:
+                raise ValueError(
+                    f"{args.data} holds no clips; --preset paper trains on real data: expected a "
+                    "folder of shards or clips (see data shard)"
+                )
+            train = run_clips.run if is_real else run_sss.run
+            train = run_paper.run if args.preset == "paper" else train
+            bundle = train(config, args.data, args.out, progress)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            return stopped.exit_code
     console.show(args, {"bundle": str(bundle)}, f"trained bundle: {bundle}")
     return 0

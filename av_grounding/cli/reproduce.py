@@ -1,0 +1,84 @@
+"""`av-grounding reproduce`"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from av_grounding.cli import console, options
+
+
+def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
+    parser = subparsers.add_parser(
+        "reproduce",
+        parents=parents,
+        help="reproduce the papers' findings on the synthetic world",
+        description="Train and measure all runs of the papers' comparisons and ablations; hours. "
+        "An interrupted call goes on where it stopped.",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of the synthetic banks"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the runs; resumed"
+    )
+    parser.add_argument(
+        "--page", type=Path, required=True, metavar="FILE", help="Markdown file to write"
+    )
+    for name, default, text in (
+        ("steps", 1000, "steps of every run"),
+        ("pretext-steps", 700, "steps of the pretext they share"),
+        ("batch-size", 32, "images of a batch"),
+        ("num", 300, "test samples"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=options.positive_int, default=default, help=f"{text} ({default})"
+        )
+    for name, default, text in (
+        ("seeds", [1, 2, 3], "of the two recipes"),
+        ("ablation-seeds", [1], "of the ablations"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=options.seed, nargs="+", default=default, metavar="SEED",
+            help=f"{text} ({' '.join(map(str, default))})",
+        )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="a setting of every run, as for train",
+    )  # fmt: skip
+    parser.set_defaults(execute=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    from av_grounding.training.loop import Interrupted
+    from av_grounding.training.reproduce import reproduce
+    from av_grounding.training.reproduction.runs import Run, Schedule
+
+    schedule = Schedule(
+        steps=args.steps,
+        pretext_steps=args.pretext_steps,
+        batch_size=args.batch_size,
+        num_samples=args.num,
+        seeds=tuple(args.seeds),
+        ablation_seeds=tuple(args.ablation_seeds),
+        settings=tuple(args.settings),
+    )
+    with console.progress(args, "Preparing", 1) as advance:
+        current = ""
+
+        def on_run(number: int, total: int, run: Run) -> None:
+            nonlocal current
+            current = f"{number + 1}/{total} {run.name}: "
+
+        def progress(stage: str, done: int, total: int, row: dict[str, float]) -> None:
+            loss = f" (loss {row['loss']:.3f})" if "loss" in row else ""
+            advance(done, total=total, description=current + stage + loss)
+
+        try:
+            page = reproduce(schedule, args.data, args.out, args.page, progress, on_run)
+        except Interrupted as stopped:
+            print(f"av-grounding: {stopped}", file=sys.stderr)
+            return stopped.exit_code
+    console.show(args, {"page": str(page)}, f"the page: {page}")
+    return 0
