@@ -81,7 +81,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "av-grounding = av_grounding.cli:main",
+            "av-grounding = av_grounding.cli:console",
             "grounding = av_grounding.transports.ros_main:main",
         ]
     },

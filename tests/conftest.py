@@ -1,8 +1,11 @@
 """Shape checks for the whole package, fixed seeds, and fixtures that several rooms share."""
 
+import faulthandler
+import multiprocessing
 import random
 import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -29,6 +32,23 @@ def pytest_configure(config):
         from jaxtyping import install_import_hook
 
         install_import_hook("av_grounding", "shape_checks.checker")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_tests_start_they_end():
+    yield
+    left = [str(process) for process in multiprocessing.active_children()]
+    left += [
+        str(thread)
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    ]
+    assert not left, f"left behind, and may keep the process from ending: {', '.join(left)}"
+
+
+def pytest_unconfigure():
+    # Whatever still keeps the process from ending says where it hangs, and ends.
+    faulthandler.dump_traceback_later(120, exit=True)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import resource
+import signal
 import sys
 import time
 
@@ -47,6 +48,9 @@ def main(directory: str, limit: str = "") -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(*sys.argv[1:]))
+        code = main(*sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    # As the command line does: a Ctrl-C during the interpreter's own shutdown changes nothing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)

@@ -155,7 +155,7 @@ def test_two_threads_may_write(tmp_path):
         for first in range(0, 32_000, 320):
             recorder.write_audio(beep_chunk(first, 320, 16_000, 1.5))
 
-    thread = threading.Thread(target=play)
+    thread = threading.Thread(target=play, daemon=True)
     thread.start()
     for index in range(50):
         recorder.write(frame(index * 0.04), answer(index))

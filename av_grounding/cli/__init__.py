@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -111,6 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{DEBUG_ENVIRONMENT_VARIABLE}=1 shows where)"
         )
         return EXIT_INTERNAL
+
+
+def console() -> NoReturn:
+    """`av-grounding` itself: exits with the command's code, whoever presses Ctrl-C again."""
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        # All is closed: while the interpreter shuts down, the signal's default would kill it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _explain(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ Batch = dict[str, Tensor]
 
 def stream(
     batches: Dataset, numbers: range, num_workers: int = 0, *, pin: bool = False
-) -> Iterator[Batch]:
-    """`batches[number]` for all `numbers`, drawn ahead by worker processes.
+) -> Generator[Batch, None, None]:
+    """`batches[number]` for all `numbers`, drawn ahead by worker processes, which `close` ends.
 
     An error in a worker comes as its own message, without the worker's traceback.
     """
@@ -31,13 +31,19 @@ def stream(
         # Its own generator: starting a loader must not draw from the one that is resumed.
         generator=torch.Generator(),
     )
+    iterator = iter(loader)
     try:
-        yield from loader
+        yield from iterator
     except Exception as error:
         if not str(error).startswith("Caught "):
             raise
         message = str(error).rstrip().rsplit("\n", 1)[-1]
         raise type(error)(message.split(": ", 1)[-1]) from error
+    finally:
+        if num_workers:
+            # They ignore signals, and an error's traceback may hold the iterator: a worker that
+            # is left would keep the process from ending. PyTorch has no public name for this.
+            iterator._shutdown_workers()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

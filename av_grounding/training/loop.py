@@ -12,7 +12,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,7 @@ class Loop:
             if is_main
             else nullcontext()
         )
-        with journal, stopping.StopOnSignal() as stop:
+        with journal, closing(stream), stopping.StopOnSignal() as stop:
             while self.step < config.steps:
                 step = self.step
                 terms, norm, num_samples = self.update(stream)

@@ -138,7 +138,7 @@ def test_a_server_that_vanishes_and_returns(serve, caplog):
         time.sleep(1.0)
         second.append(serve([solid(COLORS[1], 60, 80)], first.port))
 
-    thread = threading.Thread(target=restart)
+    thread = threading.Thread(target=restart, daemon=True)
     thread.start()
     frame = next(frame for frame in stream if nearest_color(frame.image) == 1)
     thread.join()
@@ -168,7 +168,7 @@ def test_close_while_waiting_for_a_lost_camera(serve):
     stream = iter(camera)
     next(stream)
     server.stop()
-    thread = threading.Thread(target=lambda: list(stream))
+    thread = threading.Thread(target=lambda: list(stream), daemon=True)
     thread.start()
     time.sleep(0.3)
     camera.close()

@@ -340,8 +340,8 @@ def test_realtime_paces_and_shares_one_origin(tmp_path):
             results[name].append(item)
 
     threads = [
-        threading.Thread(target=play, args=("video", file.video_frames())),
-        threading.Thread(target=play, args=("audio", file.audio_chunks())),
+        threading.Thread(target=play, args=("video", file.video_frames()), daemon=True),
+        threading.Thread(target=play, args=("audio", file.audio_chunks()), daemon=True),
     ]
     for thread in threads:
         thread.start()

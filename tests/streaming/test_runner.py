@@ -120,7 +120,7 @@ def test_age_is_taken_at_the_turn_not_at_arrival():
     def make_late():
         _open_after(backend, video, lambda: now_ns.__setitem__(0, START_NS + 10**9))
 
-    opener = threading.Thread(target=make_late)
+    opener = threading.Thread(target=make_late, daemon=True)
     opener.start()
     report = make(
         video, None, [sink], backend, max_image_age_s=0.1, clock_ns=lambda: now_ns[0]

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -78,6 +79,17 @@ def stop_after(step, number=signal.SIGTERM):
 def assert_same_weights(a, b):
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
+
+
+def test_a_run_that_fails_leaves_no_worker_behind(tmp_path):
+    def fail(now, row):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no") as kept:
+        train(fresh(), Batches(), config(num_workers=1), tmp_path, on_step=fail)
+    # Also while somebody still holds the error and, with it, the loop's frame.
+    assert not multiprocessing.active_children()
+    assert kept.traceback
 
 
 VARIANTS = {

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +97,12 @@ def without_gradient(recipe, terms):
 @needs_speech
 def test_every_trained_parameter_of_mix_and_separate_gets_a_gradient(batches):
     recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig.synthetic()).train()
-    terms = recipe(batches[0], step=0)
+    frozen = {name for name, one in recipe.named_parameters() if not one.requires_grad}
+    assert frozen == {name for name, _ in recipe.named_parameters() if ".image_backbone." in name}
+    assert without_gradient(recipe, recipe(batches[0], step=0)) == frozen
+
+    recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig.synthetic(image_backbone_rate=0.1))
+    terms = recipe.train()(batches[0], step=0)
     assert without_gradient(recipe, terms) == set()
     assert {name.split("_")[0] for name in terms} == {
         *("correspondence", "disentanglement", "head", "splice", "calibration", "non", "total")
@@ -110,6 +116,16 @@ def test_every_parameter_that_the_pretext_trains_gets_a_gradient(pretext_batches
     missed = without_gradient(recipe, recipe(pretext_batches[0], step=0))
     # It ends at the backbones: the aligners wait for the recipe.
     assert missed == {name for name, _ in recipe.named_parameters() if "_aligner." in name}
+
+
+@needs_speech
+def test_a_frozen_backbone_keeps_its_batch_statistics_too(batches):
+    recipe = MixAndSeparate(DualEncoder(MODEL), SssConfig.synthetic()).train()
+    before = deepcopy(recipe.model.image_backbone.state_dict())
+    recipe(batches[0], step=0)
+    after = recipe.model.image_backbone.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert recipe.model.audio_backbone.training
 
 
 @needs_speech

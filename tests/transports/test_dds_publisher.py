@@ -158,7 +158,7 @@ def test_a_late_subscriber_gets_what_comes_from_then_on(publisher):
 def test_a_dead_subscriber_costs_the_living_one_nothing(publisher, sent):
     names = ["sound/heatmap", "speech/heatmap", "sound/overlay"]
     living, dead = subscriber(names[:2]), subscriber(names)
-    wait_until(lambda: publisher.num_subscribers["sound/heatmap"] == 2)
+    wait_until(lambda: all(publisher.num_subscribers[name] == 2 for name in names[:2]))
     os.kill(dead.pid, sent)
     stamps = []
     for index in range(60):
@@ -183,7 +183,7 @@ def _stream(publisher, seconds, shape, capsys, num_waiting=MAX_WAITING):
     """
     names, both = ["sound/heatmap", "speech/heatmap"], ("reliable", "best_effort")
     peer = subscriber(names, both)
-    wait_until(lambda: publisher.num_subscribers["speech/heatmap"] == 2)
+    wait_until(lambda: all(publisher.num_subscribers[name] == 2 for name in names))
     stamps, started_s = [], time.monotonic()
     for index in range(30 * seconds):
         time.sleep(max(0.0, started_s + index / 30 - time.monotonic()))

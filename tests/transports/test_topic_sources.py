@@ -82,7 +82,7 @@ def test_closing_ends_an_iteration_that_waits():
         assert list(source) == []
         ended.set()
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     source.close()
     thread.join(2.0)

@@ -18,10 +18,11 @@ from av_grounding.training.distributed import gather_with_gradient, num_ranks
 from av_grounding.training.recipes.base import Recipe
 
 # The small model starts from scratch, where the papers start from DINO and HuBERT. So its spatial
-# pooling begins soft and hardens, time is pooled by evidence, and the image backbone learns
-# slowly: the contrast rewards one bright cell, so at full rate the pretext's features lose the
-# objects' outlines. Head overlap weighs ten times 001's: cosines overlap far less than unbounded
-# products do. One in eight cells and pairs of tokens keep a step cheap.
+# pooling begins soft and hardens, and time is pooled by evidence. As the papers freeze DINO (but
+# for LoRA), the image backbone keeps its pretext's weights: the contrast rewards one bright cell,
+# wherever it is, so features that learn from it lose the objects' outlines, even at a tenth of
+# the rate. Head overlap weighs ten times 001's: cosines overlap far less than unbounded products
+# do. One in eight cells and pairs of tokens keep a step cheap.
 SYNTHETIC: dict[str, Any] = {
     "weight_head_overlap": 0.5,
     "num_non_negative": 0,
@@ -30,7 +31,7 @@ SYNTHETIC: dict[str, Any] = {
     "sharpness_end": 15.0,
     "sharpness_steps": 1200,
     "evidence_floor": 2.0,
-    "image_backbone_rate": 0.1,
+    "image_backbone_rate": 0.0,
     "time_pool": 2,
     "cell_block": (4, 2),
     "score_precision": "autocast",
@@ -76,7 +77,7 @@ class ContrastConfig:
     evidence_floor: float | None = None
     """None is the papers' plain time mean; a number of tokens weighs time by evidence."""
     image_backbone_rate: float = 1.0
-    """Factor on the image backbone's learning rate."""
+    """Factor on the image backbone's learning rate; 0 freezes it, batch statistics included."""
     time_pool: int = 1
     cell_block: tuple[int, int] = (1, 1)
     """One random cell of every block (rows, columns) of the grid enters the scores."""
@@ -121,7 +122,9 @@ class Contrast(Recipe):
         super().__init__()
         self.model, self.config = model, config
         self.log_gamma = nn.Parameter(torch.tensor(math.log(config.inverse_temperature_start)))
-        self.has_frozen_backbones = False
+        self.frozen: tuple[nn.Module, ...] = ()
+        if config.image_backbone_rate == 0.0:
+            self.freeze(model.image_backbone)
         self.pooling = None
         if config.aggregation != "max":
             self.pooling = GlobalPooling(
@@ -146,16 +149,18 @@ class Contrast(Recipe):
     def warm_up(self) -> Contrast:
         """Aligners and temperature alone (001 section 3.5)."""
         warm = deepcopy(self)
-        for backbone in (warm.model.image_backbone, warm.model.audio_backbone):
-            backbone.requires_grad_(False)
-        warm.has_frozen_backbones = True
+        warm.freeze(warm.model.image_backbone, warm.model.audio_backbone)
         return warm
+
+    def freeze(self, *modules: nn.Module) -> None:
+        self.frozen = modules
+        for module in modules:
+            module.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Contrast:
         super().train(mode)
-        if self.has_frozen_backbones:
-            for backbone in (self.model.image_backbone, self.model.audio_backbone):
-                backbone.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def encode_cells(self, pixels: Tensor) -> Float[Tensor, "b k c n"]:
