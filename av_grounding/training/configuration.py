@@ -92,6 +92,7 @@ def paper_loop(steps: int, seed: int) -> LoopConfig:
     return LoopConfig(
         steps=steps, seed=seed, learning_rate=5e-5, final_learning_rate=5e-5, warmup_steps=1000,
         weight_decay=0.0, clip_norm=10.0, ema_decay=0.0, num_workers=4, checkpoint_every=2000,
+        validate_every=2000,
     )  # fmt: skip
 
 

@@ -19,6 +19,10 @@ sums over ranks; together that is the gradient of the mean over ranks of the ret
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
@@ -33,6 +37,18 @@ def num_ranks() -> int:
 def rank() -> int:
     """Which of them this is; 0 without torchrun."""
     return dist.get_rank() if num_ranks() > 1 else 0
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """The block runs in the first process, then in the others: what it builds is built once."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    from accelerate import PartialState
+
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        yield
 
 
 def own_rows(num_local: int) -> slice:

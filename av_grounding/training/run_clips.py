@@ -40,6 +40,9 @@ def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
     Raises ValueError for other settings than the run began with, and for data without sound,
     without speech, or with fewer clips than a batch.
     """
+    if not config.recipe.image_backbone_rate:
+        # Without a pretext there is nothing to preserve.
+        config = replace(config, recipe=replace(config.recipe, image_backbone_rate=1.0))
     out.mkdir(parents=True, exist_ok=True)
     settle_settings(config, out / "settings.json")
     torch.manual_seed(config.loop.seed)

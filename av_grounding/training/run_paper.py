@@ -57,8 +57,6 @@ def run(config: SssPaperRun, data: Path, out: Path, progress: Progress) -> Path:
     )  # fmt: skip
     if distributed.rank() > 0:
         return out / "bundle"
-    if distributed.rank() > 0:
-        return out / "bundle"
     model = merged(trained.model).float().cpu().eval()
     if config.recipe_name == "denseav":
         name_heads(model, naming_pairs(batches, config.loop.steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
+from av_grounding.training import distributed
 from av_grounding.training.calibrate import calibrate
 from av_grounding.training.configuration import SssPaperRun, SssRun
 from av_grounding.training.curves import draw_curves
@@ -27,9 +29,11 @@ from av_grounding.training.recipes.build import make_recipe
 from av_grounding.training.recipes.contrast import Contrast
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.synthetic_batches import MixAndSeparateBatches, PretextBatches
+from av_grounding.training.validation import loss_on
 from av_grounding.types import ModelSpec
 
 NUM_NAMING_BATCHES = 8
+VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage's name, what is done, the total, and the newest numbers."""
 
@@ -37,10 +41,14 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
-    `data` holds the banks and is filled on first use. Raises ValueError when `out` was begun
+    `data` holds the banks and is filled on first use. With `loop.validate_every` the weights that
+    are best on a validation split ship, which shares no individual, no voice and no background
+    with training and test. Raises ValueError when `out` was begun
     with other settings, listing the differences.
     """
     recipe = train_recipe(config, data, out, progress)
+    if distributed.rank() > 0:
+        return out / "bundle"
     bundle = write_bundle(config, recipe.model, out / "bundle")
     draw_curves(out, out / "curves.png")
     calibrate_bundle(bundle, config, lambda done, total: progress("calibration", done, total, {}))
@@ -56,8 +64,11 @@ def train_recipe(
     `out`/pretext).
     """
     out.mkdir(parents=True, exist_ok=True)
-    settle_settings(config, out / "settings.json")
-    build_banks(config, data, progress)
+    with distributed.main_process_first():
+        settle_settings(config, out / "settings.json")
+        build_banks(config, data, progress)
+        if config.loop.validate_every:
+            build_banks(config, data / VALIDATION, progress, split="val", share=VALIDATION_SHARE)
     torch.manual_seed(config.loop.seed)
     model = DualEncoder(config.model)
     model.image_backbone.to(memory_format=torch.channels_last)
@@ -82,8 +93,15 @@ def train_recipe(
     batches = MixAndSeparateBatches(
         data, config.loop.seed, **window, batch_size=config.data.batch_size
     )
+    validate = None
+    if config.loop.validate_every:
+        held_out = MixAndSeparateBatches(
+            data / VALIDATION, config.loop.seed, **window, batch_size=config.data.batch_size
+        )
+        validate = loss_on(held_out, NUM_VALIDATION_BATCHES)
     trained = train(
         make_recipe(model, config.recipe), batches, config.loop, out / config.recipe_name,
+        validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
     trained.model.eval()
@@ -120,17 +138,22 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
+def build_banks(
+    config: SssRun, data: Path, progress: Progress, split: str = "train", share: float = 1.0
+) -> None:
+    """Draw what is missing of a split's scenes, sounds and utterances, `share` of the numbers."""
     size = config.data
     SceneBank.build(
         data / "scenes",
-        SceneBankSpec("train", size.num_scene_groups, config.short_side_px, size.bank_seed),
+        SceneBankSpec(
+            split, math.ceil(share * size.num_scene_groups), config.short_side_px, size.bank_seed
+        ),
         progress=lambda done, total: progress("scenes", done, total, {}),
     )
     AudioBank.build(
-        data / "audio", "train", seed=size.bank_seed,
-        num_sounds_per_class=size.num_sounds_per_class,
-        num_utterances_per_class=size.num_utterances_per_class,
+        data / "audio", split, seed=size.bank_seed,
+        num_sounds_per_class=math.ceil(share * size.num_sounds_per_class),
+        num_utterances_per_class=math.ceil(share * size.num_utterances_per_class),
         progress=lambda done, total: progress("audio", done, total, {}),
     )  # fmt: skip
 

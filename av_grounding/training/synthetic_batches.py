@@ -114,8 +114,9 @@ class MixAndSeparateBatches(SyntheticBatches):
             "sound_silent": torch.from_numpy(np.stack([*map(self.silent_tokens, sounds)])),
             "speech_silent": torch.from_numpy(np.stack([*map(self.silent_tokens, speeches)])),
             # Clip i is a negative for image j unless j shows clip i's class.
-            "sound_negative": torch.from_numpy(~present[:, sound_class].T),
-            "speech_negative": torch.from_numpy(~present[:, speech_class].T),
+            "present": torch.from_numpy(present),
+            "sound_class": torch.tensor([*map(int, sound_class)]),
+            "speech_class": torch.tensor([*map(int, speech_class)]),
         }
 
 

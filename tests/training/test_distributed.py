@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_ranks import LOOP, NUM_LOCAL, Contrast, Samples, first_gradients
+from two_ranks import LOOP, NUM_LOCAL, RECIPES, Contrast, Samples, first_gradients
 
 from av_grounding.training import curves
 from av_grounding.training.distributed import gather_with_gradient, num_ranks, own_rows, rank
@@ -46,17 +46,30 @@ def two_ranks(tmp_path_factory):
     return directory, results
 
 
+def assert_same_gradients(result, whole):
+    assert len(whole["gradients"]) > 10
+    for name, value in whole["terms"].items():
+        torch.testing.assert_close(result["terms"][name], value, rtol=1e-5, atol=1e-6)
+    for name, value in whole["gradients"].items():
+        torch.testing.assert_close(result["gradients"][name], value, rtol=1e-5, atol=1e-5)
+        scale = value.abs().max()
+        assert (result["gradients"][name] - value).abs().max() <= 1e-4 * scale + 1e-7, name
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_over_two_ranks_equals_one_process_with_the_whole_batch(
+    two_ranks, tmp_path, recipe
+):
+    whole = first_gradients(2 * NUM_LOCAL, tmp_path, recipe)
+    for result in two_ranks[1]:
+        assert_same_gradients(result[recipe], whole)
+
+
 def test_loss_and_gradients_equal_one_process_with_the_whole_batch(two_ranks, tmp_path):
     _, results = two_ranks
     whole = first_gradients(2 * NUM_LOCAL, tmp_path)
-    assert len(whole["gradients"]) > 10
     for result in results:
-        for name, value in whole["terms"].items():
-            torch.testing.assert_close(result["terms"][name], value, rtol=1e-5, atol=1e-6)
-        for name, value in whole["gradients"].items():
-            torch.testing.assert_close(result["gradients"][name], value, rtol=1e-5, atol=1e-5)
-            scale = value.abs().max()
-            assert (result["gradients"][name] - value).abs().max() <= 1e-4 * scale + 1e-7, name
+        assert_same_gradients(result, whole)
     # Negatives of the other rank count: alone, half the batch has another loss.
     half = first_gradients(NUM_LOCAL, tmp_path)
     assert abs(half["terms"]["contrast"] - whole["terms"]["contrast"]) > 0.01

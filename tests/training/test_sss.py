@@ -16,9 +16,10 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training import run_sss
+from av_grounding.training import checkpoint, run_sss
 from av_grounding.training.configuration import DataConfig, SssRun, override
 from av_grounding.training.loop import Interrupted, LoopConfig
+from av_grounding.training.recipes.contrast import negatives
 from av_grounding.training.recipes.pretext import Pretext, nearest_cells
 from av_grounding.training.recipes.sss import (
     MixAndSeparate,
@@ -278,12 +279,12 @@ def test_negatives_are_the_images_without_the_clips_class(batches):
             (scene,) = np.flatnonzero(np.logical_or(*same))
             scenes.append(scene)
         present = [set(bank.classes[scene][bank.classes[scene] >= 0]) for scene in scenes]
-        for key in ("sound_negative", "speech_negative"):
-            for i, row in enumerate(batch[key].numpy()):
+        for kind in ("sound", "speech"):
+            for i, row in enumerate(negatives(batch, kind).numpy()):
                 rows = {tuple(name not in shown for shown in present) for name in present[i]}
                 assert tuple(row) in rows
                 assert not row[i]
-        pairs.add(tuple(batch["sound_negative"].flatten().tolist()))
+        pairs.add(tuple(negatives(batch, "sound").flatten().tolist()))
     assert len(pairs) > 1
 
 
@@ -456,6 +457,20 @@ def test_a_run_that_was_stopped_twice_equals_one_in_one_go(data, tmp_path):
     heatmaps = grounder.ground(image, rng.standard_normal(16_000) * 0.1, 16_000)
     assert heatmaps.sound.shape == (16, 20)
     assert 0.0 < heatmaps.sound.min() <= heatmaps.sound.max() < 1.0
+
+
+@needs_speech
+def test_with_validation_the_best_weights_ship(data, tmp_path):
+    config = replace(RUN, loop=replace(RUN.loop, validate_every=2))
+    bundle = run_sss.run(config, data, tmp_path, quiet)
+    rows = (tmp_path / "sss" / "validation.jsonl").read_text().splitlines()
+    losses = {row["step"]: row["loss"] for row in map(json.loads, rows)}
+    assert list(losses) == [1, 3]
+    best = checkpoint.read(tmp_path / "sss" / "best.pt")
+    assert losses[best["step"] - 1] == min(losses.values())
+    shipped, kept = load_file(bundle / "model.safetensors"), best["recipe"]
+    name = "image_aligner.project.weight"
+    assert torch.equal(shipped[name], kept[f"model.{name}"].half())
 
 
 def test_other_settings_for_a_run_that_began_are_refused_by_name(tmp_path):

@@ -13,8 +13,11 @@ from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.training import distributed, objectives, regularizers
 from av_grounding.training.distributed import gather_with_gradient
 from av_grounding.training.loop import Interrupted, Loop, LoopConfig, train
+from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
+from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
 
 NUM_LOCAL = 2
+RECIPES = ("sss", "denseav")
 MODEL = ModelConfig(image_options={"dim": 8}, audio_options={"dim": 8, "num_mels": 16}, head_dim=4)
 LOOP = LoopConfig(
     steps=5,
@@ -27,17 +30,8 @@ LOOP = LoopConfig(
 )
 
 
-class Contrast(nn.Module):
-    """A small recipe with negatives from all ranks, masks, a roll over the batch, and a
-    parameter that gets no gradient. Batch norms keep still: on a CPU their statistics are each
-    process's own."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.model = DualEncoder(MODEL)
-        self.log_gamma = nn.Parameter(torch.tensor(1.0))
-        self.unused = nn.Parameter(torch.zeros(3))
+class StillNorms:
+    """Batch norms keep still: on a CPU their statistics are each process's own."""
 
     def train(self, mode=True):
         super().train(mode)
@@ -45,6 +39,18 @@ class Contrast(nn.Module):
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.eval()
         return self
+
+
+class Contrast(StillNorms, nn.Module):
+    """A small recipe with negatives from all ranks, masks, a roll over the batch, and a
+    parameter that gets no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = DualEncoder(MODEL)
+        self.log_gamma = nn.Parameter(torch.tensor(1.0))
+        self.unused = nn.Parameter(torch.zeros(3))
 
     def forward(self, batch, step):
         cells = self.model.encode_image(batch["pixels"].float() / 255.0).flatten(3)
@@ -82,10 +88,61 @@ class Samples(Dataset):
         }
 
 
-def first_gradients(size, directory):
+class Clips(Dataset):
+    """Batch m of clips as the recipes take them, with classes that several clips share."""
+
+    def __init__(self, size, is_mixed):
+        self.size, self.is_mixed = size, is_mixed
+
+    def __getitem__(self, number):
+        rows = [self.sample(number * self.size + i) for i in range(self.size)]
+        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def sample(self, index):
+        generator = torch.Generator().manual_seed(index)
+
+        def picture():
+            return torch.randint(256, (3, 32, 32), generator=generator, dtype=torch.uint8)
+
+        sound, speech = 0.1 * torch.randn(2, 16_000, generator=generator)
+        present = torch.arange(3) != (index + 2) % 3
+        clip = {
+            "sound": sound, "speech": speech,
+            "sound_silent": torch.rand(12, generator=generator).round(),
+            "speech_silent": torch.rand(12, generator=generator).round(),
+            "sound_class": torch.tensor(index % 3), "speech_class": torch.tensor((index + 1) % 3),
+            "present": present,
+        }  # fmt: skip
+        if self.is_mixed:
+            pictures = {"sound_pixels": picture(), "speech_pixels": picture()}
+            return clip | pictures | {"mixture": sound + speech}
+        return clip | {"pixels": picture()}
+
+
+class StillMixAndSeparate(StillNorms, MixAndSeparate):
+    pass
+
+
+class StillDenseav(StillNorms, HeadMaxContrast):
+    pass
+
+
+def recipe(name):
+    """A recipe of the package, on all cells and all pairs, and its data by batch size."""
+    torch.manual_seed(0)
+    model = DualEncoder(MODEL)
+    options = {"num_non_negative": 0, "sharpness_start": 4.0, "sharpness_end": 4.0}
+    if name == "sss":
+        return StillMixAndSeparate(model, SssConfig(**options)), lambda size: Clips(size, True)
+    config = DenseavConfig(**options)
+    return StillDenseav(model, config), lambda size: Clips(size, False)
+
+
+def first_gradients(size, directory, name="contrast"):
     """The first step's loss and gradients, before any update."""
-    loop = Loop(Contrast().train(), LOOP, directory)
-    terms = loop.wrapped(Samples(size)[distributed.rank()], 0)
+    module, data = (Contrast(), Samples) if name == "contrast" else recipe(name)
+    loop = Loop(module.train(), LOOP, directory)
+    terms = loop.wrapped(data(size)[distributed.rank()], 0)
     loop.accelerator.backward(sum(terms.values()))
     gradients = {n: p.grad for n, p in loop.recipe.named_parameters() if p.grad is not None}
     return {"terms": {k: v.detach() for k, v in terms.items()}, "gradients": gradients}
@@ -94,6 +151,8 @@ def first_gradients(size, directory):
 def main(directory):
     torch.set_num_threads(1)
     result = first_gradients(NUM_LOCAL, directory / "first")
+    for name in RECIPES:
+        result[name] = first_gradients(NUM_LOCAL, directory / name, name)
     try:
         gather_with_gradient(torch.zeros(2 + distributed.rank(), 1))
     except ValueError as error:
