@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli import console, options, run_bag, run_dds, run_view
+from av_grounding.cli.run_addition import Addition
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
@@ -93,11 +93,12 @@ def execute(args: argparse.Namespace) -> int:
 
     settings = options.load_settings(args)
     grounder = options.load_grounder(args, settings)
+    dds = run_dds.Dds(args)
     with console.busy(args, f"Opening {args.source}"):
         if run_bag.is_bag(args):
             video, audio = run_bag.open_bag(args)
         elif run_dds.is_dds(args):
-            video, audio = run_dds.open_inputs(args, settings)
+            video, audio = dds.open_inputs(settings)
         elif run_view.is_endless(args):
             from av_grounding.sources.demo import open_endless_demo
 
@@ -115,28 +116,37 @@ def execute(args: argparse.Namespace) -> int:
     if args.out is not None:
         recorder = Recorder(args.out, rate_hz, audio=has_sound, alpha=settings.overlay.alpha)
         video, audio = run_bag.tap_sound(video, audio, recorder.write_audio)
-    extra_sinks = run_view.open_viewer(args, settings, grounder)
-    extra_sinks += run_dds.open_publisher(args, settings, grounder)
-    stream, bags = run_bag.open_stream(args, settings, grounder, _facts, rate_hz)
-    extra_sinks += bags
-    report = _run(args, settings, grounder, stream, video, audio, recorder, total_s, extra_sinks)
-    run_bag.note(report, bags)
-    console.show(args, report, *_readable(report, args.out), *run_bag.readable(report))
+    report = _facts(args, settings, grounder)
+    pages = run_view.open_page(args, settings, grounder)
+    publishers = dds.open_publisher(settings, grounder)
+    stream, bags = run_bag.open_stream(args, settings, grounder, dict(report), rate_hz)
+    additions = [*pages, *publishers, *bags]
+
+    def start(sinks: list[Sink], on_progress: Callable[[float], None]) -> RunReport:
+        inputs = (video, audio, stream, sinks)
+        if args.as_fast_as_possible:
+            return _offline(*inputs, args.duration, on_progress, additions)
+        return _live(*inputs, args.duration, on_progress, additions, settings, dds.clock_ns)
+
+    _run(args, settings, start, stream, recorder, report, total_s, additions)
+    for addition in additions:
+        report |= addition.describe()
+    lines = [line for addition in additions for line in addition.readable()]
+    console.show(args, report, *_readable(report, args.out), *lines)
     return 0
 
 
 def _run(
     args: argparse.Namespace,
     settings: GroundingConfig,
-    grounder: Grounder,
+    start: Callable[[list[Sink], Callable[[float], None]], RunReport],
     stream: GroundingStream,
-    video: Source,
-    audio: Source | None,
     recorder: Recorder | None,
+    report: dict[str, Any],
     total_s: float | None,
-    extra_sinks: list[Sink],
-) -> dict[str, Any]:
-    """Run to the end and complete the recording, also when something goes wrong."""
+    additions: list[Addition],
+) -> None:
+    """Run to the end and complete report and recording, also when something goes wrong."""
     with console.progress(args, "Grounding", total_s, "s") as advance:
         thresholds = {head: getattr(settings, head).threshold for head in ("sound", "speech")}
         done_s = 0.0
@@ -146,11 +156,10 @@ def _run(
             done_s = seconds
 
         present = Present(thresholds, lambda text: advance(done_s, description=text))
-        sinks: list[Sink] = [present, *([] if recorder is None else [recorder]), *extra_sinks]
-        report = _facts(args, settings, grounder)
-        start = _offline if args.as_fast_as_possible else _live
+        sinks: list[Sink] = [present, *([] if recorder is None else [recorder])]
+        sinks += [addition.sink for addition in additions]
         try:
-            run_report = start(args, settings, stream, video, audio, sinks, on_progress)
+            run_report = start(sinks, on_progress)
         except BaseException as error:
             report |= {"stopped_by": type(error).__name__, "stream": stream.stats}
             if recorder is not None:
@@ -161,17 +170,18 @@ def _run(
         if recorder is not None:
             recorder.finish(report)
             report["recording"] = recorder.describe()
-    return report
 
 
 def _live(
-    args: argparse.Namespace,
-    settings: GroundingConfig,
-    stream: GroundingStream,
     video: Source,
     audio: Source | None,
+    stream: GroundingStream,
     sinks: list[Sink],
+    duration_s: float | None,
     on_progress: Callable[[float], None],
+    additions: list[Addition],
+    settings: GroundingConfig,
+    clock_ns: Callable[[], int],
 ) -> RunReport:
     from av_grounding.streaming.runner import Runner
 
@@ -181,31 +191,29 @@ def _live(
         audio,
         sinks,
         max_image_age_s=settings.max_image_age_ms / 1e3,
-        duration_s=args.duration,
-        # The clock of every live and paced source, but for topics stamped by another one.
-        clock_ns=getattr(args, "clock_ns", time.time_ns),
+        duration_s=duration_s,
+        clock_ns=clock_ns,
         on_progress=on_progress,
     )
-    run_view.connect(sinks, stream, runner)
-    run_dds.connect(args, sinks, runner)
+    for addition in additions:
+        addition.connect(stream, runner)
     return runner.run()
 
 
 def _offline(
-    args: argparse.Namespace,
-    settings: GroundingConfig,
-    stream: GroundingStream,
     video: Source,
     audio: Source | None,
+    stream: GroundingStream,
     sinks: list[Sink],
+    duration_s: float | None,
     on_progress: Callable[[float], None],
+    additions: list[Addition],
 ) -> RunReport:
     from av_grounding.streaming.replay import run_offline
 
-    run_view.connect(sinks, stream, None)
-    return run_offline(
-        video, audio, stream, sinks, duration_s=args.duration, on_progress=on_progress
-    )
+    for addition in additions:
+        addition.connect(stream, None)
+    return run_offline(video, audio, stream, sinks, duration_s=duration_s, on_progress=on_progress)
 
 
 def _facts(

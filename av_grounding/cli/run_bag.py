@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from av_grounding.cli.run_addition import Addition
+
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
@@ -65,38 +67,37 @@ def has_sound(video: Source, audio: Source | None) -> bool:
     return audio is not None or getattr(video, "holds_sound", False)
 
 
+class BagRecording(Addition):
+    sink: BagRecorder
+
+    def describe(self) -> dict[str, Any]:
+        return {"bag": self.sink.describe()}
+
+    def readable(self) -> list[str]:
+        bag = self.sink.describe()
+        dropped = bag["num_frames_dropped"] + bag["num_audio_chunks_dropped"]
+        lost = f"; {dropped} messages dropped, the disk was too slow" if dropped else ""
+        megabytes = bag["num_bytes"] / 1e6
+        return [f"{bag['path']}: {bag['num_frames']} frames, {megabytes:.1f} MB{lost}"]
+
+
 def open_stream(
     args: argparse.Namespace,
     settings: GroundingConfig,
     grounder: Grounder,
-    facts: Callable[..., dict[str, Any]],
+    facts: dict[str, Any],
     frame_rate_hz: float,
-) -> tuple[GroundingStream, list[BagRecorder]]:
-    """The stream to run, and the recorder that has to be closed after it, if one is asked for."""
+) -> tuple[GroundingStream, list[BagRecording]]:
+    """The stream to run, and the recording of what it takes and gives, if one is asked for."""
     if args.record is None:
         return grounder.stream(), []
     from av_grounding.transports.bag_recorder import BagRecorder
 
     recorder = BagRecorder(
         args.record,
-        facts(args, settings, grounder),
+        facts,
         is_live=not args.as_fast_as_possible,
         frame_rate_hz=frame_rate_hz,
         thresholds={head: getattr(settings, head).threshold for head in ("sound", "speech")},
     )
-    return recorder.stream(grounder.backend, grounder.config), [recorder]
-
-
-def note(report: dict[str, Any], recorders: list[BagRecorder]) -> None:
-    """Say in the report what was recorded."""
-    for recorder in recorders:
-        report["bag"] = recorder.describe()
-
-
-def readable(report: dict[str, Any]) -> list[str]:
-    bag = report.get("bag")
-    if bag is None:
-        return []
-    dropped = bag["num_frames_dropped"] + bag["num_audio_chunks_dropped"]
-    line = f"{bag['path']}: {bag['num_frames']} frames, {bag['num_bytes'] / 1e6:.1f} MB"
-    return [line + (f"; {dropped} messages dropped, the disk was too slow" if dropped else "")]
+    return recorder.stream(grounder.backend, grounder.config), [BagRecording(recorder)]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
+
+from av_grounding.cli.run_addition import Addition
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
+    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
     from av_grounding.transports.dds_bus import Bus
-    from av_grounding.types import Sink, Source
+    from av_grounding.transports.dds_node import DdsPublisher
+    from av_grounding.transports.dds_source import DdsInputs
+    from av_grounding.types import Source
 
 SOURCE = "dds"
 
@@ -51,90 +56,101 @@ def is_dds(args: argparse.Namespace) -> bool:
     return args.source == SOURCE
 
 
-def open_inputs(
-    args: argparse.Namespace, settings: GroundingConfig
-) -> tuple[Source, Source | None]:
-    """Sources for the topics that `--image` and `--audio` name, or the only ones there are."""
-    bus = _bus(args)
-    from av_grounding.transports.dds_source import DdsInputs, find_topic
+class Dds:
+    """One participant for both directions of a run, opened when it is first needed."""
 
-    is_microphone = (args.audio or "").partition(":")[0] == "mic"
-    image = args.image or find_topic(bus, "image")
-    if image is None:
-        bus.close()
-        raise ValueError(
-            f"no image topic in ROS_DOMAIN_ID {bus.settings.domain_id} within the discovery "
-            f"range {bus.settings.discovery}, expected one: start the camera's driver, name a "
-            "topic with --image, or widen the range with --discovery subnet"
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._bus: Bus | None = None
+        self._inputs: DdsInputs | None = None
+
+    def clock_ns(self) -> int:
+        """Now, by the clock that stamps the inputs."""
+        return time.time_ns() if self._inputs is None else self._inputs.clock_ns()
+
+    def open_inputs(self, settings: GroundingConfig) -> tuple[Source, Source | None]:
+        """Sources for the topics that `--image` and `--audio` name, or the only ones there are."""
+        args, bus = self._args, self._open_bus()
+        from av_grounding.transports.dds_source import DdsInputs, find_topic
+
+        is_microphone = (args.audio or "").partition(":")[0] == "mic"
+        image = args.image or find_topic(bus, "image")
+        if image is None:
+            bus.close()
+            raise ValueError(
+                f"no image topic in ROS_DOMAIN_ID {bus.settings.domain_id} within the discovery "
+                f"range {bus.settings.discovery}, expected one: start the camera's driver, name a "
+                "topic with --image, or widen the range with --discovery subnet"
+            )
+        audio = None
+        if args.audio is None:
+            audio = find_topic(bus, "audio", timeout_s=1.0)
+        elif args.audio != "none" and not is_microphone:
+            audio = args.audio
+        self._inputs = DdsInputs(
+            bus,
+            _absolute(image),
+            None if audio is None else _absolute(audio),
+            camera_info=args.camera_info and _absolute(args.camera_info),
+            audio_info=args.audio_info and _absolute(args.audio_info),
+            config=settings,
         )
-    audio = None
-    if args.audio is None:
-        audio = find_topic(bus, "audio", timeout_s=1.0)
-    elif args.audio != "none" and not is_microphone:
-        audio = args.audio
-    inputs = DdsInputs(
-        bus,
-        _absolute(image),
-        None if audio is None else _absolute(audio),
-        camera_info=args.camera_info and _absolute(args.camera_info),
-        audio_info=args.audio_info and _absolute(args.audio_info),
-        config=settings,
-    )
-    args.dds_inputs = inputs
-    args.clock_ns = inputs.clock_ns
-    if is_microphone:
-        from av_grounding.sources.microphone import Microphone
+        if is_microphone:
+            from av_grounding.sources.microphone import Microphone
 
-        return inputs.video, Microphone(args.audio.partition(":")[2] or None)
-    return inputs.video, inputs.audio
+            return self._inputs.video, Microphone(args.audio.partition(":")[2] or None)
+        return self._inputs.video, self._inputs.audio
 
+    def open_publisher(self, settings: GroundingConfig, grounder: Grounder) -> list[Publishing]:
+        """Empty without --dds."""
+        if not self._args.dds:
+            return []
+        from av_grounding.transports.dds_node import DdsPublisher
 
-def open_publisher(
-    args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
-) -> list[Sink]:
-    """The publisher as a sink; empty without --dds."""
-    if not args.dds:
-        return []
-    from av_grounding.transports.dds_node import DdsPublisher
+        publisher, inputs = DdsPublisher(self._open_bus(), settings), self._inputs
+        if inputs is not None:
+            publisher.camera = lambda: inputs.camera
+        return [Publishing(publisher, grounder.backend.describe(), inputs)]
 
-    publisher = DdsPublisher(_bus(args), settings)
-    args.backend_facts = grounder.backend.describe()
-    inputs = getattr(args, "dds_inputs", None)
-    if inputs is not None:
-        publisher.camera = lambda: inputs.camera
-    return [publisher]
+    def _open_bus(self) -> Bus:
+        if self._bus is None:
+            try:
+                from av_grounding.transports.dds_bus import Bus
+            except ImportError as error:
+                raise RuntimeError(
+                    f"DDS needs cyclonedds and rosbags ({error}): pip install "
+                    "'av_grounding[dds]'; on arm64, where cyclonedds has no wheel, use the ROS 2 "
+                    "node"
+                ) from error
+            from av_grounding.transports.dds_settings import DdsSettings
 
-
-def connect(args: argparse.Namespace, sinks: Sequence[Sink], runner: Runner) -> None:
-    """Let the publisher, if it is among the sinks, diagnose the run."""
-    if not args.dds:
-        return
-    from av_grounding.transports.dds_diagnostics import DdsMonitor
-    from av_grounding.transports.dds_node import DdsPublisher
-
-    inputs = getattr(args, "dds_inputs", None)
-    malformed = None if inputs is None else inputs.malformed
-    for sink in sinks:
-        if isinstance(sink, DdsPublisher):
-            monitor = DdsMonitor(sink, lambda: runner.counters, args.backend_facts, malformed)
-            sink.statuses = monitor.statuses
+            args = self._args
+            settings = DdsSettings.from_environment(
+                distro=args.ros_distro, discovery=args.discovery
+            )
+            self._bus = Bus(settings, namespace=args.dds_namespace)
+        return self._bus
 
 
-def _bus(args: argparse.Namespace) -> Bus:
-    """One participant for both directions."""
-    if getattr(args, "dds_bus", None) is None:
-        try:
-            from av_grounding.transports.dds_bus import Bus
-        except ImportError as error:
-            raise RuntimeError(
-                f"DDS needs cyclonedds and rosbags ({error}): pip install 'av_grounding[dds]'; "
-                "on arm64, where cyclonedds has no wheel, use the ROS 2 node"
-            ) from error
-        from av_grounding.transports.dds_settings import DdsSettings
+class Publishing(Addition):
+    """The publisher diagnoses the run."""
 
-        settings = DdsSettings.from_environment(distro=args.ros_distro, discovery=args.discovery)
-        args.dds_bus = Bus(settings, namespace=args.dds_namespace)
-    return args.dds_bus
+    sink: DdsPublisher
+
+    def __init__(
+        self, publisher: DdsPublisher, backend_facts: dict[str, Any], inputs: DdsInputs | None
+    ) -> None:
+        super().__init__(publisher)
+        self._backend_facts, self._inputs = backend_facts, inputs
+
+    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+        from av_grounding.transports.dds_diagnostics import DdsMonitor
+
+        if runner is None:
+            return
+        malformed = None if self._inputs is None else self._inputs.malformed
+        monitor = DdsMonitor(self.sink, lambda: runner.counters, self._backend_facts, malformed)
+        self.sink.statuses = monitor.statuses
 
 
 def _absolute(topic: str) -> str:

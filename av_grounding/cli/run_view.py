@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from av_grounding.cli.run_addition import Addition
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
-    from av_grounding.types import Sink
     from av_grounding.viewer.viewer import Viewer
 
 
@@ -29,9 +29,19 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_viewer(
+class View(Addition):
+    """The page hears the stream and reads the counters."""
+
+    sink: Viewer
+
+    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+        stream.on_voice = self.sink.write_voice
+        self.sink.stats = lambda: {"stream": stream.stats} if runner is None else runner.counters
+
+
+def open_page(
     args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
-) -> list[Sink]:
+) -> list[View]:
     """The page, already reachable, with its address on stderr; empty without --view."""
     if args.view is None:
         return []
@@ -55,19 +65,7 @@ def open_viewer(
         clock_ns=None if args.as_fast_as_possible else time.time_ns,
     )
     _announce(args, viewer)
-    return [viewer]
-
-
-def connect(sinks: Sequence[Sink], stream: GroundingStream, runner: Runner | None) -> None:
-    """Let the page, if it is among the sinks, hear the stream and read the counters."""
-    if not any(hasattr(sink, "write_voice") for sink in sinks):
-        return
-    from av_grounding.viewer.viewer import Viewer
-
-    for sink in sinks:
-        if isinstance(sink, Viewer):
-            stream.on_voice = sink.write_voice
-            sink.stats = lambda: {"stream": stream.stats} if runner is None else runner.counters
+    return [View(viewer)]
 
 
 def is_endless(args: argparse.Namespace) -> bool:

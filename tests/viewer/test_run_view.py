@@ -49,10 +49,10 @@ def test_only_a_demo_that_is_watched_repeats(words, expected):
 
 def test_a_run_without_the_option_loads_no_server():
     args = argparse.Namespace(view=None)
-    assert run_view.open_viewer(args, None, None) == []
+    assert run_view.open_page(args, None, None) == []
     script = (
-        "import sys; from av_grounding.cli import run_view, build_parser; build_parser();"
-        "run_view.connect([], None, None); print('aiohttp' in sys.modules, 'segno' in sys.modules)"
+        "import sys; from av_grounding.cli import build_parser; build_parser();"
+        "print('aiohttp' in sys.modules, 'segno' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert told.stdout.split() == ["False", "False"]
