@@ -53,6 +53,12 @@ class SssRun:
     recipe: SssConfig = field(default_factory=SssConfig.synthetic)
     pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1200, seed=1))
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3200, seed=2))
+    tuning: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=800, learning_rate=3e-4, warmup_steps=50, seed=3)
+    )
+    """A last stage in which the image backbone learns too; 0 steps leaves it out."""
+    tuning_image_rate: float = 0.1
+    """Its factor on the learning rate: enough to tell look-alikes apart, and outlines stay."""
 
     def to_json(self) -> dict[str, Any]:
         return run_to_json(self)

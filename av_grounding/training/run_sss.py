@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import save_bundle, store_spec, write_json
@@ -104,11 +105,42 @@ def train_recipe(
         validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
+    if config.tuning.steps:
+        trained = tune(trained, batches, config, out / "tuning", progress)
     trained.model.eval()
     if config.recipe_name == "denseav":
-        later = (batches[config.loop.steps + i] for i in range(NUM_NAMING_BATCHES))
+        num_seen = config.loop.steps + config.tuning.steps
+        later = (batches[num_seen + i] for i in range(NUM_NAMING_BATCHES))
         name_heads(trained.model, ((k, b["pixels"], b[k]) for b in later for k in KINDS))
     return trained
+
+
+def tune(
+    trained: Contrast, batches: Dataset, config: SssRun, out: Path, progress: Progress
+) -> Contrast:
+    """The last stage: the same recipe at a low rate, now on the image backbone too."""
+    recipe = replace(
+        config.recipe,
+        image_backbone_rate=config.tuning_image_rate,
+        sharpness_start=config.recipe.sharpness_end,
+    )
+    tuned = make_recipe(DualEncoder(trained.model.config), recipe)
+    tuned.load_state_dict(trained.state_dict())
+    tuned.model.image_backbone.to(memory_format=torch.channels_last)
+    return train(
+        tuned, Later(batches, config.loop.steps), config.tuning, out,
+        on_step=lambda step, row: progress("tuning", step + 1, config.tuning.steps, row),
+    )  # fmt: skip
+
+
+class Later(Dataset):
+    """Batches from number `first` on, which an earlier stage has not reached."""
+
+    def __init__(self, batches: Dataset, first: int) -> None:
+        self.batches, self.first = batches, first
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return self.batches[self.first + number]
 
 
 def settle_settings(config: SssRun | SssPaperRun, path: Path) -> None:

@@ -63,6 +63,7 @@ RUN = SssRun(
     ),
     pretext=replace(LOOP, seed=1),
     loop=replace(LOOP, seed=2),
+    tuning=replace(LOOP, seed=3),
 )
 WINDOW = {"num_samples": 40_960, "token_samples": 1280}
 
@@ -434,7 +435,7 @@ def quiet(*_):
 @needs_speech
 def test_a_run_that_was_stopped_twice_equals_one_in_one_go(data, tmp_path):
     straight = run_sss.run(RUN, data, tmp_path / "straight", quiet)
-    for stage in ("pretext", "mix-and-separate"):
+    for stage in ("pretext", "mix-and-separate", "tuning"):
         with pytest.raises(Interrupted, match="step 2 of 4"):
             run_sss.run(RUN, data, tmp_path / "stopped", stop_at(stage, 2))
         assert not (tmp_path / "stopped" / "bundle").exists()
@@ -461,7 +462,9 @@ def test_a_run_that_was_stopped_twice_equals_one_in_one_go(data, tmp_path):
 
 @needs_speech
 def test_with_validation_the_best_weights_ship(data, tmp_path):
-    config = replace(RUN, loop=replace(RUN.loop, validate_every=2))
+    config = replace(
+        RUN, loop=replace(RUN.loop, validate_every=2), tuning=replace(RUN.tuning, steps=0)
+    )
     bundle = run_sss.run(config, data, tmp_path, quiet)
     rows = (tmp_path / "sss" / "validation.jsonl").read_text().splitlines()
     losses = {row["step"]: row["loss"] for row in map(json.loads, rows)}

@@ -83,6 +83,7 @@ def make_config(
         f"loop.steps={schedule.steps}",
         f"loop.seed={seed}",
         f"pretext.steps={schedule.pretext_steps}",
+        "tuning.steps=0",
         f"data.batch_size={schedule.batch_size}",
         f"recipe.sharpness_steps={hardening}",
     )
