@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from av_grounding.coded import limit_opencv
+
 if TYPE_CHECKING:
     from av_grounding.grounder import Grounder
 
 __version__ = "0.1.0"
 __all__ = ["Grounder", "__version__"]
+
+# OpenCV reads it once, when it is loaded, which nothing here has done yet.
+limit_opencv()
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ the nearest one.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,13 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
+from av_grounding.reading import brief, one_line, parse_yaml, read_text
 
 NODE_NAME = "grounding"
+MAX_BYTES = 1 << 18
+"""Parameter files of a whole robot have a tenth of this."""
+MAX_DEPTH = 20
+MAX_SHOWN_KEYS = 10
 MODEL_ENVIRONMENT_VARIABLE = "AV_GROUNDING_MODEL"
 
 Section = TypeVar("Section")
@@ -145,7 +150,14 @@ class OverlayConfig:
 class GroundingConfig:
     """Everything that can be set at run time; the defaults stand in config/grounding.yaml too."""
 
-    backend: str = _parameter("auto", "what runs the model", choices=("auto", "torch"))
+    backend: str = _parameter(
+        "auto",
+        "what runs the model",
+        choices=("auto", "torch", "compiled", "cpu", "aot", "tensorrt"),
+    )
+    backend_fallback: bool = _parameter(
+        False, "where that backend cannot run: take the best that can, and say so"
+    )
     device: str = _parameter("auto", "auto, cpu, cuda or cuda:INDEX")
     max_rate: float = _parameter(
         0.0, "heatmaps a second at most; 0: every frame", range=(0.0, 1e3)
@@ -226,16 +238,14 @@ def load_config(path: str | Path) -> GroundingConfig:
     """
     path = Path(path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_text(path, MAX_BYTES)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"got configuration file {path}, which does not exist: expected a parameter file "
             "such as config/grounding.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected YAML, got {reason}: mend the file") from error
     try:
+        document = parse_yaml(text, MAX_DEPTH)
         values: dict[str, bool | int | float | str] = {}
         for section in _node_sections(document):
             values.update(_checked(section))
@@ -302,7 +312,7 @@ def _node_sections(document: Any) -> Iterator[Any]:
         content = document[key]
         if not isinstance(content, Mapping) or set(content) != {"ros__parameters"}:
             raise ValueError(
-                f"got {_kind(content)} below {key!r}, {expected}: indent the parameters"
+                f"got {_kind(content)} below {brief(key)}, {expected}: indent the parameters"
             )
         yield content["ros__parameters"] or {}
 
@@ -321,7 +331,8 @@ def _checked(values: Any) -> dict[str, bool | int | float | str]:
 def _flatten(values: Any, sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(values, Mapping):
         raise ValueError(
-            f"got {_kind(values)} for {prefix or 'parameters'}, expected name: value pairs"
+            f"got {_kind(values)} for {one_line(prefix, 80) or 'parameters'}, expected "
+            "name: value pairs"
         )
     for key, value in values.items():
         name = f"{prefix}.{key}" if prefix else str(key)
@@ -336,36 +347,38 @@ def _unknown(name: str, known: Mapping[str, Parameter], sections: set[str]) -> s
     if not nearest:  # the right name in the wrong section, or without one
         nearest = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
     remedy = f"did you mean {nearest[0]!r}?" if nearest else "known: " + ", ".join(known)
-    return f"got the unknown parameter {name!r}, expected a known one: {remedy}"
+    return f"got the unknown parameter {brief(name)}, expected a known one: {remedy}"
 
 
 def _check(parameter: Parameter, value: Any) -> bool | int | float | str:
     name = parameter.name
     if isinstance(parameter.default, bool):
         if not isinstance(value, bool):
-            raise ValueError(f"got {value!r} for {name}, expected true or false")
+            raise ValueError(f"got {brief(value)} for {name}, expected true or false")
         return value
     if isinstance(parameter.default, str):
         if not isinstance(value, str):
-            raise ValueError(f"got {value!r} for {name}, expected text: put it in quotes")
+            raise ValueError(f"got {brief(value)} for {name}, expected text: put it in quotes")
         if parameter.choices and value not in parameter.choices:
             nearest = difflib.get_close_matches(value, parameter.choices, n=1)
             remedy = f"did you mean {nearest[0]!r}?" if nearest else "choose one of them"
             expected = ", ".join(parameter.choices)
-            raise ValueError(f"got {value!r} for {name}, expected one of {expected}: {remedy}")
+            raise ValueError(
+                f"got {brief(value)} for {name}, expected one of {expected}: {remedy}"
+            )
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(
-            f"got {value!r} for {name}, expected a number: write it like {parameter.default}"
-        )
     low, high = parameter.range or (-math.inf, math.inf)
-    if not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise ValueError(
-            f"got {value:g} for {name}, expected {low:g} to {high:g}: {parameter.description}"
+            f"got {brief(value)} for {name}, expected a number: write it like {parameter.default}"
+        )
+    if not low <= value <= high or math.inf in (value, -value):
+        raise ValueError(
+            f"got {brief(value)} for {name}, expected {low:g} to {high:g}: {parameter.description}"
         )
     if isinstance(parameter.default, int):
         if value != int(value):
-            raise ValueError(f"got {value!r} for {name}, expected a whole number")
+            raise ValueError(f"got {brief(value)} for {name}, expected a whole number")
         return int(value)
     return float(value)
 
@@ -385,5 +398,7 @@ def _kind(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
-        return "a mapping with " + (", ".join(repr(str(key)) for key in value) or "no key")
-    return f"{type(value).__name__} {value!r}"
+        shown = [brief(str(key)) for key in itertools.islice(value, MAX_SHOWN_KEYS)]
+        rest = ", …" if len(value) > MAX_SHOWN_KEYS else ""
+        return "a mapping with " + (", ".join(shown) + rest or "no key")
+    return f"{type(value).__name__} {brief(value)}"

@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
+from av_grounding.reading import brief
+
 Box = tuple[float, float, float, float]
 BoxFormat = Literal["xyxy", "xywh"]
 MARGIN = 0.5
+MAX_SHOWN_EDGES = 8
 
 
 class ParsedBoxes(NamedTuple):
@@ -36,16 +39,23 @@ def parse_boxes(
     for value in values:
         edges = _edges(value, box_format, scale)
         if edges is None:
-            malformed.append(f"{list(value) if isinstance(value, list | tuple) else value}")
+            malformed.append(_shown(value))
         else:
             boxes.append(edges)
     return ParsedBoxes(tuple(boxes), tuple(malformed))
 
 
+def _shown(value: Any) -> str:
+    """As it stands, unless that is long."""
+    if isinstance(value, list | tuple) and len(value) <= MAX_SHOWN_EDGES:
+        return f"[{', '.join(brief(edge) for edge in value)}]"
+    return brief(value)
+
+
 def _edges(value: Any, box_format: str, scale: tuple[float, float]) -> Box | None:
     try:
         left, top, right, bottom = (float(number) for number in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if box_format == "xywh":
         right, bottom = left + right, top + bottom

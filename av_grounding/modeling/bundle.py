@@ -18,11 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from av_grounding.modeling.bundle_checks import check_model, check_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.reading import brief, one_line, parse_json, read_text
 from av_grounding.types import HeadCalibration, ModelSpec
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,30 @@ def load_bundle(directory: str | Path) -> Bundle:
     expected = config["weights"]["sha256"]
     if (found := sha256(weights)) != expected:
         raise ValueError(
-            f"{weights} has sha256 {found[:12]}…, its config.json says {expected[:12]}…: "
+            f"{weights} has sha256 {found[:12]}…, its config.json says "
+            f"{one_line(expected[:12])}…: "
             "the file is damaged or belongs to another bundle; copy the bundle again"
         )
-    # Without values, so that nothing is drawn at random and no memory taken before they come.
-    with torch.device("meta"):
-        model = DualEncoder(ModelConfig.from_json(config["model"]))
+    spec = spec_from_json(config["spec"])
+    try:
+        model = _build(config["model"])
+    except ValueError as error:
+        raise ValueError(
+            f"{directory / CONFIG_FILE}: no model can be built from it ({error}): copy the "
+            "bundle again"
+        ) from None
     load_weights(model, weights)
-    return Bundle(model.eval(), spec_from_json(config["spec"]), config["name"], config["info"])
+    return Bundle(model.eval(), spec, config["name"], config["info"])
+
+
+def _build(values: dict[str, Any]) -> DualEncoder:
+    """The model without values: nothing is drawn at random, no memory taken before they come."""
+    check_model(values)
+    try:
+        with torch.device("meta"):
+            return DualEncoder(ModelConfig.from_json(values))
+    except Exception as error:  # constructors raise whatever they stumble over
+        raise ValueError(one_line(error) or type(error).__name__) from None
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -111,7 +130,9 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
                 if shape != tuple(target[key].shape):
                     problems.append(f"{key} is {shape}, expected {tuple(target[key].shape)}")
             if problems:
-                raise ValueError(f"{path} does not fit its config.json: {'; '.join(problems)}")
+                rest = [f"{len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+                listed = "; ".join(brief(p)[1:-1] for p in [*problems[:MAX_LISTED], *rest])
+                raise ValueError(f"{path} does not fit its config.json: {listed}")
             state = {key: file.get_tensor(key).to(target[key].dtype) for key in keys}
     except SafetensorError as error:
         raise ValueError(
@@ -152,8 +173,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no bundle at {directory}: it has no {CONFIG_FILE}")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        config = parse_json(read_text(path))
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): copy the bundle again") from None
     wanted = {"format": int, "name": str} | dict.fromkeys(
         ("model", "spec", "weights", "info"), dict
@@ -165,7 +186,7 @@ def read_config(directory: Path) -> dict[str, Any]:
             )
     if config["format"] != FORMAT:
         raise ValueError(
-            f"{path} has format {config['format']}, this version reads {FORMAT}: update "
+            f"{path} has format {brief(config['format'])}, this version reads {FORMAT}: update "
             "av_grounding"
         )
     if not isinstance(config["weights"].get("sha256"), str):
@@ -184,9 +205,12 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
         calibration = {
             head: HeadCalibration(**numbers) for head, numbers in values["calibration"].items()
         }
-        return ModelSpec(**{**values, "heads": tuple(values["heads"]), "calibration": calibration})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"the bundle's spec does not fit this version: {error}") from None
+        spec = ModelSpec(**{**values, "heads": tuple(values["heads"]), "calibration": calibration})
+        check_spec(spec)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        reason = one_line(error)
+        raise ValueError(f"the bundle's spec does not fit this version: {reason}") from None
+    return spec
 
 
 def sha256(path: Path) -> str:

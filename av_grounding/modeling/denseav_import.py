@@ -6,11 +6,8 @@ Checkpoints are data: a file that could only be read by running code in it is re
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +22,8 @@ from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.denseav_layout import convert
 from av_grounding.modeling.download import download
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
+from av_grounding.reading import brief, parse_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -167,27 +166,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        # Namespace is a bag of attributes; nothing else beyond tensors and plain containers is
-        # needed to read what Lightning writes.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
-            )
-    except pickle.UnpicklingError as error:
-        raise ValueError(_why_refused(path, str(error))) from None
-    except (RuntimeError, EOFError, KeyError, UnicodeDecodeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} is damaged or no checkpoint ({reason}): fetch it again"
-        ) from None
+        content = read_torch_file(path, mmap=True)
+    except UnreadableFile as error:
+        raise ValueError(_why_refused(path, error)) from None
     state, settings = content, {}
     if isinstance(content, Mapping) and "state_dict" in content:
         state, settings = content["state_dict"], content.get("hyper_parameters") or {}
     if isinstance(settings, argparse.Namespace):
         settings = vars(settings)
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} holds no state_dict of tensors; expected a Lightning checkpoint")
-    return Checkpoint(path, dict(state), settings if isinstance(settings, Mapping) else {})
+    try:
+        tensors = plain_tensors(state)
+    except UnreadableFile as error:
+        raise ValueError(
+            f"{path} holds no state_dict of tensors ({error}); expected a Lightning checkpoint"
+        ) from None
+    return Checkpoint(path, tensors, settings if isinstance(settings, Mapping) else {})
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -198,26 +191,20 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise ValueError(f"{path} is no safetensors file ({error}): fetch it again") from None
     beside = path.with_name("config.json")
     try:
-        settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        settings = parse_json(read_text(beside)) if beside.is_file() else {}
+    except ValueError as error:
         raise ValueError(f"{beside} is no JSON ({error}): fetch it again") from None
     return Checkpoint(path, state, settings if isinstance(settings, dict) else {})
 
 
-def _why_refused(path: Path, reason: str) -> str:
-    named = re.search(r"GLOBAL (\S+)", reason)
-    if named is None:
-        return _why_damaged(path, reason)
+def _why_refused(path: Path, error: UnreadableFile) -> str:
+    if error.refused_global is None:
+        return f"{path} is damaged or no checkpoint ({error}): fetch it again"
     return (
-        f"{path} is refused: reading it would run code, as it refers to {named[1]} besides "
-        "tensors and plain values; use the safetensors release of these weights, or, if you trust "
-        "the file, save its state_dict as safetensors where it was made"
+        f"{path} is refused: reading it would run code, as it refers to {error.refused_global} "
+        "besides tensors and plain values; use the safetensors release of these weights, or, if "
+        "you trust the file, save its state_dict as safetensors where it was made"
     )
-
-
-def _why_damaged(path: Path, reason: str) -> str:
-    reason = reason.strip().split("\n")[0]
-    return f"{path} is damaged or no checkpoint ({reason}): fetch it again"
 
 
 def find_variant(checkpoint: Checkpoint, named: str | None) -> str:
@@ -233,8 +220,8 @@ def find_variant(checkpoint: Checkpoint, named: str | None) -> str:
     num_heads = checkpoint.settings.get("sim_agg_heads")
     if num_heads is None and ("2head" in name or (hears_sound and hears_speech)):
         num_heads = 2
-    if num_heads not in (None, 1, 2) or isinstance(num_heads, bool):
-        raise ValueError(f"{path} has {num_heads} heads; expected 1 or 2")
+    if num_heads is not None and (type(num_heads) is not int or num_heads not in (1, 2)):
+        raise ValueError(f"{path} has {brief(num_heads)} heads; expected 1 or 2")
     if named is not None:
         if num_heads is not None and num_heads != len(HEADS[named]):
             raise ValueError(

@@ -154,7 +154,8 @@ def _lora_shapes(
     if not given:
         return {}
     down = [tensors[name] for name in sorted(given) if ".lora_A." in name]
-    rank = down[0].shape[0] if down and down[0].ndim == 2 else 8
+    # A rank beyond the matrix itself is none: what it claims would be multiplied out.
+    rank = min(down[0].shape) if down and down[0].ndim == 2 else 8
     expected = {}
     for name, shape in shapes.items():
         if name.startswith("image.") and name.endswith(".attn.qkv.weight"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
 from av_grounding.modeling.transformer_backbones import HubertBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
@@ -41,7 +42,10 @@ def load_dino(backbone: DinoBackbone, source: str | Path) -> None:
     """
     path = Path(source)
     if path.is_file():
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = plain_tensors(read_torch_file(path))
+        except UnreadableFile as error:
+            raise ValueError(f"{path} holds no weights ({error}): fetch it again") from None
     else:
         from transformers import ViTModel
 

@@ -36,7 +36,9 @@ class PlaybackClock:
         # Waits follow the monotonic clock, so that a corrected wall clock stalls nothing.
         due_ns = self._start() + media_ns
         remaining_s = (due_ns - time.monotonic_ns()) / NS_PER_S
-        return not (closed.wait(remaining_s) if remaining_s > 0 else closed.is_set())
+        if remaining_s <= 0:
+            return not closed.is_set()
+        return not closed.wait(min(remaining_s, threading.TIMEOUT_MAX))
 
     def _start(self) -> int:
         with self._lock:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from av_grounding.audio import NS_PER_S
+from av_grounding.coded import check_if_known
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.types import Frame
 
@@ -30,6 +31,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     import cv2
 
     encoded = np.fromfile(path, np.uint8)
+    check_if_known(memoryview(encoded), path)
     try:
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     except cv2.error:  # dimensions beyond what OpenCV accepts

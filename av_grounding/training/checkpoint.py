@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from av_grounding.modeling.tensor_files import UnreadableFile, read_torch_file
+from av_grounding.reading import brief
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +53,16 @@ def write(path: Path, state: dict[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """What `write` saved, on the CPU; ValueError for a file that is none or is damaged."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:120] or "empty"
+        state = read_torch_file(path)
+    except UnreadableFile as error:
         raise ValueError(
-            f"{path}: no readable checkpoint ({reason}); delete it to begin the run again"
+            f"{path}: no readable checkpoint ({error}); delete it to begin the run again"
         ) from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
         raise ValueError(
-            f"{path}: a checkpoint of format {found}; expected {FORMAT}: finish the run with the "
-            "version that began it, or delete the file"
+            f"{path}: a checkpoint of format {brief(found)}; expected {FORMAT}: finish the run "
+            "with the version that began it, or delete the file"
         )
     return state
 

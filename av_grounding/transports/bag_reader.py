@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from av_grounding.transports import bag_salvage
+from av_grounding.reading import one_line
+from av_grounding.transports import bag_limits, bag_salvage
 from av_grounding.transports.bag_file import require_packages
 from av_grounding.transports.definitions import AudioPackage, typestore
 
@@ -59,6 +60,7 @@ class Bag:
         if not self.path.exists():
             raise FileNotFoundError(f"{path}: no such recording; expected a rosbag2")
         try:
+            bag_limits.check_bag(self.path, _storage_files(self.path))
             self._open_whole()
         except Exception as error:  # rosbags raises whatever its parsers stumble over
             self._open_broken(error)
@@ -87,8 +89,9 @@ class Bag:
         try:
             return self._typestore().deserialize_cdr(message.data, type_name)
         except Exception as error:  # struct, index, Unicode and serde errors alike
+            type_name = one_line(type_name, 80)
             raise ValueError(
-                f"{len(message.data)} bytes that are no {type_name}: {error}"
+                f"{len(message.data)} bytes that are no {type_name}: {one_line(error)}"
             ) from error
 
     @property
@@ -98,6 +101,7 @@ class Bag:
     def _open_whole(self) -> None:
         from rosbags.rosbag2 import Reader
 
+        bag_limits.bound_rosbags()
         with Reader(self.path) as reader:
             self.start_ns = reader.start_time if reader.message_count else 0
             self.end_ns = reader.end_time if reader.message_count else 0
@@ -114,9 +118,13 @@ class Bag:
 
         with Reader(self.path) as reader:
             wanted = [c for c in reader.connections if c.topic in names]
+            is_packed = _takes_over_unpacking(reader)
             if wanted:  # rosbags takes an empty list as everything
                 for connection, log_ns, data in reader.messages(wanted):
-                    yield RawMessage(connection.topic, log_ns, data)
+                    if is_packed:
+                        data = bag_limits.inflate_message(data)
+                    if bag_salvage.is_message(log_ns, data):
+                        yield RawMessage(connection.topic, log_ns, data)
 
     def _open_broken(self, error: Exception) -> None:
         self._salvage_files(error)
@@ -166,4 +174,13 @@ def _storage_files(path: Path) -> list[Path]:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
+
+
+def _takes_over_unpacking(reader: Any) -> bool:
+    """Whether messages are compressed one by one; then rosbags leaves them as they are."""
+    metadata = reader.storage.metadata
+    if metadata.compression_mode != "message":
+        return False
+    reader.storage.metadata = metadata._replace(compression_mode=None)
+    return True

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-MCAP_MAGIC = b"\x89MCAP0\r\n"
+from av_grounding.transports.bag_limits import (
+    MAX_CHUNK_BYTES,
+    MCAP_MAGIC,
+    check_database,
+    connect,
+    inflate,
+)
+
 OPCODE_MESSAGE, OPCODE_CHUNK, OPCODE_DATA_END, OPCODE_FOOTER = 0x05, 0x06, 0x0F, 0x02
 OPCODE_SCHEMA, OPCODE_CHANNEL = 0x03, 0x04
-MAX_RECORD_BYTES = 1 << 30
+
+
+def is_text(*values: object) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def is_message(log_ns: object, data: object) -> bool:
+    """Whether values are a log time and bytes: SQLite's columns hold what they were given."""
+    is_time = type(log_ns) is int and 0 <= log_ns < 1 << 63
+    return is_time and isinstance(data, (bytes, memoryview))
 
 
 class Salvage:
@@ -76,19 +94,22 @@ class McapSalvage(Salvage):
                         if isinstance(record, Message)
                         else self._note(record)
                     )
-                    if channel is not None and (names is None or channel.topic in names):
+                    if channel is None or not is_message(record.log_time, record.data):
+                        continue
+                    if channel.topic in (self.topics if names is None else names):
                         yield channel.topic, record.log_time, record.data
 
     def _records(self, file: Any) -> Iterator[tuple[int, bytes]]:
         """Whole records up to where the file ends, stops making sense or says that it is over."""
         self._is_complete = False
+        size = os.fstat(file.fileno()).st_size
         if file.read(8) != MCAP_MAGIC:
             self._num_damaged = 1
             return
         while len(head := file.read(9)) == 9:
             opcode, length = struct.unpack("<BQ", head)
             # Space that was claimed and never written is zero.
-            if opcode == 0 or length > MAX_RECORD_BYTES:
+            if opcode == 0 or length > min(MAX_CHUNK_BYTES, size):
                 return
             if opcode in (OPCODE_DATA_END, OPCODE_FOOTER):
                 self._is_complete = True
@@ -108,8 +129,8 @@ class McapSalvage(Salvage):
             stream = ReadDataStream(BytesIO(body))
             if opcode == OPCODE_CHUNK:
                 chunk = Chunk.read(stream)
-                if chunk.uncompressed_size > MAX_RECORD_BYTES:
-                    raise ValueError(f"a chunk of {chunk.uncompressed_size} bytes")
+                content = inflate(chunk.data, chunk.compression, chunk.uncompressed_size)
+                chunk = replace(chunk, compression="", data=content)
                 records = breakup_chunk(chunk, validate_crc=True)
                 others = [r for r in records if not isinstance(r, Message)]
                 found = [r for r in records if isinstance(r, Message)]
@@ -141,33 +162,30 @@ class SqliteSalvage(Salvage):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         try:
-            with closing(self._connect()) as database:
+            check_database(path)
+            with closing(connect(self.path)) as database:
                 rows = database.execute("SELECT name, type FROM topics").fetchall()
-            self.topics = {name: (type_name, 0) for name, type_name in rows}
-        except sqlite3.Error as error:
+            self.topics = {
+                name: (type_name, 0) for name, type_name in rows if is_text(name, type_name)
+            }
+        except (sqlite3.Error, ValueError) as error:
             self.fault = f"not a readable database ({error})"
             return
         self.survey()
 
     def messages(self, names: Collection[str] | None) -> Iterator[tuple[str, int, bytes]]:
         try:
-            with closing(self._connect()) as database:
+            with closing(connect(self.path)) as database:
                 topics = dict(database.execute("SELECT id, name FROM topics").fetchall())
                 wanted = {
                     number: name
                     for number, name in topics.items()
-                    if names is None or name in names
+                    if name in (self.topics if names is None else names)
                 }
                 # In the order of writing: an index may be what is damaged.
                 query = "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid"
                 for number, log_ns, data in database.execute(query):
-                    if number in wanted:
+                    if number in wanted and is_message(log_ns, data):
                         yield wanted[number], log_ns, data
         except sqlite3.Error as error:
             self.fault = f"the database ends early ({error})"
-
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-        # Or SQLite refuses every file that is shorter than its header says.
-        database.execute("PRAGMA writable_schema=ON")
-        return database

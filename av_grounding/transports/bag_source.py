@@ -7,7 +7,6 @@ Of other bags every frame gets the sound up to its stamp, as with media files.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from av_grounding.audio import NS_PER_S
+from av_grounding.reading import one_line, parse_json
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.transports import messages
 from av_grounding.transports.bag_reader import Bag, BagTopic, RawMessage
@@ -31,6 +31,9 @@ ORDER = "as processed"
 STRING_TYPE = "std_msgs/msg/String"
 DEPTH_ENCODING = "16UC1"
 """Grey pictures of 16 bits are mono16; this one is depth in millimetres."""
+MAX_RATE_HZ = 1000.0
+"""A rate beyond this says that the log times say nothing."""
+MAX_LISTED = 30
 NUM_PROBED = 5
 """So many messages of a topic are tried until one says what the topic holds."""
 SAME_CLOCK_S = 10.0
@@ -107,7 +110,8 @@ class BagPlayback:
     def _frame_rate_hz(self) -> float:
         assert self.image is not None
         duration_s = self.bag.duration_s
-        return self.image.num_messages / duration_s if duration_s > 0.0 else 0.0
+        rate_hz = self.image.num_messages / duration_s if duration_s > 0.0 else 0.0
+        return rate_hz if rate_hz <= MAX_RATE_HZ else 0.0
 
     def _choose(self, role: Literal["image", "audio"], name: str | None) -> BagTopic | None:
         topics = self.bag.topics
@@ -134,7 +138,7 @@ class BagPlayback:
                 t for t in candidates if t.name.removesuffix("/compressed") not in names - {t.name}
             ]
         if len(candidates) > 1:
-            found = ", ".join(sorted(topic.name for topic in candidates))
+            found = one_line(", ".join(sorted(topic.name for topic in candidates)))
             raise ValueError(
                 f"{self.bag.path}: {found} could each be the {role}; choose one with "
                 f"--{role} TOPIC"
@@ -210,8 +214,13 @@ class BagPlayback:
 
     def _listing(self) -> str:
         topics = sorted(self.bag.topics.values(), key=lambda topic: topic.name)
-        listing = ", ".join(f"{t.name} ({t.type_name}, {t.num_messages})" for t in topics)
-        return f"there are: {listing}" if listing else "it has none"
+        shown = [
+            f"{one_line(t.name, 80)} ({one_line(t.type_name, 80)}, {t.num_messages})"
+            for t in topics[:MAX_LISTED]
+        ]
+        if len(topics) > MAX_LISTED:
+            shown.append(f"and {len(topics) - MAX_LISTED} more")
+        return f"there are: {', '.join(shown)}" if shown else "it has none"
 
 
 class BagSource:
@@ -252,7 +261,7 @@ def read_facts(bag: Bag) -> dict[str, Any]:
         if topic.type_name == STRING_TYPE and topic.name.endswith("/recording"):
             for message in bag.messages([topic.name]):
                 try:
-                    facts = json.loads(bag.decode(message).data)
+                    facts = parse_json(bag.decode(message).data)
                 except ValueError:
                     break
                 if isinstance(facts, dict) and facts.get("written_by") == "av_grounding":

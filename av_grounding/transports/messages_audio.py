@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from av_grounding.audio import MAX_CHANNELS, check_sample_rate, samples_to_ns, to_float32
+from av_grounding.reading import brief
 from av_grounding.transports.messages_fields import (
     Fields,
     MalformedMessage,
@@ -69,7 +70,7 @@ class AudioLayout:
         if self.sample_format not in _FORMATS:
             raise MalformedMessage(
                 "encoding",
-                f"sample format {self.sample_format!r}: expected one of "
+                f"sample format {brief(self.sample_format)}: expected one of "
                 f"{', '.join(SAMPLE_FORMATS)}",
             )
 
@@ -80,8 +81,8 @@ def decode_audio_info(message: Any) -> AudioLayout:
     if coding.lower() not in _RAW_CODINGS:
         raise MalformedMessage(
             "coding",
-            f"audio coded as {coding}: expected raw samples; start the driver with format:=wave "
-            "(audio_capture's default is mp3)",
+            f"audio coded as {brief(coding)}: expected raw samples; start the driver with "
+            "format:=wave (audio_capture's default is mp3)",
         )
     return AudioLayout(
         int(message.sample_rate), int(message.channels), str(message.sample_format).upper()
@@ -200,7 +201,7 @@ def _portaudio(audio: Any) -> tuple[np.ndarray, int]:
 def _foxglove(message: Any) -> tuple[np.ndarray, int]:
     name = str(message.format)
     if name not in _FOXGLOVE_FORMATS:
-        raise MalformedMessage("encoding", f"RawAudio format {name!r}: expected pcm-s16")
+        raise MalformedMessage("encoding", f"RawAudio format {brief(name)}: expected pcm-s16")
     layout = AudioLayout(
         int(message.sample_rate), int(message.number_of_channels), _FOXGLOVE_FORMATS[name]
     )

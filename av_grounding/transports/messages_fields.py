@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from av_grounding.audio import NS_PER_S
+from av_grounding.reading import one_line
 
 logger = logging.getLogger(__name__)
+MAX_MESSAGE = 800
 
 
 class MalformedMessage(ValueError):
     """A message that cannot mean what it says; `kind` is a short word to count it by."""
 
     def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
+        # Parts of it are the sender's: no lines of its own in our log.
+        super().__init__(one_line(message, MAX_MESSAGE))
         self.kind = kind
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from av_grounding.coded import MAX_SIDE_PX
+from av_grounding.reading import brief
 from av_grounding.transports.messages_fields import (
     Fields,
     MalformedMessage,
@@ -19,9 +21,13 @@ from av_grounding.transports.messages_fields import (
 from av_grounding.transports.messages_jpeg import coded_size
 from av_grounding.types import Frame
 
-MAX_SIDE_PX = 32_768
 MAX_NUM_PX = 1 << 27
 """134 megapixels: beyond any camera, and a decoded image of that size is 0.4 GB."""
+
+
+MAX_CALIBRATION = 1e9
+MIN_FOCAL_PX = 1e-3
+"""A focal length below this is none: by convention an uncalibrated camera says 0."""
 
 
 class _Layout(NamedTuple):
@@ -72,7 +78,7 @@ def decode_image(message: Any) -> Frame:
     if layout is None:
         raise MalformedMessage(
             "encoding",
-            f"image encoding {encoding!r}: expected one of {', '.join(IMAGE_ENCODINGS)}; "
+            f"image encoding {brief(encoding)}: expected one of {', '.join(IMAGE_ENCODINGS)}; "
             "convert it with image_proc or set the camera driver's pixel format",
         )
     pixels = pixels_of(message, layout.dtype, layout.num_channels)
@@ -95,7 +101,7 @@ def decode_depth(message: Any) -> Float32[np.ndarray, "H W"]:
     encoding = str(message.encoding)
     if encoding not in _DEPTH_UNITS_M:
         raise MalformedMessage(
-            "encoding", f"depth encoding {encoding!r}: expected 32FC1 (m) or 16UC1 (mm)"
+            "encoding", f"depth encoding {brief(encoding)}: expected 32FC1 (m) or 16UC1 (mm)"
         )
     dtype, unit_m = _DEPTH_UNITS_M[encoding]
     depth = pixels_of(message, dtype, 1)[..., 0].astype(np.float32)
@@ -145,13 +151,21 @@ def decode_compressed_image(message: Any) -> Frame:
     data = as_bytes(message.data)
     if "compressedDepth" in str(message.format):
         raise MalformedMessage("encoding", "compressedDepth is no picture: subscribe to an image")
-    _check_size(*coded_size(data))
+    size = coded_size(data)
     import cv2
 
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
+    # Where OpenCV can decode to RGB, no second image is needed.
+    to_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)
+    kind = cv2.IMREAD_COLOR if to_rgb is None else to_rgb
+    try:
+        image = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise MalformedMessage("damaged", f"{data.size} bytes of image: {error}") from None
+    if image is None or image.shape[:2] != size:
         raise MalformedMessage("damaged", f"{data.size} bytes that do not decode as JPEG or PNG")
-    return Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stamp_ns, frame_id)
+    if to_rgb is None:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return Frame(image, stamp_ns, frame_id)
 
 
 @dataclass(frozen=True)
@@ -169,8 +183,8 @@ class CameraInfo:
 
     @property
     def is_calibrated(self) -> bool:
-        """By convention an uncalibrated camera publishes K full of zeros."""
-        return bool(self.k[0, 0] > 0.0 and self.k[1, 1] > 0.0)
+        """Whether K says where rays go."""
+        return bool(self.k[0, 0] > MIN_FOCAL_PX and self.k[1, 1] > MIN_FOCAL_PX)
 
     def scaled(self, height: int, width: int) -> CameraInfo:
         """The same camera with an image of another size; pixel centres at whole numbers."""
@@ -188,7 +202,7 @@ class CameraInfo:
 
         `is_rectified`: the pixel is one of the rectified image, which P describes.
         """
-        if is_rectified and self.p[0, 0] > 0.0:
+        if is_rectified and min(self.p[0, 0], self.p[1, 1]) > MIN_FOCAL_PX:
             x, y = (x_px - self.p[0, 2]) / self.p[0, 0], (y_px - self.p[1, 2]) / self.p[1, 1]
         else:
             x, y = self._undistorted(float(x_px), float(y_px))
@@ -196,12 +210,10 @@ class CameraInfo:
         return direction / np.linalg.norm(direction)
 
     def _undistorted(self, x_px: float, y_px: float) -> tuple[float, float]:
+        y = (y_px - self.k[1, 2]) / self.k[1, 1]
+        x = (x_px - self.k[0, 2] - self.k[0, 1] * y) / self.k[0, 0]
         if not self.d.any():
-            return (
-                (x_px - self.k[0, 2] - self.k[0, 1] * (y_px - self.k[1, 2]) / self.k[1, 1])
-                / self.k[0, 0],
-                (y_px - self.k[1, 2]) / self.k[1, 1],
-            )
+            return x, y
         import cv2
 
         point = np.array([[[x_px, y_px]]])
@@ -209,7 +221,9 @@ class CameraInfo:
             point = cv2.fisheye.undistortPoints(point, self.k, self.d[:4])
         else:
             point = cv2.undistortPoints(point, self.k, self.d)
-        return float(point[0, 0, 0]), float(point[0, 0, 1])
+        # Coefficients of no real lens have no inverse there: the pinhole's answer must do.
+        is_sane = bool((np.abs(point) < MAX_CALIBRATION).all())
+        return (float(point[0, 0, 0]), float(point[0, 0, 1])) if is_sane else (x, y)
 
 
 def decode_camera_info(message: Any) -> CameraInfo:
@@ -220,16 +234,19 @@ def decode_camera_info(message: Any) -> CameraInfo:
     matrices = {}
     for name, shape in (("k", (3, 3)), ("p", (3, 4)), ("r", (3, 3)), ("d", (-1,))):
         values = np.asarray(getattr(message, name), np.float64)
-        if (shape != (-1,) and values.size != np.prod(shape)) or not np.isfinite(values).all():
+        is_sane = bool((np.abs(values) < MAX_CALIBRATION).all())
+        if (shape != (-1,) and values.size != np.prod(shape)) or not is_sane:
             raise MalformedMessage(
-                "camera_info", f"{name} of {values.size} values: expected {shape}, all finite"
+                "camera_info",
+                f"{name} of {values.size} values: expected {shape}, all below {MAX_CALIBRATION:g}",
             )
         matrices[name] = values.reshape(shape)
     model = str(message.distortion_model) or "plumb_bob"
     valid = (4,) if model in ("equidistant", "fisheye") else (0, 4, 5, 8, 12, 14)
     if matrices["d"].any() and matrices["d"].size not in valid:
         raise MalformedMessage(
-            "camera_info", f"{matrices['d'].size} coefficients of {model}: expected one of {valid}"
+            "camera_info",
+            f"{matrices['d'].size} coefficients of {brief(model)}: expected one of {valid}",
         )
     return CameraInfo(
         *(height, width, matrices["k"], matrices["p"], matrices["d"], matrices["r"]),

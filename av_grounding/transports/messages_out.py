@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from av_grounding.config import GroundingConfig
+from av_grounding.reading import brief
 from av_grounding.transports.messages_fields import (
     Fields,
     as_array,
@@ -158,7 +159,9 @@ def decode_heatmap(message: Any) -> Float32[np.ndarray, "h w"]:
     """The heatmap in [0, 1] that `heatmap_fields` put into a sensor_msgs/Image."""
     dtype = {"32FC1": "f4", "mono8": "u1", "mono16": "u2"}.get(str(message.encoding))
     if dtype is None:
-        raise ValueError(f"heatmap encoding {message.encoding!r}: expected 32FC1, mono8 or mono16")
+        raise ValueError(
+            f"heatmap encoding {brief(message.encoding)}: expected 32FC1, mono8 or mono16"
+        )
     values = pixels_of(message, dtype, 1)[..., 0].astype(np.float32)
     scale = _FULL_SCALE.get(str(message.encoding), (1, None))[0]
     return values if scale == 1 else values / np.float32(scale)

@@ -8,6 +8,8 @@ import os
 import socket
 from dataclasses import dataclass
 
+from av_grounding.reading import brief
+
 DEFAULT_PORT = 8642
 LOOPBACK = "127.0.0.1"
 MIN_TOKEN_LENGTH = 16
@@ -47,18 +49,25 @@ def parse_address(text: str) -> Address:
     elif text.startswith("["):
         host, bracket, port = text[1:].partition("]")
         if not bracket or _ip(host) is None or (port and not port.startswith(":")):
-            raise ValueError(f"got the address {text!r}, expected an IPv6 one like [::1]:8642")
+            raise ValueError(
+                f"got the address {brief(text)}, expected an IPv6 one like [::1]:8642"
+            )
         port = port[1:]
     elif text.count(":") > 1:
         if _ip(text) is None:
-            raise ValueError(f"got the address {text!r}, expected HOST:PORT like 0.0.0.0:8642")
+            raise ValueError(
+                f"got the address {brief(text)}, expected HOST:PORT like 0.0.0.0:8642"
+            )
         host, port = text, ""
     else:
         host, _, port = text.partition(":")
-    if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError(f"got port {port!r} in {text!r}, expected 0 to 65535 (0: any free one)")
+    is_port = port.isascii() and port.isdigit() and len(port) < 10 and int(port) <= 65535
+    if port and not is_port:
+        raise ValueError(
+            f"got port {brief(port)} in {brief(text)}, expected 0 to 65535 (0: any free one)"
+        )
     if host and not _is_host(host):
-        raise ValueError(f"got host {host!r}, expected a name or an IP address like 0.0.0.0")
+        raise ValueError(f"got host {brief(host)}, expected a name or an IP address like 0.0.0.0")
     return Address(host or LOOPBACK, int(port) if port else DEFAULT_PORT)
 
 

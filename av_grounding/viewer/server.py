@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from av_grounding.viewer.address import Address, may_be_named
 from av_grounding.viewer.client import Client
@@ -29,6 +30,7 @@ from av_grounding.viewer.messages import (
 from av_grounding.viewer.picture import Picture, encode
 
 LOGGER = logging.getLogger(__name__)
+HTTP_LOGGER = logging.getLogger(f"{__name__}.http")
 
 MAX_CLIENTS = 32
 HELLO_WITHIN_S = 5.0
@@ -47,6 +49,15 @@ PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Not what anybody on the network can cause, with a traceback for each request."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, ConnectionError))
+
+
+HTTP_LOGGER.addFilter(_is_worth_a_line)
 
 
 class LiveServer:
@@ -121,7 +132,9 @@ class LiveServer:
         for path in self._files:
             app.router.add_get(path, self._page)
         app.router.add_get("/live", self._live)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_WITHIN_S)
+        runner = web.AppRunner(
+            app, access_log=None, logger=HTTP_LOGGER, shutdown_timeout=CLOSE_WITHIN_S
+        )
         await runner.setup()
         await web.SockSite(runner, listener).start()
         poll = asyncio.create_task(self._poll_counters())
@@ -182,7 +195,7 @@ class LiveServer:
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
         origin = request.headers.get("Origin")
         # A browser always tells; other programs are not led here by somebody's page.
-        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        if origin is not None and not _is_same_host(origin, request.host):
             raise web.HTTPForbidden(text="Only the page that this server serves may connect.\n")
         websocket = web.WebSocketResponse(
             max_msg_size=MAX_CLIENT_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
@@ -307,6 +320,14 @@ class LiveServer:
                 return
             if counters is not None:
                 self._feed.set_counters(plain(counters))
+
+
+def _is_same_host(origin: str, host: str) -> bool:
+    """Whether a page of that origin came from this host; `null` and nonsense did not."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 async def _close(websocket: web.WebSocketResponse, code: int, reason: str) -> None:

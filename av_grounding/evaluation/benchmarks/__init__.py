@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from av_grounding.reading import STRANGE_ROWS, one_line
+
 if TYPE_CHECKING:
     from av_grounding.evaluation.benchmark import Benchmark
 
@@ -240,4 +242,10 @@ def open_benchmark(
             raise FileNotFoundError(f"{root / file}: no such file; {needs}")
     from av_grounding.evaluation.benchmarks.files import first
 
-    return first(make(root), num)
+    try:
+        return first(make(root), num)
+    except STRANGE_ROWS as error:
+        raise ValueError(
+            f"{root}: its lists are not those of {name} ({type(error).__name__}: "
+            f"{one_line(error, 200)}): take them as they are published"
+        ) from error

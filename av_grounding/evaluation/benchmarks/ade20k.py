@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,11 @@ from av_grounding.evaluation.benchmarks.files import (
     nearest,
     read_label,
 )
+from av_grounding.reading import parse_json
 
 PROMPT_COLUMNS: dict[Head, str] = {"speech": "speech_prompt_file", "sound": "vggsound_file"}
 NUM_SAMPLES: dict[Head, int] = {"speech": 3030, "sound": 106}
+MAX_ASPECT = 32
 NOTES = (
     "Picture and label are cut to the centre square, the label is scored at 224x224 by nearest "
     "neighbour, as in public code (the paper says original size). Rows of class 0 are no part "
@@ -103,9 +104,9 @@ def _whole_number(text: str) -> int | None:
 
 def _span(text: str) -> tuple[float, float] | None:
     try:
-        start, end = json.loads(text)
+        start, end = parse_json(text)
         span = float(start), float(end)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return span if all(map(math.isfinite, span)) and 0.0 <= span[0] < span[1] else None
 
@@ -123,6 +124,8 @@ class ClassMask:
             raise ValueError(f"{self.path}: got a grey picture, expected ADE20K's colour codes")
         height, width = label.shape[:2]
         short = min(height, width)
+        if max(height, width) > MAX_ASPECT * short:
+            raise ValueError(f"{self.path}: got a picture of {width}x{height}, expected a photo's")
         rows = max(SCORED_PX, int(SCORED_PX * height / short))
         columns = max(SCORED_PX, int(SCORED_PX * width / short))
         classes = nearest(class_ids(label), rows, columns)

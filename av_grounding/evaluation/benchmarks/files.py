@@ -6,8 +6,9 @@ The readers are small frozen dataclasses, so that a sample can cross to a worker
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from av_grounding.evaluation.benchmark import (
     Problem,
 )
 from av_grounding.evaluation.boxes import Box, BoxFormat, consensus_mask, parse_boxes, union_mask
+from av_grounding.reading import MAX_LIST_BYTES, one_line, read_json, read_text
 
 SCORED_PX = 224
 """Side of the square on which the field scores boxes."""
@@ -37,7 +39,7 @@ class Listing:
 
     def has(self, sample_id: str, *paths: Path) -> bool:
         """Whether all files are there; each that is not becomes a problem."""
-        missing = [path for path in paths if not path.is_file()]
+        missing = [path for path in paths if not _is_file(path)]
         for path in missing:
             self.problems.append(Problem("missing_file", sample_id, str(path)))
         return not missing
@@ -57,22 +59,23 @@ class Listing:
 
     def malformed_row(self, sample_id: str, detail: str) -> None:
         """A row that cannot be a sample; it is left out."""
-        self.problems.append(Problem("malformed_row", sample_id, detail))
+        self.problems.append(Problem("malformed_row", one_line(sample_id), one_line(detail)))
 
     def rows(self, path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         """Rows of a CSV file with a header; rows without all of `columns` are left out.
 
         Raises ValueError where the header lacks a column.
         """
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+        reader = csv.DictReader(_lines(path), skipinitialspace=True)
+        with explaining_csv(path):
             header = reader.fieldnames or []
-            lacking = [name for name in columns if name not in header]
-            if lacking:
-                raise ValueError(
-                    f"{path}: got columns {', '.join(header) or 'none'}; expected "
-                    f"{', '.join(columns)}: take the list that the data set publishes"
-                )
+        lacking = [name for name in columns if name not in header]
+        if lacking:
+            raise ValueError(
+                f"{path}: got columns {one_line(', '.join(header), 200) or 'none'}; expected "
+                f"{', '.join(columns)}: take the list that the data set publishes"
+            )
+        with explaining_csv(path):
             for row in reader:
                 if any(row[name] is None for name in columns):
                     self.malformed_row(f"{path.name}:{reader.line_num}", f"too short: {row}")
@@ -81,8 +84,8 @@ class Listing:
 
     def bare_rows(self, path: Path, num_columns: int) -> Iterator[list[str]]:
         """Rows of a CSV file without a header; shorter ones are left out."""
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+        reader = csv.reader(_lines(path))
+        with explaining_csv(path):
             for row in reader:
                 if len(row) < num_columns or not row[0]:
                     self.malformed_row(f"{path.name}:{reader.line_num}", f"too short: {row}")
@@ -101,12 +104,26 @@ class Listing:
                 yield entry
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; ValueError naming the file where it does not parse."""
+@contextmanager
+def explaining_csv(path: Path) -> Iterator[None]:
+    """Turns what the parser stumbles over into a ValueError that names the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); fetch it again") from error
+        yield
+    except csv.Error as error:
+        raise ValueError(f"{path}: not valid CSV ({error}); fetch it again") from None
+
+
+def _lines(path: Path) -> list[str]:
+    """Its lines with their ends, which quoted fields may hold."""
+    return io.StringIO(read_text(path, MAX_LIST_BYTES), newline="").readlines()
+
+
+def _is_file(path: Path) -> bool:
+    """Also for names that no file system takes."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def first(benchmark: Benchmark, num: int | None) -> Benchmark:

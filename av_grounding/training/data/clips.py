@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from av_grounding.reading import one_line
+
 KINDS = ("sound", "speech")
 SPLITS = ("train", "val")
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".ts"}
@@ -57,7 +59,7 @@ class Listing:
     def __post_init__(self) -> None:
         if not self.clips:
             found = f"{len(self.missing)} are missing" if self.missing else "none is listed"
-            first = "".join(f", first {p.id}: {p.reason}" for p in self.missing[:1])
+            first = "".join(f", first {one_line(p.id, 80)}: {p.reason}" for p in self.missing[:1])
             raise ValueError(
                 f"the {self.layout} data has no clip whose files are there ({found}{first}); "
                 "expected the folders of its layout"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from av_grounding.reading import (
+    MAX_LIST_BYTES,
+    STRANGE_ROWS,
+    one_line,
+    parse_json,
+    read_text,
+)
 from av_grounding.training.data.clips import (
     KINDS,
     PICTURE_SUFFIXES,
@@ -42,6 +48,16 @@ def list_clips(
     ValueError for an unknown layout or nothing usable, FileNotFoundError without its lists.
     """
     layout = layout or detect_layout(root)
+    try:
+        return _listed(root, layout, split, pictures)
+    except STRANGE_ROWS as error:
+        raise ValueError(
+            f"{root}: its lists are not those of the layout {layout} ({type(error).__name__}: "
+            f"{one_line(error, 200)}): take them as they are published"
+        ) from error
+
+
+def _listed(root: Path, layout: str, split: str, pictures: Path | None) -> Listing:
     if layout == "audioset":
         return list_audioset(root, split)
     if layout == "vggsound":
@@ -90,8 +106,8 @@ def list_folder(root: Path) -> Listing:
 def list_synthetic(root: Path) -> Listing:
     """What `av-grounding synth` wrote: every sample's sound, and its speech, with its image."""
     clips, missing = [], []
-    for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for line in read_text(root / "manifest.jsonl", MAX_LIST_BYTES).splitlines():
+        row = parse_json(line)
         recording = Path(row["image"]).stem
         for kind in KINDS:
             sound, picture = root / row[f"{kind}_wav"], root / row["image"]

@@ -6,12 +6,13 @@ Nothing is opened but the lists; folders are read once, so that millions of clip
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from av_grounding.reading import MAX_LIST_BYTES, brief, read_json, read_text
 from av_grounding.training.data.clips import ClipFiles, Listing, Problem
 
 NUM_AUDIOSET_FRAMES = 10
@@ -32,7 +33,7 @@ class Folders:
     def _names(folder: Path) -> frozenset[str]:
         try:
             return frozenset(entry.name for entry in os.scandir(folder) if entry.is_file())
-        except OSError:
+        except (OSError, ValueError):  # also for names that no file system takes
             return frozenset()
 
     def has(self, path: Path) -> bool:
@@ -56,8 +57,7 @@ def list_audioset(root: Path, split: str = "train") -> Listing:
     names = {}
     labels = metadata / "class_labels_indices.csv"
     if labels.exists():
-        with open(labels, newline="", encoding="utf-8") as file:
-            names = {row["mid"]: row["display_name"] for row in csv.DictReader(file)}
+        names = {row[1]: row[2] for row in rows(labels) if len(row) >= 3}
     folders, clips, missing, seen = Folders(), [], [], set()
     for path in lists:
         for ytid, start, end, mids in segments(path):
@@ -84,15 +84,26 @@ def list_audioset(root: Path, split: str = "train") -> Listing:
 
 def segments(path: Path) -> Iterator[tuple[str, str, str, list[str]]]:
     """Rows of a segment list, with or without its header and comments."""
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.reader(file, skipinitialspace=True):
-            if len(row) >= 4 and not row[0].startswith("#") and row[0] != "YTID":
-                yield row[0], row[1], row[2], [mid for mid in row[3].strip('"').split(",") if mid]
+    for row in rows(path):
+        if len(row) >= 4 and not row[0].startswith("#") and row[0] != "YTID":
+            yield row[0], row[1], row[2], [mid for mid in row[3].strip('"').split(",") if mid]
+
+
+def rows(path: Path) -> Iterator[list[str]]:
+    """Rows of a CSV file; ValueError naming the file where it is none."""
+    lines = io.StringIO(read_text(path, MAX_LIST_BYTES), newline="")
+    try:
+        yield from csv.reader(lines, skipinitialspace=True)
+    except csv.Error as error:
+        raise ValueError(f"{path}: not valid CSV ({error}); fetch it again") from None
 
 
 def spelled(seconds: str) -> tuple[str, ...]:
     """A time as file names may write it: 30.000, as it stands, 30.0, 30, 30000 (ms)."""
-    value = float(seconds)
+    try:
+        value = float(seconds)
+    except ValueError:
+        raise ValueError(f"a clip begins or ends at {brief(seconds)}: expected seconds") from None
     return (f"{value:.3f}", seconds, f"{value}", f"{value:.0f}", f"{value * 1000:.0f}")
 
 
@@ -103,20 +114,19 @@ def list_vggsound(root: Path, split: str = "train") -> Listing:
     """
     path = root / "vggsound.csv"
     folders, clips, missing = Folders(), [], []
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.reader(file):
-            if len(row) < 4 or row[3].strip() != split:
-                continue
-            name = f"{row[0]}_{int(float(row[1])):06d}"
-            sound = folders.first([root / "audio" / f"{name}.wav"])
-            frame = folders.first([root / "frames" / f"{name}.jpg"])
-            video = folders.first([root / "video" / f"{name}.mp4"])
-            if not ((sound and frame) or video):
-                parts = [what for what, found in (("sound", sound), ("frame", frame)) if not found]
-                missing.append(Problem(name, f"no {' and no '.join(parts)}, and no video"))
-                continue
-            pair = (sound, (frame,)) if sound and frame else (video, (video,))
-            clips.append(ClipFiles(name, *pair, labels=(row[2].strip(),), recording=row[0]))
+    for row in rows(path):
+        if len(row) < 4 or row[3].strip() != split:
+            continue
+        name = f"{row[0]}_{int(float(spelled(row[1])[1])):06d}"
+        sound = folders.first([root / "audio" / f"{name}.wav"])
+        frame = folders.first([root / "frames" / f"{name}.jpg"])
+        video = folders.first([root / "video" / f"{name}.mp4"])
+        if not ((sound and frame) or video):
+            parts = [what for what, found in (("sound", sound), ("frame", frame)) if not found]
+            missing.append(Problem(name, f"no {' and no '.join(parts)}, and no video"))
+            continue
+        pair = (sound, (frame,)) if sound and frame else (video, (video,))
+        clips.append(ClipFiles(name, *pair, labels=(row[2].strip(),), recording=row[0]))
     return Listing("vggsound", tuple(clips), tuple(missing))
 
 
@@ -127,7 +137,7 @@ def list_places(root: Path, split: str = "train", pictures: Path | None = None) 
     sounds are looked for below `root` and pictures below `pictures`, or in the usual places.
     """
     path = root / "metadata" / f"{'val' if split == 'test' else split}.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     folders, clips, missing = Folders(), [], []
     sounds = [Path(content.get("audio_base_path") or "."), root]
     bases = [Path(content.get("image_base_path") or "."), *(root / p for p in PLACES_PICTURES)]

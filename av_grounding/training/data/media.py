@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import check_sample_rate, resample, to_mono
+from av_grounding.coded import check_if_known
 from av_grounding.sources import decoding
 from av_grounding.sources.still import read_image
 
@@ -167,7 +168,11 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
 def decode_picture(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
     import cv2
 
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    check_if_known(data, name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # dimensions beyond what OpenCV accepts
+        image = None
     if image is None:
         raise ValueError(f"{name}: {len(data)} bytes that do not decode as a picture")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -8,7 +8,6 @@ read up to that place again, and a shuffle buffer would be lost.) Nothing is unp
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import tarfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from av_grounding.reading import STRANGE_ROWS, brief, one_line, read_json
 from av_grounding.training.data import media
 from av_grounding.training.data.clips import (
     KINDS,
@@ -30,6 +30,8 @@ from av_grounding.training.data.shard_writer import FORMAT, INDEX
 
 logger = logging.getLogger(__name__)
 MAX_OPEN = 24
+MAX_LISTED = 10
+MAX_INDEX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,13 @@ def find_shards(root: Path, split: str) -> list[Shard]:
     """
     shards = []
     for path in near(root, INDEX):
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if index.get("format") != FORMAT:
+        try:
+            shards += _indexed(path, split)
+        except STRANGE_ROWS as error:
             raise ValueError(
-                f"{path}: shards of format {index.get('format')}; expected {FORMAT}: write them "
-                "again with av-grounding data shard"
-            )
-        shards += [
-            Shard(path.parent / row["file"], row["kind"], row["num_clips"])
-            for row in index["shards"]
-            if row["split"] == split
-        ]
+                f"{path}: no index of shards ({type(error).__name__}: {one_line(error, 200)}); "
+                "write them again with av-grounding data shard"
+            ) from error
     if split == "train" and not near(root, INDEX):
         for path in near(root, "*.tar"):
             clips = list_members(path)
@@ -80,19 +78,53 @@ def find_shards(root: Path, split: str) -> list[Shard]:
     return shards
 
 
+def _indexed(path: Path, split: str) -> list[Shard]:
+    """The shards that an index lists; they lie beside or below it."""
+    index = read_json(path, MAX_INDEX_BYTES)
+    if index.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: shards of format {brief(index.get('format'))}; expected {FORMAT}: write "
+            "them again with av-grounding data shard"
+        )
+    shards = []
+    for row in index["shards"]:
+        name, kind, num_clips = row["file"], row["kind"], row["num_clips"]
+        if (
+            not _is_inside(name)
+            or kind not in KINDS
+            or type(num_clips) is not int
+            or num_clips < 0
+        ):
+            raise ValueError(f"{path}: {brief(row)} is no shard; expected a file, kind and number")
+        if row["split"] == split:
+            shards.append(Shard(path.parent / name, kind, num_clips))
+    return shards
+
+
+def _is_inside(name: object) -> bool:
+    """Whether a name leads nowhere but further down."""
+    is_text = isinstance(name, str) and name != "" and "\0" not in name
+    return is_text and not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
 def list_members(path: Path) -> list[list[Member]]:
     """The files of every clip of a tar, in its order; ValueError for one that is cut short."""
     clips: OrderedDict[str, list[Member]] = OrderedDict()
+    size, last = path.stat().st_size, -1
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if info.isfile():
+                # A negative size would lead back, and around for ever.
+                if info.offset <= last or not 0 <= info.size <= size - info.offset_data:
+                    raise tarfile.TarError(f"{brief(info.name)} lies outside of the file")
+                last = info.offset
+                if info.isreg() and not info.issparse():
                     folder, _, base = info.name.rpartition("/")
                     key, _, suffix = base.partition(".")
                     member = Member(suffix.lower(), info.offset_data, info.size)
                     clips.setdefault(f"{folder}/{key}", []).append(member)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: no readable tar ({error}); write it again") from error
+    except (tarfile.TarError, OSError, EOFError, ValueError, *STRANGE_ROWS) as error:
+        raise ValueError(f"{path}: no readable tar ({one_line(error)}); write it again") from error
     return list(clips.values())
 
 
@@ -118,7 +150,7 @@ class ShardClips(ClipSet):
         sounds = [m for m in members if f".{m.suffix.rsplit('.', 1)[-1]}" in SOUND_SUFFIXES]
         name = f"{path}[{index - int(self.starts[number])}]"
         if not (stills and sounds):
-            found = ", ".join(member.suffix for member in members)
+            found = ", ".join(brief(member.suffix)[1:-1] for member in members[:MAX_LISTED])
             raise ValueError(f"{name}: has {found}; expected a picture and a sound")
         still = stills[int(rng.integers(len(stills)))]
         image = media.decode_picture(pread(file, still), name)

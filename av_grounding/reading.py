@@ -1,0 +1,103 @@
+"""Text that others wrote: bounded in size and depth, and one line about what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Any
+
+MAX_CONFIG_BYTES = 1 << 20
+"""Of a file that describes one thing: a bundle, a checkpoint, a set of shards."""
+MAX_LIST_BYTES = 1 << 29
+"""Of a data set's list; the longest that are published have 200 MB."""
+MAX_LINE = 500
+MAX_SHOWN_BITS = 128
+
+
+class _Brief(reprlib.Repr):
+    """`repr`, cut short at every level; Python itself refuses to print very long numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+        self.maxlevel = 3
+
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return repr(x) if bits <= MAX_SHOWN_BITS else f"<number of {bits} bits>"
+
+
+_BRIEF = _Brief()
+
+
+def brief(value: object) -> str:
+    """A value as an error names it: on one line, however long or deep it is."""
+    return _BRIEF.repr(value).replace("\n", " ")[:MAX_LINE]
+
+
+def one_line(error: object, limit: int = MAX_LINE) -> str:
+    """What an error says, or any text, on one line of at most `limit` characters."""
+    text = " ".join(str(error)[: 2 * limit].split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+STRANGE_ROWS = (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What code that reads the rows of a list raises where they are not what they should be."""
+
+
+def read_text(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> str:
+    """A UTF-8 file; ValueError for one that is none or too large, OSError where it cannot be read.
+
+    A byte order mark at its beginning is left out.
+    """
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{path}: over {max_bytes} bytes, which is more than such a file needs")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text ({error}): fetch it again") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value; ValueError in one line for text that is no JSON or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(one_line(error)) from None
+
+
+def read_json(path: Path, max_bytes: int = MAX_LIST_BYTES) -> Any:
+    """The content of a JSON file; ValueError naming the file where it does not parse."""
+    try:
+        return parse_json(read_text(path, max_bytes))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); fetch it again") from None
+
+
+def parse_yaml(text: str, max_depth: int) -> Any:
+    """The document; ValueError for what is no YAML, and for aliases and deep nesting.
+
+    Both would let a small file grow without end, or end the process.
+    """
+    import yaml
+
+    # libyaml, where it is there, is ten times as fast, but overflows the stack by itself: so the
+    # events, which need no stack, are looked at first.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("got an alias (*name), expected none: write it out")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > max_depth:
+                raise ValueError(f"got over {max_depth} levels of nesting: expected fewer")
+        return yaml.load(text, Loader=loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"expected YAML, got {one_line(error)}: mend the file") from None
+    except OverflowError as error:  # a date that Python cannot hold
+        raise ValueError(f"got {one_line(error)}, expected numbers and text") from None

@@ -1,0 +1,42 @@
+"""Damaged bytes into every parser of outside bytes: a documented error in one line, or more."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz_targets
+from fuzz_check import check
+from fuzz_strategies import damaged
+
+TARGETS = fuzz_targets.targets()
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+# These build a model or read YAML in Python each time.
+SLOW = {
+    "bag-facts": 0.3,
+    "bag-metadata": 0.1,
+    "bundle-config": 0.5,
+    "weights": 0.2,
+    "pickle": 0.5,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("name", TARGETS)
+def test_damage_is_answered_in_one_line(name):
+    target = TARGETS[name]
+    seeds = target.seeds()
+
+    num = max(5, round(EXAMPLES * SLOW.get(name, 1.0)))
+
+    @settings(max_examples=num, suppress_health_check=list(HealthCheck))
+    @given(damaged(seeds) | st.binary(max_size=200))
+    def survives(data):
+        check(target, data)
+
+    survives()
