@@ -17,6 +17,7 @@ from av_grounding.cli import (
     data,
     doctor,
     evaluate,
+    export,
     ground,
     heads,
     import_,
@@ -30,6 +31,7 @@ from av_grounding.cli import (
 EXIT_MISTAKE = 2
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 DEBUG_ENVIRONMENT_VARIABLE = "AV_GROUNDING_DEBUG"
 
 COMMANDS = (
@@ -44,6 +46,7 @@ COMMANDS = (
     train,
     reproduce,
     evaluate,
+    export,
     bench,
     doctor,
 )
@@ -116,6 +119,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def console() -> NoReturn:
     """`av-grounding` itself: exits with the command's code, whoever presses Ctrl-C again."""
+    terminated = []
+
+    def interrupt(number: int, _: object) -> None:
+        # An orderly end is written once, for Ctrl-C, which a shell may have had ignored.
+        terminated.append(number)
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         code = main()
     except KeyboardInterrupt:
@@ -123,6 +136,8 @@ def console() -> NoReturn:
     if code == EXIT_INTERRUPTED:
         # All is closed: while the interpreter shuts down, the signal's default would kill it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        code = EXIT_TERMINATED if terminated else code
     sys.exit(code)
 
 

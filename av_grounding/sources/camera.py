@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from av_grounding.sources.backlog import Backlog
 from av_grounding.types import Frame
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.25
-MAX_BACKOFF_S = 4.0
+MAX_BACKOFF_S = 1.0  # it is there again within two seconds of its return
 # A network camera that says nothing for this long is taken as lost.
 NETWORK_TIMEOUT_MS = 3000
 # A driver may skip a damaged frame; only a run of failures means that the camera is gone.
@@ -31,9 +32,11 @@ MAX_READ_FAILURES = 3
 class Camera:
     """Frames of a camera index, a device path, or an http(s) or rtsp URL (MJPEG, H.264).
 
-    A frame is stamped with the system clock when the driver hands it over. After a loss the
-    camera is opened again with growing pauses until `close` (`reconnect`), else the iteration
-    ends. An index may name another device after replugging; /dev/v4l/by-id/… paths do not.
+    A frame is stamped with the system clock when the driver hands it over; frames that waited
+    there while this process did not run are left out (`num_old`). After a loss the camera is
+    opened again with growing pauses until `close` (`reconnect`), else the iteration ends. A stream
+    that changes its size is scaled to the first one until it is opened again. An index may name
+    another device after replugging; /dev/v4l/by-id/… paths do not.
 
     Raises FileNotFoundError (listing the devices there are), PermissionError or ConnectionError.
     """
@@ -46,6 +49,8 @@ class Camera:
         self.frame_id = frame_id
         self.num_frames = 0
         self.num_reconnects = 0
+        self.num_old = 0
+        self._backlog = Backlog()
         self._closed = threading.Event()
         self._driver = threading.Lock()  # OpenCV captures are not safe to share
         capture = _open(which)
@@ -77,11 +82,18 @@ class Camera:
                 self._driver.release()
 
     def _read(self) -> Frame | None:
-        for _ in range(MAX_READ_FAILURES):
+        num_failures = 0
+        while num_failures < MAX_READ_FAILURES:
             if self._closed.is_set() or self._capture is None:
                 return None
-            delivered, image = self._capture.read()
+            delivered = self._capture.grab()
             stamp_ns = time.time_ns()
+            if delivered and self._backlog.holds(time.monotonic()):
+                self.num_old += 1
+                continue
+            if delivered:
+                delivered, image = self._capture.retrieve()
+            num_failures += 1
             if delivered and image is not None and image.size:
                 self.num_frames += 1
                 return Frame(np.ascontiguousarray(image[..., ::-1]), stamp_ns, self.frame_id)

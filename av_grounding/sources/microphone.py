@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from av_grounding.audio import NS_PER_S
+from av_grounding.sources.backlog import MIN_PAUSE_S, Backlog
 from av_grounding.types import AudioChunk
 
 logger = logging.getLogger(__name__)
@@ -19,10 +20,11 @@ logger = logging.getLogger(__name__)
 QUEUE_S = 10.0
 # No data for this long means that the device is gone. Just after opening a sound server may need
 # longer: an idle one delivers its first block only after two seconds.
+POLL_S = 0.05
 WATCHDOG_S = 2.0
 FIRST_DATA_S = 5.0
 FIRST_BACKOFF_S = 0.25
-MAX_BACKOFF_S = 4.0
+MAX_BACKOFF_S = 1.0  # it is there again within two seconds of its return
 # PortAudio's capture time is believed only this close to the moment of delivery.
 MAX_DRIVER_DELAY_S = 1.0
 
@@ -32,8 +34,9 @@ class Microphone:
 
     `name` is part of the device's name, in any case; None takes the system's default. `rate`
     None takes the device's own. A stamp is the capture time of a block's first sample: the
-    driver's while it is plausible, else arrival minus duration. A device that delivers nothing
-    for two seconds is opened again with growing pauses until `close`.
+    driver's while it is plausible, else arrival minus duration. Blocks that waited in the driver
+    while this process did not run are left out (`num_old`). A device that delivers nothing for
+    two seconds is opened again with growing pauses until `close`.
 
     Raises RuntimeError without the PortAudio library, ValueError if no device or several match.
     """
@@ -45,6 +48,7 @@ class Microphone:
         self.block_ms = block_ms
         self.num_overruns = 0
         self.num_reopens = 0
+        self.num_old = 0
         self._requested_rate = rate
         self._queue: queue.Queue[AudioChunk] = queue.Queue(round(QUEUE_S * 1000 / block_ms))
         self._closed = threading.Event()
@@ -54,19 +58,19 @@ class Microphone:
         self._stream = self._open()
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        heard_s = time.monotonic()
-        patience_s = FIRST_DATA_S
+        # Silence is counted in looks at the queue: while this process is frozen, nobody looks.
+        silent_s, patience_s = 0.0, FIRST_DATA_S
         try:
             while not self._closed.is_set():
                 try:
-                    chunk = self._queue.get(timeout=0.05)
+                    chunk = self._queue.get(timeout=POLL_S)
                 except queue.Empty:
-                    silent_s = time.monotonic() - heard_s
+                    silent_s += POLL_S
                     if self._finished.is_set() or silent_s > patience_s:
                         self._reopen()
-                        heard_s, patience_s = time.monotonic(), FIRST_DATA_S
+                        silent_s, patience_s = 0.0, FIRST_DATA_S
                     continue
-                heard_s, patience_s = time.monotonic(), WATCHDOG_S
+                silent_s, patience_s = 0.0, WATCHDOG_S
                 yield chunk
         finally:
             self._release()
@@ -84,6 +88,7 @@ class Microphone:
         channels = min(device["max_input_channels"], 2)
         self._finished = finished = threading.Event()
         self._is_driver_time_sane = True
+        self._backlog = Backlog(self.block_ms / 1000)
         # The callback reads these from the first block on.
         self.device_name: str = device["name"]
         self.sample_rate_hz = rate
@@ -119,6 +124,10 @@ class Microphone:
             age_s = duration_s
         if status.input_overflow:
             self._count_overrun()
+        # Sound servers say of what waited that it is new; a driver that tells its age is believed.
+        if self._backlog.holds(time.monotonic()) and age_s < duration_s + MIN_PAUSE_S:
+            self._count_old()
+            return
         stamp_ns = now_ns - round(age_s * NS_PER_S)
         try:
             self._queue.put_nowait(AudioChunk(samples.copy(), stamp_ns, self.sample_rate_hz))
@@ -129,6 +138,15 @@ class Microphone:
         self.num_overruns += 1
         if self.num_overruns == 1:
             logger.warning("microphone %s: sound was lost (overrun); counting", self.device_name)
+
+    def _count_old(self) -> None:
+        self.num_old += 1
+        if self.num_old == 1:
+            logger.warning(
+                "microphone %s: sound that waited while this process did not run is left out; "
+                "counting",
+                self.device_name,
+            )
 
     def _reopen(self) -> None:
         logger.warning("microphone %s: no data; trying to open it again", self.device_name)

@@ -20,6 +20,7 @@ from av_grounding.types import Backend, Heatmaps, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
+NOTHING_HEARD = Evidence(None, None, None)
 
 
 class GroundingStream:
@@ -160,7 +161,7 @@ class GroundingStream:
 
     def _listen_at(self, stamp_ns: int) -> Evidence:
         if self._clock is None:
-            return Evidence(None, None, None)
+            return NOTHING_HEARD
         index = self._clock.index_at(stamp_ns)
         self._audio_lag_s = (index - self._clock.num_samples) / self._clock.sample_rate_hz
         if abs(self._audio_lag_s) > SUSPICIOUS_LAG_S:
@@ -181,8 +182,16 @@ class GroundingStream:
         # Whole hops: a stamp that is off by less than a hop cannot move any gate either.
         horizon = math.floor(max(0.0, heard) / self._hearing.hop) * self._hearing.hop
         self._hearing.advance(horizon)
+        if self._hearing.merged_end - horizon > SUSPICIOUS_LAG_S * rate_hz:
+            # The camera's clock went back: what was heard then is forgotten, or never was.
+            return NOTHING_HEARD
         now = max(horizon, self._hearing.merged_end)
-        return listen_now(self._hearing, self.backend.spec, self.config, now)
+        # Between two hops all frames listen to the same: it costs once a hop, not once a frame.
+        moment = (self.config, self._hearing.merged_end, now)
+        if moment != self._moment:
+            self._evidence = listen_now(self._hearing, self.backend.spec, self.config, now)
+            self._moment = moment
+        return self._evidence
 
     def _tell_voice(self, on_voice: Callable[[VoiceMarks], None]) -> None:
         assert self._clock is not None
@@ -216,6 +225,8 @@ class GroundingStream:
         self._num_told = 0
         self._clock: SampleClock | None = None
         self._last_chunk: tuple[int, np.ndarray] | None = None
+        self._moment: tuple[StreamingConfig, int, int] | None = None
+        self._evidence = NOTHING_HEARD
 
     def _start_segment(self, sample_rate_hz: int, first_stamp_ns: int | None) -> None:
         """Begin a stretch of one sample rate at the end of what was heard."""

@@ -22,7 +22,7 @@ from cyclonedds.util import duration
 
 from av_grounding.transports.dds_endpoints import Discovery, Offer, Reader, Writer, endpoint_qos
 from av_grounding.transports.dds_settings import DdsSettings
-from av_grounding.transports.dds_types import WireTypes, dds_topic
+from av_grounding.transports.dds_types import WireTypes, dds_topic, wire_types
 from av_grounding.transports.definitions import AudioPackage
 from av_grounding.transports.messages import Fields
 
@@ -53,7 +53,7 @@ class Bus:
         self.settings = settings or DdsSettings()
         self.node_name = node_name
         self.namespace = "/" + namespace.strip("/")
-        self.types = WireTypes(self.settings.distro)
+        self.types = wire_types(self.settings.distro)
         _open_domain(self.settings)
         try:
             self._participant = DomainParticipant(
@@ -205,7 +205,7 @@ class Bus:
                 self._is_closed.wait(POLL_S)
 
     def _types_with(self, audio: AudioPackage) -> WireTypes:
-        return self.types if audio == "ros-drivers" else WireTypes(self.settings.distro, audio)
+        return wire_types(self.settings.distro, audio)
 
     def _dds_topic(self, name: str, type_name: str, types: WireTypes) -> Topic:
         key = (name, type_name, types)

@@ -6,6 +6,7 @@ faster for images; the binding gets a type that describes the message and hands 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from cyclonedds.idl import make_idl_struct
@@ -117,3 +118,9 @@ class WireTypes:
             return self._struct(detail)
         element = self._idl(detail[0])
         return idl.array[element, detail[1]] if kind is Nodetype.ARRAY else idl.sequence[element]
+
+
+@functools.cache
+def wire_types(distro: str = "jazzy", audio: AudioPackage = "ros-drivers") -> WireTypes:
+    """The only one of its kind: classes that were made for a type are never given back."""
+    return WireTypes(distro, audio)

@@ -272,10 +272,10 @@ class GroundingNode(Node):
 
 def load_backend_of(config: GroundingConfig) -> Backend:
     """The configured bundle, loaded and warmed up."""
-    from av_grounding.backends import load_backend, settle_threads
+    from av_grounding.backends import load_configured, settle_threads
     from av_grounding.streaming.pipeline import GroundingStream
 
-    backend = load_backend(config.model.path or default_bundle(), config.backend, config.device)
+    backend = load_configured(config.model.path or default_bundle(), config)
     settle_threads(backend)
     stream = GroundingStream(backend, streaming_config(config))
     stream.push_frame(np.zeros((*WARM_UP_SIZE, 3), np.uint8), 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,82 +11,15 @@ from pathlib import Path
 import make_media as make
 import numpy as np
 import pytest
+from sound_server import NEEDS_PULSEAUDIO, PATIENT_S, TONE_HZ, SoundServer
 
 from av_grounding.sources.microphone import find_input
 
-MISSING = [tool for tool in ("pulseaudio", "pactl", "paplay") if shutil.which(tool) is None]
-ALSA_PLUGIN = list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so"))
-NEEDS_PULSEAUDIO = pytest.mark.skipif(
-    bool(MISSING) or not ALSA_PLUGIN,
-    reason="needs PulseAudio: apt install pulseaudio pulseaudio-utils libasound2-plugins",
-)
-REPOSITORY = Path(__file__).parents[2]
-TONE_HZ = 440.0
 
-
-class SoundServer:
-    """PulseAudio with a null sink whose monitor is the default source, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # A socket's path is short, so it cannot lie in pytest's deep folders.
-        self.runtime = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
-        self.socket = self.runtime / "native"
-        asoundrc = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
-        (folder / ".asoundrc").write_text(asoundrc)
-        self.environment = os.environ | {
-            "HOME": str(folder),
-            "XDG_RUNTIME_DIR": str(self.runtime),
-            "PULSE_RUNTIME_PATH": str(self.runtime),
-            "PULSE_SERVER": f"unix:{self.socket}",
-            "PULSE_COOKIE": str(self.runtime / "cookie"),
-            "PYTHONPATH": str(REPOSITORY),
-        }
-        seconds = np.arange(48_000 * 30) / 48_000
-        tone = 0.3 * 32767 * np.sin(2 * np.pi * TONE_HZ * seconds)
-        self.tone = make.write_wav(folder / "tone.wav", np.rint(tone), 48_000)
-        self.processes: list[subprocess.Popen[str]] = []
-        self.start()
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
-
-    def spawn(self, *command: str, **options) -> subprocess.Popen[str]:
-        process = subprocess.Popen(command, env=self.environment, text=True, **options)
-        self.processes.append(process)
-        return process
-
-    def start(self) -> None:
-        self.server = self.spawn(
-            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"),
-            *("-L", f"module-native-protocol-unix socket={self.socket} auth-anonymous=1"),
-            *("-L", "module-null-sink sink_name=speaker rate=48000"),
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(100):
-            if self.run("pactl", "set-default-source", "speaker.monitor").returncode == 0:
-                break
-            time.sleep(0.1)
-        else:
-            pytest.skip("PulseAudio does not start here")
-        self.player = self.spawn("paplay", str(self.tone), stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        for process in (self.player, self.server):
-            process.kill()
-            process.wait()
-        self.socket.unlink(missing_ok=True)
-
-    def record(self, name: str, seconds: float, result: Path) -> subprocess.Popen[str]:
-        script = Path(__file__).with_name("record_microphone.py")
-        command = (sys.executable, str(script), name, str(seconds), str(result))
-        return self.spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-        shutil.rmtree(self.runtime, ignore_errors=True)
+def record(server: SoundServer, name: str, seconds: float, result: Path) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name("record_microphone.py")
+    command = (sys.executable, str(script), name, str(seconds), str(result))
+    return server.spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.fixture
@@ -117,7 +48,7 @@ def is_tone(samples: np.ndarray, rate_hz: int) -> bool:
 @pytest.mark.parametrize("name", ["", "PULS"])
 def test_what_is_played_is_recorded(sound_server, tmp_path, name):
     before_ns = time.time_ns()
-    recorder = sound_server.record(name, 3.0, tmp_path / "heard.npz")
+    recorder = record(sound_server, name, 3.0, tmp_path / "heard.npz")
     lines = wait_for(recorder, "DONE")
     after_ns = time.time_ns()
     assert lines[0].startswith("OPEN pulse" if name else "OPEN default")
@@ -144,7 +75,7 @@ def test_what_is_played_is_recorded(sound_server, tmp_path, name):
 @pytest.mark.device
 @NEEDS_PULSEAUDIO
 def test_a_device_that_vanishes_and_returns(sound_server, tmp_path):
-    recorder = sound_server.record("", 0.0, tmp_path / "heard.npz")
+    recorder = record(sound_server, "", 0.0, tmp_path / "heard.npz")
     wait_for(recorder, "HEARD")
     time.sleep(0.5)
     sound_server.kill()
@@ -165,8 +96,8 @@ def test_a_device_that_vanishes_and_returns(sound_server, tmp_path):
 @pytest.mark.device
 @NEEDS_PULSEAUDIO
 def test_an_unknown_name_lists_what_there_is(sound_server, tmp_path):
-    recorder = sound_server.record("no such thing", 1.0, tmp_path / "heard.npz")
-    _, errors = recorder.communicate()
+    recorder = record(sound_server, "no such thing", 1.0, tmp_path / "heard.npz")
+    _, errors = recorder.communicate(timeout=PATIENT_S)
     assert recorder.returncode == 1
     last = errors.strip().splitlines()[-1]
     assert "no microphone whose name contains 'no such thing'" in last

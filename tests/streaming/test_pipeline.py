@@ -473,3 +473,20 @@ def test_a_listener_changes_no_heatmap_and_hears_a_new_timeline(whole):
     assert as_bytes(answers) == as_bytes(whole[16_000])
     stream.push_audio(signals.vowel(0.5), START_NS + 10**11, 16_000)
     assert abs(told[-1].stamp_ns - START_NS - 10**11) < 1e6
+
+
+@pytest.mark.parametrize("step_s", [-100.0, 100.0])
+def test_a_camera_whose_clock_stepped_is_answered_with_nothing(step_s):
+    """Sound of another time is none for its frames; set right again, it is answered at once."""
+    stream, start_ns = GroundingStream(TinyBackend()), 10**18
+    noise = signals.hiss(30.0)
+    heard = []
+    for first in range(0, len(noise), 1600):
+        now_s = first / 16_000
+        stream.push_audio(noise[first : first + 1600], start_ns + round(1e9 * now_s), 16_000)
+        is_stepped = 10.0 <= now_s < 25.0
+        stamp_ns = start_ns + round(1e9 * (now_s + is_stepped * step_s))
+        heard.append((now_s, stream.push_frame(signals.picture(), stamp_ns).sound.any()))
+    assert all(was_heard for now_s, was_heard in heard if 1.0 <= now_s < 10.0)
+    assert not any(was_heard for now_s, was_heard in heard if 10.0 <= now_s < 25.0)
+    assert all(was_heard for now_s, was_heard in heard if now_s >= 25.5)
