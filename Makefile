@@ -2,6 +2,9 @@
 # make test   lints and runs the tests
 # make test-slow runs the tests that take minutes or gigabytes
 # make bench  measures latency, CPU and memory, into out/bench/bench.json
+# make performance measures backends, sizes and windows, into docs/performance.md
+# make soak   plays a day in an hour, with faults, into out/soak
+# make fuzz   feeds every parser for a minute each
 # make reproduce trains and measures the papers' comparisons (hours), into docs/reproduction.md
 # All make .venv first, where it is missing or older than setup.py and constraints.txt.
 
@@ -9,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo bench reproduce test test-slow lint venv system
+.PHONY: help demo bench performance soak fuzz reproduce test test-slow lint venv system
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -28,6 +31,16 @@ demo: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/av-grounding bench --out out/bench $(ARGS)
+
+performance: $(INSTALLED)
+	$(BIN)/python -m av_grounding.evaluation.performance $(ARGS)
+
+soak: $(INSTALLED)
+	$(BIN)/python -m av_grounding.soak $(ARGS)
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 reproduce: $(INSTALLED)
 	$(BIN)/av-grounding reproduce --data out/data --out runs/reproduce --page docs/reproduction.md $(ARGS)
@@ -53,7 +66,7 @@ $(INSTALLED): setup.py constraints.txt | system
 	fi; \
 	$(BIN)/python -c '' 2>/dev/null || { \
 	  echo 'No Python 3.10, 3.11 or 3.12 with venv: sudo apt-get install -y python3 python3-venv' >&2; exit 2; }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bag,dds,evaluate,synthetic,test,train,view]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bag,cpu,dds,evaluate,synthetic,test,train,view]'
 	@touch $@
 
 # Installs what is missing where it may; else says what to install. Without these, what needs

@@ -28,6 +28,7 @@ setup(
     package_data={"av_grounding.viewer": ["page/*"]},
     install_requires=[
         "av>=13",
+        "filelock>=3.12",
         "jaxtyping>=0.2.34",
         "numpy>=1.26",
         "opencv-python>=4.9",
@@ -46,8 +47,12 @@ setup(
     extras_require={
         # Recordings: rosbag2 in and out.
         "bag": ["mcap>=1.6", "rosbags>=0.11"],
+        # The CPU runtime: OpenVINO runs exported graphs, NNCF makes those of int8.
+        "cpu": ["nncf>=2.14", "openvino>=2025.0"],
         # The plots of an evaluation's page.
         "evaluate": ["matplotlib>=3.8"],
+        # Coverage-guided fuzzing of the parsers: make fuzz.
+        "fuzz": ["atheris>=2.3"],
         # ROS 2 topics without ROS. cyclonedds has no wheels for arm64: use the node there.
         "dds": ["cyclonedds>=11.0.1; platform_machine == 'x86_64'", "rosbags>=0.11"],
         # The synthetic world: drawing its sounds and speaking its words.

@@ -48,6 +48,8 @@ def to_float32(samples: np.ndarray) -> Float32[np.ndarray, "*shape"]:
     """
     samples = np.asarray(samples)
     kind = samples.dtype.kind
+    if samples.dtype == np.float32:
+        return samples
     if kind == "f":
         with np.errstate(over="ignore"):
             return samples.astype(np.float32, copy=False)

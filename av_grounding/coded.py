@@ -61,7 +61,7 @@ def check_if_known(data: bytes | memoryview, name: object) -> None:
     try:
         coded_size(data, MAX_OPENCV_PX)
     except CodedPictureError as error:
-        raise ValueError(f"{name}: {error}; save the picture again") from None
+        raise ValueError(f"{name}: {error}; expected a whole picture: save it again") from None
 
 
 def _check_size(height: int, width: int, num_bytes: int, max_px: int) -> None:

@@ -180,3 +180,41 @@ class Backend(Protocol):
     def describe(self) -> dict[str, Any]:
         """Runtime facts for reports: backend, device, precision, versions."""
         ...
+
+
+@runtime_checkable
+class AudioStream(Protocol):
+    """The windows of one stream of sound, whose encoder keeps what one shares with the next."""
+
+    def encode(
+        self, waveform: Float32[np.ndarray, " s"], num_new: int
+    ) -> Float32[np.ndarray, "k c t"]:
+        """As `Backend.encode_audio` up to 1e-5; `num_new` samples came since the last window."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the last window."""
+        ...
+
+
+@runtime_checkable
+class KeepsAudio(Protocol):
+    """What a `Backend` may offer for models that need not compute all of a window anew."""
+
+    def audio_stream(self) -> AudioStream | None:
+        """A new stream; None where this model's windows share nothing that can be kept."""
+        ...
+
+
+@runtime_checkable
+class EncodesBatches(Protocol):
+    """What a `Backend` may offer where several windows at once cost less than one by one."""
+
+    max_audio_batch: int
+    """Windows in one call at most; 1 where more do not pay."""
+
+    def encode_audio_batch(
+        self, waveforms: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        """As `Backend.encode_audio` of each up to 1e-5; not the same bits for every n."""
+        ...

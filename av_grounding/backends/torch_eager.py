@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from av_grounding.backends.torch_stream import TorchAudioStream
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.types import ImageTokens, ModelSpec
 
 SMALL_NUM_PARAMETERS = 20_000_000
+AUDIO_BATCH = 8
 
 
 class TorchBackend:
     """The three calls of a backend on a loaded bundle. Image tokens stay on the device."""
 
     name = "torch"
+    reason = ""
+    """Why this backend was taken, for reports; written by `load_backend`."""
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -37,10 +41,13 @@ class TorchBackend:
         Several threads cost it more in waiting for each other than they save, above all beside a
         camera and a microphone. OMP_NUM_THREADS goes before this.
         """
-        num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        is_small = num_parameters < SMALL_NUM_PARAMETERS
-        if self.device.type == "cpu" and is_small and not os.environ.get("OMP_NUM_THREADS"):
+        on_cpu = self.device.type == "cpu"
+        if on_cpu and self._is_small() and not os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(1)
+
+    def _is_small(self) -> bool:
+        num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return num_parameters < SMALL_NUM_PARAMETERS
 
     def with_spec(self, spec: ModelSpec) -> TorchBackend:
         """The same model, not loaded again, under another spec."""
@@ -59,6 +66,23 @@ class TorchBackend:
         samples = torch.from_numpy(np.ascontiguousarray(waveform)).to(self.device)
         return self.model.encode_audio(samples[None])[0].float().cpu().numpy()
 
+    @property
+    def max_audio_batch(self) -> int:
+        """A large model keeps a CPU busy with one window, and its activations fill memory."""
+        return AUDIO_BATCH if self.device.type == "cuda" or self._is_small() else 1
+
+    @torch.inference_mode()
+    def encode_audio_batch(
+        self, waveforms: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        samples = torch.from_numpy(np.ascontiguousarray(waveforms)).to(self.device)
+        return self.model.encode_audio(samples).float().cpu().numpy()
+
+    def audio_stream(self) -> TorchAudioStream | None:
+        """Keeps the frames of a convolutional front, where the model has one that allows it."""
+        front = self.model.streaming_front()
+        return None if front is None else TorchAudioStream(self.model, front, self.device)
+
     @torch.inference_mode()
     def ground(
         self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
@@ -73,4 +97,5 @@ class TorchBackend:
             "precision": "fp32",
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "reason": self.reason,
         }

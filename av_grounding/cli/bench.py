@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av_grounding.cli import console, options
+from av_grounding.cli import bench_matrix, console, options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,20 +17,28 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "bench",
         parents=parents,
         help="measure latency, CPU and memory on two cores",
-        description="Run the demo in real time on two cores; DIR gets bench.json.",
+        description=(
+            "Run the demo in real time on two cores; DIR gets bench.json. With --matrix, compare "
+            "backends, precisions, image sizes and windows instead; DIR gets matrix.json, "
+            "matrix.md and matrix.png."
+        ),
     )
     options.add_model(parser)
     parser.add_argument(
         "--duration", type=options.seconds, default=60.0, metavar="S", help="seconds (60)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write bench.json here")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the results here")
+    bench_matrix.add_arguments(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
+    if args.matrix:
+        return bench_matrix.execute(args)
     from av_grounding.evaluation import speed
+    from av_grounding.evaluation.machine import pin_to_cores
 
-    speed.pin_to_cores()
+    pin_to_cores()
     settings = options.load_settings(args)
     grounder = options.load_grounder(args, settings)
     with console.progress(args, "Measuring", args.duration, "s") as advance:

@@ -40,12 +40,12 @@ def load_grounder(args: argparse.Namespace, settings: GroundingConfig) -> Ground
     stream = StreamingConfig(**settings.streaming_values())
     path = bundle_path(args, settings)
     with busy(args, f"Loading {path}"):
-        from av_grounding.backends import settle_threads
+        from av_grounding.backends import load_configured, settle_threads
         from av_grounding.grounder import Grounder
 
-        grounder = Grounder.load(path, settings.backend, settings.device, stream)
-        settle_threads(grounder.backend)
-        return grounder
+        backend = load_configured(path, settings)
+        settle_threads(backend)
+        return Grounder(backend, stream)
 
 
 def positive_int(text: str) -> int:

@@ -224,7 +224,7 @@ class GrounderPredictor:
             hop_s=hop_s,
             history_s=padded.size / spec.sample_rate_hz + hop_s,
         )
-        hearing.push(padded)
+        hearing.push(padded, is_clip=True)
         hearing.advance(padded.size)
         return hearing, heard.size
 

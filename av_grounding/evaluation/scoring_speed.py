@@ -21,11 +21,11 @@ from jaxtyping import Float32
 from av_grounding.evaluation.benchmark import GroundingSample, Target
 from av_grounding.evaluation.boxes import union_mask
 from av_grounding.evaluation.harness import score_samples
+from av_grounding.evaluation.machine import pin_to_cores
 from av_grounding.evaluation.prediction import HeadGrids
 from av_grounding.evaluation.protocols import protocols_of
 from av_grounding.evaluation.scoring import localisation
 from av_grounding.evaluation.scoring.rows import GroundingJob
-from av_grounding.evaluation.speed import pin_to_cores
 
 SIZE_PX = 224
 GRID = 14

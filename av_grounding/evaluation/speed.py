@@ -5,27 +5,24 @@ The pictures are drawn before the clock starts, so that what is measured is the 
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
+from av_grounding.evaluation.machine import NUM_CORES, machine_facts, resident_mb
+from av_grounding.evaluation.timed import TimedBackend, TimedStream
 from av_grounding.grounder import Grounder
 from av_grounding.image import Placement
 from av_grounding.sources.demo import DemoAudio, DemoVideo
 from av_grounding.sources.playback import PlaybackClock
-from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
 from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.types import Backend, Frame, Heatmaps, ImageTokens, ModelSpec
+from av_grounding.types import Frame, Heatmaps
 
-NUM_CORES = 2
 STILL_S = 0.5
 """A drawn picture is shown for this long: all frames of the demo would fill 360 MB."""
 BUSY_S = 16.0
@@ -48,72 +45,6 @@ TARGETS = {
 }
 
 
-class TimedBackend:
-    """A backend that adds up the time its encoders take; `clock` gives seconds."""
-
-    def __init__(self, backend: Backend, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.name, self.clock = backend.name, clock
-        self.encoder_s = 0.0
-        self._backend = backend
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self._backend.spec
-
-    def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        return self._timed(self._backend.encode_image, image)
-
-    def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
-        return self._timed(self._backend.encode_audio, waveform)
-
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        return self._backend.ground(image_tokens, vectors)
-
-    def with_spec(self, spec: ModelSpec) -> TimedBackend:
-        return TimedBackend(self._backend.with_spec(spec), self.clock)
-
-    def describe(self) -> dict[str, Any]:
-        return self._backend.describe()
-
-    def _timed(self, encode: Callable[[Any], Any], value: np.ndarray) -> Any:
-        began = self.clock()
-        try:
-            return encode(value)
-        finally:
-            self.encoder_s += self.clock() - began
-
-
-class TimedStream(GroundingStream):
-    """A stream that records, frame by frame, what was spent outside the encoders.
-
-    A frame's entry holds its own share and that of the sound which came since the last frame.
-    """
-
-    backend: TimedBackend
-
-    def __init__(self, backend: TimedBackend, *args: Any) -> None:
-        super().__init__(backend, *args)
-        self.not_encoder_s: list[float] = []
-        self._waiting_s = 0.0
-
-    def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
-        began = self._own_time()
-        super().push_audio(samples, stamp_ns, sample_rate_hz)
-        self._waiting_s += self._own_time() - began
-
-    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Heatmaps:
-        began = self._own_time()
-        heatmaps = super().push_frame(image, stamp_ns, frame_id)
-        self.not_encoder_s.append(self._waiting_s + self._own_time() - began)
-        self._waiting_s = 0.0
-        return heatmaps
-
-    def _own_time(self) -> float:
-        return self.backend.clock() - self.backend.encoder_s
-
-
 class Watch:
     """A Sink that notes the age of every published frame and once a second the memory."""
 
@@ -130,18 +61,6 @@ class Watch:
 
     def close(self) -> None:
         pass
-
-
-def pin_to_cores(num_cores: int = NUM_CORES) -> int:
-    """Keep this process to `num_cores` cores where the system can; returns how many it has.
-
-    To be called before a model runtime is loaded, which starts a thread for every core it sees.
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        return os.cpu_count() or num_cores
-    cores = sorted(os.sched_getaffinity(0))[:num_cores]
-    os.sched_setaffinity(0, cores)
-    return len(cores)
 
 
 def measure_speed(
@@ -168,7 +87,7 @@ def measure_speed(
         clock_ns=time.time_ns,
         on_progress=on_progress,
     )
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    machine = machine_facts(NUM_CORES)
     cpu_s = time.process_time()
     run = runner.run()
     cpu_s = time.process_time() - cpu_s
@@ -179,12 +98,7 @@ def measure_speed(
     report = {
         "duration_s": round(run.duration_s, 3),
         "input": "640x480 at 15 Hz, sound in chunks of 20 ms",
-        "machine": {
-            "processor": processor_name(),
-            "num_cores": NUM_CORES,
-            "load_before": load,
-            "python": platform.python_version(),
-        },
+        "machine": machine,
         "model": grounder.backend.describe(),
         "latency_ms": percentiles_ms(watch.ages_s),
         "frames": {
@@ -284,22 +198,3 @@ def judge(report: dict[str, Any], path: str, bound: float, is_least: bool) -> di
     if value is None or np.isnan(value):
         return {"value": None, "bound": bound, "met": None}
     return {"value": value, "bound": bound, "met": value >= bound if is_least else value <= bound}
-
-
-def resident_mb() -> float:
-    """Memory of this process that is in RAM; NaN where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def processor_name() -> str:
-    """The processor's model where the system tells it, or else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -18,6 +18,7 @@ from av_grounding.modeling.aligners import AudioAligner, ImageAligner, StridedAu
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.similarity import ground
+from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
@@ -160,6 +161,26 @@ class DualEncoder(nn.Module):
     def audio_features(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b d t"]:
         """The backbone's features before the aligner."""
         return self.audio_backbone(self.normalize_waveform(waveform))
+
+    def streaming_front(self) -> StreamingFront | None:
+        """A new state that keeps the audio front's frames from window to window.
+
+        None where none could be kept: another backbone, a front that is normalised over time, or
+        a waveform that is normalised over the window, so that every sample changes with it.
+        """
+        backbone = self.audio_backbone
+        is_local = isinstance(backbone, HubertBackbone) and backbone.has_local_front
+        if self.config.normalize_audio or not is_local:
+            return None
+        return StreamingFront(
+            backbone.front,
+            receptive_samples=backbone.receptive_samples,
+            stride_samples=backbone.stride_samples,
+        )
+
+    def encode_front(self, features: Float[Tensor, "b d t"]) -> Float[Tensor, "b k c t2"]:
+        """Audio tokens from what `streaming_front` gives."""
+        return self.audio_aligner(self.audio_backbone.encode_front(features))
 
     def normalize_waveform(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b s"]:
         """Zero mean and unit variance over the window, so that the microphone's gain cancels."""

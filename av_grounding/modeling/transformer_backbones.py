@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jaxtyping import Float
@@ -63,6 +64,13 @@ class HubertBackbone(nn.Module):
         # Attention is global, so a token has all of its window as context.
         self.context_s = 0.0
         self._kernels_and_strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
+        # Normalised over the channels of one frame ("layer"), a frame of the convolutional front
+        # knows nothing but its own samples; normalised over time ("group"), it knows them all.
+        self.has_local_front = config.feat_extract_norm == "layer"
+        self.stride_samples = math.prod(config.conv_stride)
+        self.receptive_samples = 1
+        for kernel, stride in reversed(self._kernels_and_strides):
+            self.receptive_samples = (self.receptive_samples - 1) * stride + kernel
 
     def num_frames(self, num_samples: int) -> int:
         """Features that a waveform of this length gives."""
@@ -72,3 +80,12 @@ class HubertBackbone(nn.Module):
 
     def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b c t"]:
         return self.hubert(waveform).last_hidden_state.transpose(1, 2)
+
+    def front(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b d t"]:
+        """The convolutions alone: features that `encode_front` takes."""
+        return self.hubert.feature_extractor(waveform)
+
+    def encode_front(self, features: Float[Tensor, "b d t"]) -> Float[Tensor, "b c t"]:
+        """The transformer alone, in eval mode: with `front`, what `forward` does at once."""
+        projected = self.hubert.feature_projection(features.transpose(1, 2))
+        return self.hubert.encoder(projected).last_hidden_state.transpose(1, 2)

@@ -43,10 +43,6 @@ class Slots:
     def centres(self) -> Float[np.ndarray, " n"]:
         return (self.bounds[:-1] + self.bounds[1:]) / 2.0
 
-    @property
-    def norms(self) -> Float32[np.ndarray, "k n"]:
-        return np.linalg.norm(self.vectors, axis=2)
-
 
 class TokenAggregator:
     """Running weighted mean of token vectors per absolute slot of one token stride.

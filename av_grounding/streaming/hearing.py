@@ -11,7 +11,7 @@ from av_grounding.streaming.aggregator import TokenAggregator
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.ring import Ring
 from av_grounding.streaming.voice import VoiceActivity
-from av_grounding.types import Backend
+from av_grounding.types import Backend, EncodesBatches, KeepsAudio
 
 
 class Hearing:
@@ -54,11 +54,16 @@ class Hearing:
             history_s=2 * history_s + spec.window_s,
         )
         self._token_shape = (len(spec.heads), None, spec.num_tokens)
+        self._audio_stream = backend.audio_stream() if isinstance(backend, KeepsAudio) else None
+        self._max_batch = backend.max_audio_batch if isinstance(backend, EncodesBatches) else 1
         # Encoding a silent window warms the backend up and tells the number of channels.
-        self.num_channels = self._encode(np.zeros(self._num_window, np.float32)).shape[1]
+        silence = np.zeros(self._num_window, np.float32)
+        self.num_channels = self._check(self._encode(silence)).shape[1]
         self.aggregator = TokenAggregator(
             spec, self.num_channels, history_s, config.min_context_weight
         )
+        if self._audio_stream is not None:
+            self._audio_stream.reset()
         self._pending: deque[tuple[int, np.ndarray]] = deque()
         self.merged_end = 0
         """Sample at which the newest merged window ends."""
@@ -74,11 +79,20 @@ class Hearing:
         self._ring.clear()
         self.voice.reset()
         self.aggregator.reset()
+        if self._audio_stream is not None:
+            self._audio_stream.reset()
         self._pending.clear()
         self.merged_end = 0
 
-    def push(self, samples: Float32[np.ndarray, " s"]) -> None:
-        """Take in samples and encode every window they complete."""
+    def push(self, samples: Float32[np.ndarray, " s"], *, is_clip: bool = False) -> None:
+        """Take in samples and encode every window they complete.
+
+        `is_clip`: these are all there will be, so windows may be encoded together where that
+        costs less. Rounding depends on how many there are; a stream, whose answers must not
+        depend on how its sound was cut, therefore encodes one at a time.
+        """
+        batch = self._max_batch if is_clip else 1
+        due: list[tuple[int, np.ndarray]] = []
         self.voice.push(samples)
         while samples.size:
             num_missing = self.hop - self._ring.end % self.hop
@@ -86,10 +100,10 @@ class Hearing:
             samples = samples[num_missing:]
             end = self._ring.end
             if end % self.hop == 0:
-                window = self._ring.read(end - self._num_window, end)
-                self._pending.append((end, self._encode(window)))
-                self.num_windows += 1
-                self.advance(end - self._max_ahead)
+                due.append((end, self._ring.read(end - self._num_window, end)))
+            if due and (len(due) == batch or not samples.size):
+                self._encode_due(due)
+                due = []
 
     def advance(self, horizon: int) -> None:
         """Merge the windows that end by sample `horizon`."""
@@ -98,8 +112,24 @@ class Hearing:
             self.aggregator.add_window(tokens, end)
             self.merged_end = end
 
+    def _encode_due(self, due: list[tuple[int, np.ndarray]]) -> None:
+        windows = [window for _, window in due]
+        if len(due) == 1:
+            encoded = [self._encode(windows[0])]
+        else:
+            assert isinstance(self._backend, EncodesBatches)
+            encoded = list(self._backend.encode_audio_batch(np.stack(windows)))
+        for (end, _), tokens in zip(due, encoded, strict=True):
+            self._pending.append((end, self._check(tokens)))
+            self.num_windows += 1
+            self.advance(end - self._max_ahead)
+
     def _encode(self, window: np.ndarray) -> np.ndarray:
-        tokens = np.asarray(self._backend.encode_audio(window))
+        if self._audio_stream is None:
+            return np.asarray(self._backend.encode_audio(window))
+        return np.asarray(self._audio_stream.encode(window, self.hop))
+
+    def _check(self, tokens: np.ndarray) -> np.ndarray:
         num_heads, _, num_tokens = self._token_shape
         if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != (num_heads, num_tokens):
             raise ValueError(

@@ -56,7 +56,7 @@ def ground_clip(
     padded[: heard.size] = heard
     history_s = padded.size / spec.sample_rate_hz + hop_s
     hearing = Hearing(backend, config, hop_s=hop_s, history_s=history_s)
-    hearing.push(padded)
+    hearing.push(padded, is_clip=True)
     hearing.advance(padded.size)
 
     height, width = image.shape[:2]

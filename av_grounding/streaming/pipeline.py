@@ -182,7 +182,7 @@ class GroundingStream:
         # Whole hops: a stamp that is off by less than a hop cannot move any gate either.
         horizon = math.floor(max(0.0, heard) / self._hearing.hop) * self._hearing.hop
         self._hearing.advance(horizon)
-        if self._hearing.merged_end - horizon > SUSPICIOUS_LAG_S * rate_hz:
+        if self._hearing.merged_end - heard > SUSPICIOUS_LAG_S * rate_hz:
             # The camera's clock went back: what was heard then is forgotten, or never was.
             return NOTHING_HEARD
         now = max(horizon, self._hearing.merged_end)

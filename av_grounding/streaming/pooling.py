@@ -40,7 +40,8 @@ class HeadMaps:
 def has_evidence(slots: Slots, spec: ModelSpec, head: str) -> np.ndarray:
     """Which slots were heard and carry a vector above the head's evidence floor, (n,) bool."""
     floor = spec.min_token_norm.get(head, 0.0)
-    return (slots.trust > 0.0) & (slots.norms[spec.heads.index(head)] >= floor)
+    norms = np.linalg.norm(slots.vectors[spec.heads.index(head)], axis=1)
+    return (slots.trust > 0.0) & (norms >= floor)
 
 
 def recency_weights(
@@ -104,17 +105,25 @@ def ground(
     if evidence.speech is not None:
         vectors[spec.heads.index("speech")] = evidence.speech
     similarity = backend.ground(image_tokens, vectors)
-    maps = {head: np.zeros(similarity.shape[2:], np.float32) for head in ("sound", "speech")}
+    grid = similarity.shape[2:]
+    sound = speech = None
     if evidence.sound is not None:
         calibrate = spec.calibration.get("sound", HeadCalibration())
-        maps["sound"] = calibrate(similarity[spec.heads.index("sound"), 0])
+        sound = calibrate(similarity[spec.heads.index("sound"), 0])
     if evidence.speech is not None and evidence.speech_weights is not None:
         calibrate = spec.calibration.get("speech", HeadCalibration())
         token_maps = similarity[spec.heads.index("speech")]
         weights = salient_weights(token_maps, evidence.speech_weights, calibrate, salience_power)
         # By linearity the mean of the tokens' maps is the map of their pooled vector.
-        mean = np.tensordot(weights / weights.sum(dtype=np.float32), token_maps, axes=1)
-        maps["speech"] = calibrate(mean)
+        shares = weights / weights.sum(dtype=np.float32)
+        speech = calibrate(shares.dot(token_maps.reshape(num_vectors, -1)).reshape(grid))
+    sound_score, speech_score = (
+        0.0 if heatmap is None else float(heatmap.max()) for heatmap in (sound, speech)
+    )
+    silent = np.zeros(grid, np.float32)
     return HeadMaps(
-        maps["sound"], maps["speech"], float(maps["sound"].max()), float(maps["speech"].max())
+        silent.copy() if sound is None else sound,
+        silent if speech is None else speech,
+        sound_score,
+        speech_score,
     )

@@ -41,6 +41,11 @@ class Ring:
         self._values[: kept.size - num_before_wrap] = kept[num_before_wrap:]
         self.end += values.size
 
+    def append_one(self, value: int | float | bool) -> None:
+        """Add one value at the end, several times faster than as an array."""
+        self._values[self.end % self.capacity] = value
+        self.end += 1
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """A copy of values [start, stop); IndexError where they are gone or yet to come."""
         if not start <= stop <= self.end or max(start, 0) < self.start:

@@ -92,8 +92,8 @@ class VoiceActivity:
         for frame in samples[:num_whole].reshape(num_frames, self.frame_samples):
             pcm = (frame * 32767.0).astype(np.int16).tobytes()
             is_voiced = self._vad.is_speech(pcm, self._sample_rate_hz)
-            self._is_voiced.append(np.array([is_voiced]))
-            self._level_dbfs.append(np.array([dbfs(frame)], np.float32))
+            self._is_voiced.append_one(is_voiced)
+            self._level_dbfs.append_one(dbfs(frame))
 
     @property
     def num_frames(self) -> int:

@@ -13,13 +13,12 @@ import torch
 from av_grounding.evaluation import speed
 from av_grounding.evaluation.speed import (
     TARGETS,
-    TimedBackend,
-    TimedStream,
     growth_per_minute,
     judge,
     measure_speed,
     percentiles_ms,
 )
+from av_grounding.evaluation.timed import TimedBackend, TimedStream
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
@@ -110,6 +109,35 @@ def test_only_what_is_not_an_encoder_counts_for_a_frame(grounder):
     assert (other.spec, other.describe()) == (grounder.spec, grounder.backend.describe())
 
 
+class Keeping(Costly):
+    """Its streams of sound take another known time."""
+
+    def audio_stream(self):
+        costly = self
+
+        class Stream:
+            num_resets = 0
+
+            def encode(self, waveform, num_new):
+                costly.clock.now_s += 5.0
+                return costly.backend.encode_audio(waveform)
+
+            def reset(self):
+                self.num_resets += 1
+
+        return Stream()
+
+
+def test_a_stream_of_sound_counts_as_an_encoder(grounder):
+    clock = Clock()
+    backend = TimedBackend(Keeping(grounder.backend, clock), clock)
+    stream = TimedStream(backend, StreamingConfig())
+    assert backend.encoder_s == 5.0
+    stream.push_audio(np.zeros(8_000, np.float32), 0, 16_000)
+    assert backend.encoder_s == 4 * 5.0
+    assert TimedBackend(Costly(grounder.backend, clock), clock).audio_stream() is None
+
+
 def test_time_of_sound_counts_for_the_next_frame(grounder, monkeypatch):
     clock = Clock()
     stream = TimedStream(TimedBackend(grounder.backend, clock), StreamingConfig())
@@ -196,7 +224,7 @@ def test_a_short_run_reports_every_target(grounder):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_pinning_keeps_to_two_cores():
     script = (
-        "import os; from av_grounding.evaluation.speed import pin_to_cores; "
+        "import os; from av_grounding.evaluation.machine import pin_to_cores; "
         "num = pin_to_cores(); print(num, len(os.sched_getaffinity(0)), pin_to_cores(1))"
     )
     result = subprocess.run(

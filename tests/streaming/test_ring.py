@@ -13,7 +13,10 @@ def test_reads_what_was_appended(capacity, sizes, data):
     ring, everything = Ring(capacity, np.int64), []
     for size in sizes:
         values = np.arange(len(everything), len(everything) + size) + 1
-        ring.append(values)
+        if size == 1:
+            ring.append_one(values[0].item())
+        else:
+            ring.append(values)
         everything.extend(values.tolist())
     assert ring.end == len(everything)
     assert ring.start == max(0, len(everything) - capacity)

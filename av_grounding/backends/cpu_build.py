@@ -1,0 +1,135 @@
+"""A bundle's encoders as OpenVINO graphs: converted, quantised, written.
+
+The ground step is one small matrix product, for which a graph costs more than it saves: the
+runtime leaves it to PyTorch (see `cpu`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from av_grounding.backends.graphs import Graph, Graphs
+from av_grounding.backends.openvino_import import import_quietly, shared_core
+from av_grounding.modeling.conv_image import ConvImageBackbone
+
+if TYPE_CHECKING:
+    import openvino
+
+PRECISIONS = ("fp32", "bf16", "int8")
+MAX_CELLS = 512
+"""Longest side of a resizable graph, in patches."""
+
+
+def build_cpu(
+    graphs: Graphs,
+    directory: str | Path,
+    precision: str,
+    images: Sequence[UInt8[np.ndarray, "H W 3"]] = (),
+    waveforms: Sequence[Float32[np.ndarray, " s"]] = (),
+) -> dict[str, Any]:
+    """Write `image` and `audio` (.xml and .bin) into a directory; return facts for loading them.
+
+    `images` and `waveforms` are real inputs in the graphs' shapes, from which int8 learns its
+    ranges; the other precisions need none. Raises ImportError without OpenVINO (for int8: NNCF)
+    and ValueError for a precision that this runtime does not have.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"precision {precision!r} for backend cpu; expected one of {', '.join(PRECISIONS)}"
+        )
+    if precision == "int8" and not (images and waveforms):
+        raise ValueError("int8 without images and waveforms; expected real inputs to measure")
+    directory = Path(directory)
+    is_resizable = isinstance(graphs.image.module.backbone, ConvImageBackbone)
+    batches = {
+        "image": [image.transpose(2, 0, 1)[None].astype(np.float32) / 255.0 for image in images],
+        "audio": [waveform[None] for waveform in waveforms],
+    }
+    shared_core()
+    with warnings.catch_warnings():
+        # Deprecations between the two libraries, which concern their authors.
+        warnings.simplefilter("ignore", FutureWarning)
+        for graph in (graphs.image, graphs.audio):
+            model = _converted(graph, is_resizable=is_resizable and graph is graphs.image)
+            if precision == "int8":
+                model = _quantized(model, batches[graph.name])
+            if graph is graphs.image:
+                model = _taking_images(model)
+            _save(model, directory / f"{graph.name}.xml")
+    parameters = (p for g in (graphs.image, graphs.audio) for p in g.module.parameters())
+    return {"is_resizable": is_resizable, "num_parameters": sum(p.numel() for p in parameters)}
+
+
+def _converted(graph: Graph, *, is_resizable: bool) -> openvino.Model:
+    import openvino
+
+    if not is_resizable:
+        model = openvino.convert_model(graph.export())
+        model.reshape(list(graph.inputs[0].shape))
+        return model
+    patch_px = ConvImageBackbone.patch_px
+    height, width = (torch.export.Dim(name, min=2, max=MAX_CELLS) for name in ("rows", "columns"))
+    sizes = {2: patch_px * height, 3: patch_px * width}
+    return openvino.convert_model(graph.export(dynamic_shapes=(sizes,)))
+
+
+def _quantized(model: openvino.Model, batches: list[np.ndarray]) -> openvino.Model:
+    nncf = import_quietly("nncf", "int8 on the CPU")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    kinds = {op.get_type_name() for op in model.get_ops()}
+    has_attention = bool(kinds & {"Softmax", "ScaledDotProductAttention"})
+    # Its bars of progress go to where our results belong.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return nncf.quantize(
+            model,
+            nncf.Dataset(batches),
+            subset_size=len(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER if has_attention else None,
+            ignored_scope=nncf.IgnoredScope(names=_before_logarithm(model), validate=False),
+        )
+
+
+def _before_logarithm(model: openvino.Model) -> list[str]:
+    """Names of all that a logarithm is taken of: a power spectrum spans more than 8 bits."""
+    waiting = [op for op in model.get_ops() if op.get_type_name() == "Log"]
+    names = set()
+    while waiting:
+        op = waiting.pop()
+        if op.get_friendly_name() not in names:
+            names.add(op.get_friendly_name())
+            waiting += [value.get_source_output().get_node() for value in op.inputs()]
+    kinds = {op.get_friendly_name(): op.get_type_name() for op in model.get_ops()}
+    return sorted(name for name in names if kinds[name] not in ("Constant", "Parameter"))
+
+
+def _taking_images(model: openvino.Model) -> openvino.Model:
+    """The graph with (1, H, W, 3) uint8 as input instead of (1, 3, H, W) in [0, 1]."""
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    processor = PrePostProcessor(model)
+    given = processor.input()
+    given.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    given.model().set_layout(openvino.Layout("NCHW"))
+    given.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    return processor.build()
+
+
+def _save(model: openvino.Model, path: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(f"{path} could not be written: {error}") from None

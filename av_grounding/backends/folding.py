@@ -1,0 +1,92 @@
+"""A model as it ships to a runtime: low-rank updates merged, parametrisations folded, one grid.
+
+The given model stays as it is; its copy shares every parameter that is not changed.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.vision_transformer import DinoBackbone
+
+UNMASKED = "unmasked_sdpa"
+
+
+class _FixedGridDino(DinoBackbone):
+    """Whose `pos_embed` is that of the one grid it is used for."""
+
+    def positions(self, h: int, w: int) -> Tensor:
+        return self.pos_embed
+
+
+def folded(model: DualEncoder, height: int, width: int) -> DualEncoder:
+    """A copy in eval mode for images of height x width pixels, without gradients."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    model = deepcopy(model, shared).eval()
+    with torch.no_grad():
+        _merge_low_rank(model)
+        for module in model.modules():
+            if parametrize.is_parametrized(module):
+                _fold_parametrizations(module)
+        _fix_positions(model, height, width)
+    for part in (model.image_backbone, model.audio_backbone):
+        _forget_masks(part)
+    return model
+
+
+def _merge_low_rank(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if hasattr(layer, "lora_A") and hasattr(layer, "get_base_layer"):
+                # Merging writes into the layer's weight, which the caller's model shares.
+                own = deepcopy(layer)
+                own.merge()
+                setattr(parent, name, own.get_base_layer())
+
+
+def _fold_parametrizations(module: nn.Module) -> None:
+    """Weight norm and the like as plain parameters.
+
+    `parametrize.remove_parametrizations` changes the class that the original module shares.
+    """
+    values = {name: getattr(module, name).detach() for name in module.parametrizations}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
+def _fix_positions(model: DualEncoder, height: int, width: int) -> None:
+    backbone, patch_px = model.image_backbone, model.patch_px
+    if isinstance(backbone, DinoBackbone):
+        table = backbone.positions(height // patch_px, width // patch_px)
+        backbone.pos_embed = nn.Parameter(table, requires_grad=False)
+        backbone.__class__ = _FixedGridDino
+    elif model.config.image_backbone == "vit":
+        embeddings = backbone.vit.embeddings
+        num_cells = (height // patch_px) * (width // patch_px)
+        tokens = torch.empty(1, 1 + num_cells, backbone.dim, device=model.pixel_mean.device)
+        table = embeddings.interpolate_pos_encoding(tokens, height, width)
+        embeddings.position_embeddings = nn.Parameter(table, requires_grad=False)
+        embeddings.interpolate_pos_encoding = lambda tokens, height, width: table
+
+
+def _forget_masks(backbone: nn.Module) -> None:
+    """Attention of `transformers` without a mask of all ones, which it builds while exporting.
+
+    It builds none for an attention function of ours, as a window has no padding to mask.
+    """
+    try:
+        from transformers import AttentionInterface
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    except ImportError:  # before 4.50, which builds none either
+        return
+    AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+    for module in backbone.modules():
+        if getattr(module, "config", None) is not None:
+            module.config._attn_implementation = UNMASKED

@@ -1,0 +1,132 @@
+"""What every compiled backend starts from: a bundle as three modules of fixed shapes.
+
+Image encoder, audio encoder and the ground step, with normalisation inside, ready for
+`torch.export`. Nothing here needs a compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from av_grounding.backends.folding import folded
+from av_grounding.image import Placement
+from av_grounding.modeling.bundle import Bundle
+from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.similarity import ground
+from av_grounding.types import ModelSpec
+
+CAMERA_SIZE = (480, 640)
+"""(H, W) of the camera whose frames an export is for where no size is named: 4:3."""
+
+
+class ImageEncoder(nn.Module):
+    """RGB in [0, 1] to image tokens."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.backbone, self.aligner = model.image_backbone, model.image_aligner
+        self.register_buffer("pixel_mean", model.pixel_mean)
+        self.register_buffer("pixel_std", model.pixel_std)
+
+    def forward(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 k c h w"]:
+        return self.aligner(self.backbone((pixels - self.pixel_mean) / self.pixel_std))
+
+
+class AudioEncoder(nn.Module):
+    """One window of mono sound in [-1, 1] to audio tokens."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Float[Tensor, "1 s"]) -> Float[Tensor, "1 k c t"]:
+        return self.model.encode_audio(waveform)
+
+
+class Ground(nn.Module):
+    """Similarity of n vectors per head with every cell of the image."""
+
+    def forward(
+        self, image_tokens: Float[Tensor, "1 k c h w"], vectors: Float[Tensor, "1 k n c"]
+    ) -> Float[Tensor, "1 k n h w"]:
+        return ground(image_tokens, vectors)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module in eval mode with example inputs, whose shapes and types are the graph's."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+
+    def export(self, dynamic_shapes: tuple | None = None) -> ExportedProgram:
+        """The graph of plain operators; shapes are those of `inputs` but for `dynamic_shapes`."""
+        with torch.no_grad():
+            return torch.export.export(
+                self.module, self.inputs, dynamic_shapes=dynamic_shapes, strict=False
+            )
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The three graphs of a bundle, on the CPU in float32; `image_size` is (H, W) in pixels."""
+
+    image: Graph
+    audio: Graph
+    ground: Graph
+    image_size: tuple[int, int]
+    spec: ModelSpec
+
+    def __iter__(self) -> Iterator[Graph]:
+        return iter((self.image, self.audio, self.ground))
+
+
+def default_image_size(spec: ModelSpec) -> tuple[int, int]:
+    """(H, W) of the model's input for a 4:3 camera."""
+    placement = Placement.fit(*CAMERA_SIZE, spec.short_side_px, spec.patch_px)
+    return placement.input_height, placement.input_width
+
+
+def check_image_size(image_size: tuple[int, int], spec: ModelSpec) -> None:
+    height, width = image_size
+    patch_px = spec.patch_px
+    if height < patch_px or width < patch_px or height % patch_px or width % patch_px:
+        raise ValueError(
+            f"image size {height}x{width}; expected multiples of {patch_px}, such as "
+            f"{'x'.join(map(str, default_image_size(spec)))}"
+        )
+
+
+def build_graphs(
+    bundle: Bundle, image_size: tuple[int, int] | None = None, num_vectors: int = 1
+) -> Graphs:
+    """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
+
+    The bundle's model is left as it is. Raises ValueError for sides that are no multiples of the
+    model's patch.
+    """
+    spec = bundle.spec
+    height, width = image_size or default_image_size(spec)
+    check_image_size((height, width), spec)
+    model = folded(bundle.model, height, width)
+    pixels = torch.rand(1, 3, height, width)
+    waveform = 0.1 * torch.randn(1, spec.num_window_samples)
+    image, audio = ImageEncoder(model).eval(), AudioEncoder(model).eval()
+    with torch.inference_mode():
+        tokens = image(pixels)
+    image_tokens = torch.randn(tokens.shape)
+    vectors = torch.randn(1, tokens.shape[1], num_vectors, tokens.shape[2])
+    return Graphs(
+        Graph("image", image, (pixels,)),
+        Graph("audio", audio, (waveform,)),
+        Graph("ground", Ground().eval(), (image_tokens, vectors)),
+        (height, width),
+        spec,
+    )

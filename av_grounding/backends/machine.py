@@ -1,0 +1,122 @@
+"""What compiled code depends on: the processor, the GPU and the versions; and whether they do."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+CPU_INFO = Path("/proc/cpuinfo")
+X86_FLAGS = (
+    "sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt", "abm", "movbe", "adx", "sha",
+    "aes", "vaes", "pclmul", "vpclmul", "gfni",
+)  # fmt: skip
+"""Beginnings of the processor flags that compilers make instructions from."""
+LOWEST_BF16_CAPABILITY = (8, 0)
+
+
+def processor_flags(cpu_info: Path = CPU_INFO) -> str:
+    """The instruction sets of this processor, sorted; empty where the system does not tell."""
+    try:
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        name, _, values = line.partition(":")
+        if name.strip() == "flags":
+            return " ".join(sorted(f for f in values.split() if f.startswith(X86_FLAGS)))
+        if name.strip() == "Features":
+            return " ".join(sorted(values.split()))
+    return ""
+
+
+def missing_flags(built: str, here: str) -> list[str]:
+    """Instruction sets that a compiler was free to use and this processor does not have."""
+    return sorted(set(built.split()) - set(here.split()))
+
+
+def machine_facts(device: torch.device) -> dict[str, str]:
+    """What code compiled by PyTorch for `device` must find again, in plain words."""
+    facts = {
+        "system": sys.platform,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "device": device.type,
+    }
+    return facts | gpu_facts(device) if device.type == "cuda" else facts
+
+
+def gpu_facts(device: torch.device) -> dict[str, str]:
+    """GPU name, compute capability ("8.7") and CUDA version."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "sm": f"{major}.{minor}",
+        "cuda": str(torch.version.cuda),
+    }
+
+
+def cuda_device(name: str, precision: str = "fp32") -> torch.device:
+    """The CUDA device of that name, after checking that it can run `precision`.
+
+    Raises RuntimeError in one line where there is no GPU, where PyTorch has no code for this one,
+    or where it cannot compute in bf16.
+    """
+    if not torch.cuda.is_available():
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
+        raise RuntimeError(
+            f"no CUDA device for {name!r}: torch {torch.__version__} was built for {built} and "
+            "sees no GPU; install the driver and torch with CUDA, or choose backend 'torch' with "
+            "device 'cpu'"
+        )
+    device = torch.device(name)
+    capability = torch.cuda.get_device_capability(device)
+    check_capability(capability, torch.cuda.get_arch_list(), precision)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.device("cuda", index)
+
+
+def check_capability(
+    capability: tuple[int, int], architectures: list[str], precision: str = "fp32"
+) -> None:
+    """Whether PyTorch's `architectures` ("sm_80", "compute_90") run on a GPU of `capability`."""
+    major, minor = capability
+    if not any(_runs_on(name, major, minor) for name in architectures):
+        raise RuntimeError(
+            f"the GPU has compute capability SM {major}.{minor}, torch {torch.__version__} has "
+            f"code for {', '.join(architectures) or 'none'}: install a torch built for it"
+        )
+    if precision == "bf16" and capability < LOWEST_BF16_CAPABILITY:
+        raise RuntimeError(
+            f"bf16 needs compute capability SM 8.0, the GPU has SM {major}.{minor}: use "
+            "precision fp16"
+        )
+
+
+def _runs_on(architecture: str, major: int, minor: int) -> bool:
+    """Machine code runs on its own generation from its minor on, portable code on all later."""
+    kind, _, number = architecture.partition("_")
+    digits = number.rstrip("af")
+    if not digits.isdigit():
+        return False
+    built = divmod(int(digits), 10)
+    if kind == "sm":
+        return built[0] == major and built[1] <= minor
+    return built <= (major, minor)
+
+
+@contextmanager
+def memory_advice(what: str) -> Iterator[None]:
+    """Turn running out of GPU memory into one line that says what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
+        raise RuntimeError(
+            f"the GPU ran out of memory while {what} ({first_line}): use a smaller image size or "
+            "precision fp16, close other programs on the GPU, or choose device 'cpu'"
+        ) from None

@@ -1,0 +1,135 @@
+"""How far a backend's answers are from another's on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from av_grounding.types import Backend, HeadCalibration
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Real inputs in a model's own shapes: images of one size, windows of the spec's length."""
+
+    images: Sequence[UInt8[np.ndarray, "H W 3"]]
+    waveforms: Sequence[Float32[np.ndarray, " s"]]
+
+    def __post_init__(self) -> None:
+        if not self.images or len(self.images) != len(self.waveforms):
+            raise ValueError(
+                f"{len(self.images)} images and {len(self.waveforms)} waveforms; expected as many "
+                "of each, at least one"
+            )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most that an export may differ from the eager model.
+
+    Relative L2 errors are the largest over the examples; `heatmap` is the largest difference of a
+    calibrated value in [0, 1]; `map_points` are percentage points of mAP.
+    """
+
+    image: float
+    audio: float
+    heatmap: float
+    map_points: float = 1.0
+
+
+BOUNDS = {
+    "fp32": Bounds(1e-3, 1e-3, 5e-3),
+    "fp16": Bounds(3e-2, 3e-2, 0.1),
+    "bf16": Bounds(8e-2, 8e-2, 0.2),
+    "int8": Bounds(0.2, 0.25, 0.5),
+}
+"""By precision. What matters of a low precision is the benchmark; the rest catches damage."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences from the reference: the mean over the examples and the largest."""
+
+    num_examples: int
+    image_mean: float
+    image_max: float
+    audio_mean: float
+    audio_max: float
+    heatmap_max: float
+
+
+def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parity:
+    """Features and calibrated heatmaps of each image with its waveform, under both backends.
+
+    Features are compared as the backends give them: the image's through similarities with the
+    axes of the shared space, since tokens are opaque.
+    """
+    rows = np.array(list(_differences(reference, candidate, examples)))
+    mean, largest = rows.mean(axis=0), rows.max(axis=0)
+    return Parity(
+        num_examples=len(rows),
+        image_mean=float(mean[0]),
+        image_max=float(largest[0]),
+        audio_mean=float(mean[1]),
+        audio_max=float(largest[1]),
+        heatmap_max=float(largest[2]),
+    )
+
+
+def _differences(
+    reference: Backend, candidate: Backend, examples: Examples
+) -> Iterator[tuple[float, float, float]]:
+    for image, waveform in zip(examples.images, examples.waveforms, strict=True):
+        features, heatmaps = [], []
+        for backend in (reference, candidate):
+            tokens = backend.encode_image(image)
+            heard = np.asarray(backend.encode_audio(waveform))
+            num_heads, num_channels = heard.shape[:2]
+            axes = np.tile(np.eye(num_channels, dtype=np.float32), (num_heads, 1, 1))
+            features.append((backend.ground(tokens, axes), heard))
+            pooled = np.ascontiguousarray(heard.mean(axis=2)[:, None])
+            similarity = backend.ground(tokens, pooled)
+            heatmaps.append(_calibrated(reference, similarity))
+        (image_a, audio_a), (image_b, audio_b) = features
+        difference = float(np.abs(heatmaps[0] - heatmaps[1]).max())
+        yield relative_l2(image_a, image_b), relative_l2(audio_a, audio_b), difference
+
+
+def _calibrated(backend: Backend, similarity: np.ndarray) -> np.ndarray:
+    calibration = backend.spec.calibration
+    return np.stack(
+        [
+            calibration.get(head, HeadCalibration())(values)
+            for head, values in zip(backend.spec.heads, similarity, strict=True)
+        ]
+    )
+
+
+def relative_l2(reference: np.ndarray, values: np.ndarray) -> float:
+    """|values - reference| / |reference|; infinite where anything is not finite."""
+    difference = np.linalg.norm((values - reference).astype(np.float64))
+    error = difference / max(np.linalg.norm(reference.astype(np.float64)), 1e-12)
+    return float(error) if np.isfinite(error) else float("inf")
+
+
+def excesses(parity: Parity, maps: dict[str, tuple[float, float]], bounds: Bounds) -> list[str]:
+    """What lies outside of the bounds, each as a phrase; empty where the export passes.
+
+    `maps` has mAP in [0, 1] of each head before and after.
+    """
+    rows = [
+        ("image features", parity.image_max, bounds.image, "relative L2"),
+        ("audio features", parity.audio_max, bounds.audio, "relative L2"),
+        ("heatmap", parity.heatmap_max, bounds.heatmap, "largest difference"),
+    ]
+    for head, (before, after) in maps.items():
+        rows.append((f"{head} mAP", 100 * (before - after), bounds.map_points, "points lost"))
+    return [
+        f"{name} {value:.3g} {unit}, at most {bound:g}"
+        for name, value, bound, unit in rows
+        # Written so that a value that is no number does not pass.
+        if not value <= bound
+    ]
