@@ -44,7 +44,8 @@ def realtime(report: dict[str, Any]) -> Iterator[str]:
         met = {True: "met", False: "missed", None: "not measured"}[row["met"]]
         yield f"| {name} | {value} | {sign} {row['bound']:g} | {met} |"
     yield ""
-    yield f"{report['duration_s']:.0f} s; load before the run {report['machine']['load_before']}."
+    load = report["machine"]["load_before"]
+    yield f"{report['duration_s']:.0f} s; load before the run {load:.1f}."
 
 
 def front(report: dict[str, Any]) -> Iterator[str]:
