@@ -18,10 +18,10 @@ from av_grounding.evaluation.bench_variants import (
     Variant,
     one_line,
     open_variants,
-    with_window,
 )
 from av_grounding.evaluation.machine import NUM_CORES, machine_facts, resident_mb
 from av_grounding.evaluation.speed import BUSY_S, percentiles_ms
+from av_grounding.evaluation.windows import with_window
 from av_grounding.image import Placement
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream

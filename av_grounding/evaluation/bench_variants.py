@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from av_grounding.backends import EXPECTED_TROUBLE, load_backend, settle_threads
 from av_grounding.evaluation.machine import resident_mb
-from av_grounding.types import Backend, ModelSpec
+from av_grounding.types import Backend
 
 EAGER = "torch"
 """PyTorch without any compiler, in float32: what all others are compared with."""
@@ -98,25 +96,6 @@ def one_line(error: BaseException) -> str:
     """What an error says, for a table: paths below the current folder from there on."""
     text = " ".join(str(error).split()).replace(f"{Path.cwd()}/", "")
     return text or type(error).__name__
-
-
-def with_window(backend: Backend, window_s: float) -> Backend:
-    """The same backend for windows of about `window_s` seconds, in whole tokens.
-
-    Raises what the backend raises for a window that it was not compiled for.
-    """
-    spec = backend.spec
-    stride = round(spec.token_stride_s * spec.sample_rate_hz)
-    num_samples = max(1, round(window_s * spec.sample_rate_hz / stride)) * stride
-    resized: ModelSpec = replace(
-        spec,
-        window_s=num_samples / spec.sample_rate_hz,
-        hop_s=min(spec.hop_s, num_samples / spec.sample_rate_hz),
-        token_spacing_s=spec.token_stride_s,
-    )
-    # Windows that tokens do not fill have as many as the model says.
-    tokens = backend.with_spec(resized).encode_audio(np.zeros(num_samples, np.float32))
-    return backend.with_spec(replace(resized, num_tokens=tokens.shape[2]))
 
 
 def _loaded(name: str, precision: str, load: Callable[[], Backend]) -> Variant:

@@ -12,12 +12,13 @@ from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import NS_PER_S, resample, to_clean_mono
 from av_grounding.evaluation.benchmark import HEADS, Clip
+from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import Placement
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import Evidence, ground
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import HeadCalibration
 
 GATED_LOGIT = -40.0
 """Where a head heard nothing: below anything that a head says."""
@@ -95,13 +96,21 @@ class GrounderPredictor:
 
     def __init__(self, grounder: Grounder, streaming: StreamingOptions | None = None) -> None:
         self.streaming = streaming
-        spec = _with_window(grounder.spec, streaming.window_s if streaming else None)
+        backend = grounder.backend
+        if streaming and streaming.window_s not in (None, backend.spec.window_s):
+            if streaming.window_s < backend.spec.hop_s:
+                raise ValueError(
+                    f"got a window of {streaming.window_s} s, expected at least the hop of "
+                    f"{backend.spec.hop_s} s"
+                )
+            backend = with_window(backend, streaming.window_s)
+        spec = backend.spec
         calibration = {
             head: _Logits(own.scale, own.bias)
             for head in spec.heads
             for own in [spec.calibration.get(head, HeadCalibration())]
         }
-        self._backend = grounder.backend.with_spec(replace(spec, calibration=calibration))
+        self._backend = backend.with_spec(replace(spec, calibration=calibration))
         config = grounder.config
         if streaming and streaming.hop_s:
             config = replace(config, hop_s=streaming.hop_s)
@@ -246,14 +255,3 @@ def _grids(maps: Mapping[str, list[np.ndarray]]) -> HeadGrids:
             gated.append(head)
             logits[head] = np.full((1, *of_head[0].shape), GATED_LOGIT, np.float32)
     return HeadGrids(logits, tuple(gated))
-
-
-def _with_window(spec: ModelSpec, window_s: float | None) -> ModelSpec:
-    if window_s is None or window_s == spec.window_s:
-        return spec
-    num_tokens = round(window_s / spec.token_stride_s)
-    if num_tokens < 1 or window_s < spec.hop_s:
-        raise ValueError(
-            f"got a window of {window_s} s, expected at least the hop of {spec.hop_s} s"
-        )
-    return replace(spec, window_s=num_tokens * spec.token_stride_s, num_tokens=num_tokens)

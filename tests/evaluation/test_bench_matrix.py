@@ -13,7 +13,8 @@ from av_grounding.evaluation import bench_variants, machine
 from av_grounding.evaluation.bench_matrix import Player, measure_matrix
 from av_grounding.evaluation.bench_report import FILES, HEADINGS, draw, markdown, write_matrix
 from av_grounding.evaluation.bench_timing import MIN_CALLS, WARM_UP, in_turns
-from av_grounding.evaluation.bench_variants import one_line, open_variants, with_window
+from av_grounding.evaluation.bench_variants import one_line, open_variants
+from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle, load_bundle, save_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.io import wavfile
+from small_bundle import save_small_bundle
 
 from av_grounding.evaluation.benchmark import Clip
 from av_grounding.evaluation.noise import NoiseBank
@@ -18,30 +18,15 @@ from av_grounding.evaluation.prediction import (
 from av_grounding.evaluation.scoring.rows import sigmoid
 from av_grounding.grounder import Grounder
 from av_grounding.image import Placement
-from av_grounding.modeling.bundle import save_bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import HeadCalibration
 
 
 @pytest.fixture(scope="module")
 def grounder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = ModelConfig(
-        image_options={"dim": 16}, audio_options={"dim": 16, "num_mels": 32}, head_dim=8
-    )
-    model = DualEncoder(config)
-    spec = ModelSpec(
-        heads=model.heads,
-        sample_rate_hz=16_000,
-        window_s=2.56,
-        hop_s=0.16,
-        num_tokens=32,
-        short_side_px=64,
-        patch_px=model.patch_px,
-        context_s=model.audio_backbone.context_s,
+    bundle = save_small_bundle(
+        tmp_path_factory.mktemp("bundle"),
         calibration={"sound": HeadCalibration(3.0, -0.5), "speech": HeadCalibration(2.0, 0.1)},
     )
-    bundle = save_bundle(tmp_path_factory.mktemp("bundle"), model, spec, name="random")
     return Grounder.load(bundle)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-import torch
+from small_bundle import save_small_bundle
 
 from av_grounding.evaluation import speed
 from av_grounding.evaluation.speed import (
@@ -20,33 +20,13 @@ from av_grounding.evaluation.speed import (
 )
 from av_grounding.evaluation.timed import TimedBackend, TimedStream
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import save_bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.synthetic import espeak_worker, speech
-from av_grounding.types import ModelSpec
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    torch.manual_seed(0)
-    config = ModelConfig(
-        image_options={"dim": 16},
-        audio_options={"dim": 16, "num_mels": 32},
-        head_dim=8,
-    )
-    model = DualEncoder(config)
-    spec = ModelSpec(
-        heads=model.heads,
-        sample_rate_hz=16_000,
-        window_s=2.56,
-        hop_s=0.16,
-        num_tokens=32,
-        short_side_px=64,
-        patch_px=model.patch_px,
-        context_s=model.audio_backbone.context_s,
-    )
-    return save_bundle(tmp_path_factory.mktemp("bundle"), model, spec, name="random")
+    return save_small_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 from mjpeg_camera import MjpegCamera
+from small_bundle import save_small_bundle
 from sound_server import NEEDS_PULSEAUDIO, RATE_HZ, SoundServer
-from watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters, save_small_bundle
+from watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters
 
 from av_grounding.streaming.config import StreamingConfig
 

@@ -14,7 +14,8 @@ import time
 import av
 import numpy as np
 import pytest
-from watched import PATIENT_S, command, save_small_bundle
+from small_bundle import save_small_bundle
+from watched import PATIENT_S, command
 
 from av_grounding.transports.bag_source import open_bag
 from av_grounding.types import Frame

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 from mjpeg_camera import draw_time, read_time
-from watched import BACK_WITHIN_S, SLACK_S, save_small_bundle
+from small_bundle import save_small_bundle
+from watched import BACK_WITHIN_S, SLACK_S
 
 pytest.importorskip("cyclonedds")
 pytest.importorskip("rosbags")

@@ -21,32 +21,6 @@ SLACK_S = 2.0
 """What a shared machine may take on top."""
 
 
-def save_small_bundle(directory: Path) -> Path:
-    """A random model of a few thousand weights: where it points means nothing here."""
-    import torch
-
-    from av_grounding.modeling.bundle import save_bundle
-    from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-    from av_grounding.types import ModelSpec
-
-    torch.manual_seed(0)
-    config = ModelConfig(
-        image_options={"dim": 16}, audio_options={"dim": 16, "num_mels": 32}, head_dim=8
-    )
-    model = DualEncoder(config)
-    spec = ModelSpec(
-        heads=model.heads,
-        sample_rate_hz=16_000,
-        window_s=2.56,
-        hop_s=0.16,
-        num_tokens=32,
-        short_side_px=64,
-        patch_px=model.patch_px,
-        context_s=model.audio_backbone.context_s,
-    )
-    return save_bundle(directory, model, spec, name="random")
-
-
 def command(*arguments: object, **environment: str) -> dict[str, Any]:
     """For `subprocess.Popen`: a script or the command line in Python, on one core."""
     return {

@@ -12,13 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from small_bundle import save_small_bundle
 
-from av_grounding.modeling.bundle import save_bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.soak.faults import KINDS, Schedule, expected_counters, plan
 from av_grounding.soak.verdict import BOUNDS, judge
-from av_grounding.types import ModelSpec
 
 FACTS = {
     "audio overruns": 0,
@@ -119,16 +116,7 @@ def test_a_schedule_tells_what_is_wrong_at_a_moment():
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    torch.manual_seed(0)
-    config = ModelConfig(
-        image_options={"dim": 16}, audio_options={"dim": 16, "num_mels": 32}, head_dim=8
-    )
-    model = DualEncoder(config)
-    spec = ModelSpec(
-        heads=model.heads, sample_rate_hz=16_000, window_s=2.56, hop_s=0.16, num_tokens=32,
-        short_side_px=64, patch_px=model.patch_px, context_s=model.audio_backbone.context_s,
-    )  # fmt: skip
-    return save_bundle(tmp_path_factory.mktemp("bundle"), model, spec, name="random")
+    return save_small_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 def start(*options):
