@@ -191,6 +191,6 @@ def test_default_bundle_prefers_the_environment_then_the_current_directory(tmp_p
 
 def test_no_bundle_says_where_it_looked(monkeypatch):
     monkeypatch.delenv("AV_GROUNDING_MODEL", raising=False)
-    monkeypatch.setattr("av_grounding.config.find_bundles", list)
+    monkeypatch.setattr("av_grounding.config.bundles.find_bundles", list)
     with pytest.raises(FileNotFoundError, match=r"models.*--model or \$AV_GROUNDING_MODEL"):
         default_bundle()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from av_grounding.transports.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.messages import MalformedCounter, Status
-from av_grounding.transports.ros_diagnostics import SILENCE_S, WARN, RateMeter
+from av_grounding.transports.status_report import MalformedReporter, StatusReport, sync_report
 
 if TYPE_CHECKING:
     from av_grounding.transports.dds_node import DdsPublisher
-
-MAX_LAG_MS = 1000.0
 
 
 class DdsMonitor:
@@ -31,8 +29,7 @@ class DdsMonitor:
         self._publisher = publisher
         self._counters = counters
         self._facts = dict(backend_facts or {})
-        self._malformed = malformed or MalformedCounter()
-        self._num_malformed = 0
+        self._malformed = MalformedReporter(malformed or MalformedCounter())
         self._image_hz = 0.0
         self._name = node_name
         self._rates = {name: RateMeter() for name in ("image", "audio", "output")}
@@ -41,20 +38,13 @@ class DdsMonitor:
     def statuses(self) -> list[Status]:
         counters, now_s = self._counters(), time.monotonic()
         stream = counters["stream"]
-        return [
-            self._inputs(counters, now_s),
-            self._sync(stream),
-            self._inference(counters, now_s),
-            self._transport(),
-        ]
-
-    def _status(self, name: str, values: dict[str, Any], complaints: list[str]) -> Status:
-        values = {
-            key: "" if isinstance(value, float) and math.isnan(value) else value
-            for key, value in values.items()
+        reports = {
+            "inputs": self._inputs(counters, now_s),
+            "sync": sync_report(stream, is_heard=stream["num_audio_samples"] > 0),
+            "inference": self._inference(counters, now_s),
+            "transport": self._transport(),
         }
-        level = WARN if complaints else 0
-        return Status(f"{self._name}: {name}", level, "; ".join(complaints) or "ok", values)
+        return [report.status(f"{self._name}: {name}") for name, report in reports.items()]
 
     def _silent_s(self, name: str, count: int, now_s: float) -> float:
         """Seconds since a counter last changed."""
@@ -62,71 +52,54 @@ class DdsMonitor:
             self._changed_s[name] = (count, now_s)
         return now_s - self._changed_s[name][1]
 
-    def _inputs(self, counters: Mapping[str, Any], now_s: float) -> Status:
+    def _inputs(self, counters: Mapping[str, Any], now_s: float) -> StatusReport:
         num_images, num_chunks = counters["num_frames_captured"], counters["num_audio_chunks"]
         self._image_hz = self._rates["image"].update(num_images, now_s)
-        values = {
-            "image_hz": self._image_hz,
-            "image_dropped": counters["num_frames_replaced"] + counters["num_frames_too_old"],
-            "audio_hz": self._rates["audio"].update(num_chunks, now_s),
-            "overruns": counters["num_audio_overruns"],
-            "malformed": self._malformed.total,
-            **{f"malformed {key}": value for key, value in self._malformed.as_dict().items()},
-        }
-        complaints = []
+        report = StatusReport(
+            {
+                "image_hz": self._image_hz,
+                "image_dropped": counters["num_frames_replaced"] + counters["num_frames_too_old"],
+                "audio_hz": self._rates["audio"].update(num_chunks, now_s),
+                "overruns": counters["num_audio_overruns"],
+            }
+        )
         for name, count in (("image", num_images), ("audio", num_chunks)):
             silent_s = self._silent_s(name, count, now_s)
             if silent_s > SILENCE_S:
-                complaints.append(f"no {name} for {silent_s:.0f} s")
-        if self._malformed.total > self._num_malformed:
-            complaints.append(f"malformed: {self._malformed.last_message}")
-        self._num_malformed = self._malformed.total
-        return self._status("inputs", values, complaints)
+                report.complain(f"no {name} for {silent_s:.0f} s")
+        self._malformed.add_to(report)
+        return report
 
-    def _sync(self, stream: Mapping[str, Any]) -> Status:
-        values = {
-            "audio_lag_ms": stream["audio_lag_ms"],
-            "drift_ppm": stream["drift_ppm"],
-            "gaps": stream["num_gaps"],
-            "out_of_order": stream["num_overlaps"]
-            + stream["num_repeated_chunks"]
-            + stream["num_frame_stamp_steps_back"],
-            "audio_resets": stream["num_audio_resets"],
-        }
-        complaints = []
-        if abs(stream["audio_lag_ms"]) > MAX_LAG_MS and stream["num_audio_samples"]:
-            complaints.append(
-                f"sound and images are stamped {stream['audio_lag_ms'] / 1e3:.1f} s apart: use "
-                "one clock for both, or set sync.offset_ms"
-            )
-        return self._status("sync", values, complaints)
-
-    def _inference(self, counters: Mapping[str, Any], now_s: float) -> Status:
+    def _inference(self, counters: Mapping[str, Any], now_s: float) -> StatusReport:
         publisher = self._publisher
-        age_ms = publisher.age_ms.percentile(50)
         output_hz = self._rates["output"].update(publisher.num_published, now_s)
-        values = {
-            **{f"backend_{key}": value for key, value in self._facts.items()},
-            "output_hz": output_hz,
-            "e2e_p50_ms": age_ms,
-            "e2e_p99_ms": publisher.age_ms.percentile(99),
-            "skipped": counters["num_frames_replaced"] + counters["num_frames_too_old"],
-        }
-        complaints = []
+        report = StatusReport(
+            {
+                **{f"backend_{key}": value for key, value in self._facts.items()},
+                "output_hz": output_hz,
+                "e2e_p50_ms": publisher.age_ms.percentile(50),
+                "e2e_p99_ms": publisher.age_ms.percentile(99),
+                "skipped": counters["num_frames_replaced"] + counters["num_frames_too_old"],
+            }
+        )
         if output_hz == 0.0 and self._image_hz > 0.0:
-            complaints.append(
+            report.complain(
                 f"images come but no heatmaps go out: {counters['num_frames_too_old']} were "
                 "older than max_image_age_ms when their turn came"
             )
-        return self._status("inference", values, complaints)
+        return report
 
-    def _transport(self) -> Status:
+    def _transport(self) -> StatusReport:
         publisher = self._publisher
-        values = {
-            "frames_published": publisher.num_published,
-            "frames_dropped": publisher.num_dropped,
-            "messages_refused": publisher.num_refused,
-            "frames_waiting": publisher.num_waiting,
-            **{f"subscribers {k}": v for k, v in publisher.num_subscribers.items() if v},
-        }
-        return self._status("transport", values, publisher.incompatible)
+        report = StatusReport(
+            {
+                "frames_published": publisher.num_published,
+                "frames_dropped": publisher.num_dropped,
+                "messages_refused": publisher.num_refused,
+                "frames_waiting": publisher.num_waiting,
+                **{f"subscribers {k}": v for k, v in publisher.num_subscribers.items() if v},
+            }
+        )
+        for line in publisher.incompatible:
+            report.complain(line)
+        return report

@@ -11,6 +11,7 @@ from typing import Any
 from av_grounding.audio import NS_PER_S
 from av_grounding.config import GroundingConfig
 from av_grounding.transports.dds_bus import Bus, Offer, Reader
+from av_grounding.transports.liveness import Watchdog
 from av_grounding.transports.messages import (
     INPUT_TYPES,
     AudioLayout,
@@ -22,7 +23,6 @@ from av_grounding.transports.messages import (
     decode_compressed_image,
     decode_image,
 )
-from av_grounding.transports.ros_diagnostics import Watchdog
 from av_grounding.transports.topic_sources import HeardAudio, TopicAudio, TopicVideo
 from av_grounding.types import AudioChunk, Frame
 

@@ -1,4 +1,4 @@
-"""What /diagnostics says of a running session, and when silence is worth a line in the log."""
+"""What /diagnostics says of a node's running session."""
 
 from __future__ import annotations
 
@@ -6,81 +6,24 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.config import GroundingConfig
+from av_grounding.transports.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.messages import MalformedCounter, Status
+from av_grounding.transports.status_report import (
+    ERROR,
+    OK,
+    MalformedReporter,
+    StatusReport,
+    sync_report,
+)
 
 if TYPE_CHECKING:
     from av_grounding.transports.ros_outputs import RosOutputs
     from av_grounding.transports.ros_session import Session
 
-OK, WARN, ERROR = 0, 1, 2
-SILENCE_S = 2.0
-"""No audio for this long is a warning in the diagnostics."""
-WATCHDOG_S = 5.0
-"""A missing input is named in the log after this long, and again after `REPEAT_S`."""
-REPEAT_S = 30.0
 MIN_COVERAGE_PCT = 90.0
-RATE_WINDOW_S = 5.0
-
-
-class RateMeter:
-    """Events per second over the last few seconds, from a growing counter that is read often."""
-
-    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
-        self._window_s = window_s
-        self._readings: deque[tuple[float, int]] = deque()
-
-    def update(self, count: int, now_s: float) -> float:
-        """Take a reading of the counter and return Hz."""
-        if self._readings and count < self._readings[-1][1]:  # it started over
-            self._readings.clear()
-        self._readings.append((now_s, count))
-        while self._readings[0][0] < now_s - self._window_s and len(self._readings) > 2:
-            self._readings.popleft()
-        (first_s, first), (last_s, last) = self._readings[0], self._readings[-1]
-        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
-
-
-class Watchdog:
-    """Barks once an input has been missing for five seconds, then twice a minute."""
-
-    def __init__(self, now_s: float) -> None:
-        self._since_s = now_s
-        self._barked_s: float | None = None
-
-    def barks(self, last_s: float | None, now_s: float) -> bool:
-        """Whether a line is due; `last_s`: when the input was last there."""
-        if last_s is not None and last_s > self._since_s:
-            self._since_s = last_s
-            self._barked_s = None
-        if now_s - self._since_s < WATCHDOG_S:
-            return False
-        if self._barked_s is not None and now_s - self._barked_s < REPEAT_S:
-            return False
-        self._barked_s = now_s
-        return True
-
-
-@dataclass
-class _Report:
-    """Values of one status line and what is wrong with them, the worst first."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    level: int = OK
-    complaints: list[str] = field(default_factory=list)
-
-    def complain(self, message: str, level: int = WARN) -> None:
-        if level > self.level:
-            self.complaints.insert(0, message)
-        else:
-            self.complaints.append(message)
-        self.level = max(self.level, level)
-
-    def status(self, name: str) -> Status:
-        return Status(name, self.level, "; ".join(self.complaints) or "ok", self.values)
 
 
 class Monitor:
@@ -92,11 +35,10 @@ class Monitor:
         self._name = node_name
         self._session = session
         self._outputs = outputs
-        self._malformed = malformed
+        self._malformed = MalformedReporter(malformed)
         self._started_s = time.monotonic()
         self._rates = {name: RateMeter() for name in ("image", "audio", "output")}
         self._coverage: deque[tuple[int, int]] = deque(maxlen=10)
-        self._num_malformed = malformed.total
 
     def statuses(self, config: GroundingConfig, is_enabled: bool) -> list[Status]:
         """inputs, sync, inference and, on one, gpu."""
@@ -108,13 +50,13 @@ class Monitor:
         }
         gpu = gpu_values(self._session.backend_facts)
         if gpu is not None:
-            reports["gpu"] = _Report(gpu)
+            reports["gpu"] = StatusReport(gpu)
         return [report.status(f"{self._name}: {name}") for name, report in reports.items()]
 
-    def _inputs(self, now_s: float, is_enabled: bool) -> _Report:
+    def _inputs(self, now_s: float, is_enabled: bool) -> StatusReport:
         inputs, counters = self._session.inputs, self._session.runner.counters
         video, audio = inputs.video, inputs.audio
-        report = _Report()
+        report = StatusReport()
         num_dropped = (
             video.num_replaced + counters["num_frames_replaced"] + counters["num_frames_too_old"]
         )
@@ -132,7 +74,6 @@ class Monitor:
             "overruns": counters["num_audio_overruns"]
             + getattr(audio.source, "num_overruns", 0)
             + getattr(audio.source, "num_replaced", 0),
-            "malformed": self._malformed.total,
         }
         if not is_enabled:
             report.complaints.append("disabled by ~/enable")
@@ -150,48 +91,30 @@ class Monitor:
                 f"audio.channel {audio.channel}: the sound has {audio.num_channels_missing} "
                 "channels; all are heard"
             )
-        if self._malformed.total > self._num_malformed:
-            report.complain(f"malformed: {self._malformed.last_message}")
-        self._num_malformed = self._malformed.total
+        self._malformed.add_to(report)
         for line in {*inputs.incompatible, *self._outputs.incompatible}:
             report.complain(line)
-        report.values |= {f"malformed {k}": v for k, v in self._malformed.as_dict().items()}
         return report
 
-    def _sync(self) -> _Report:
+    def _sync(self) -> StatusReport:
         stats: Mapping[str, Any] = self._session.stream.stats
         self._coverage.append((stats["num_audio_samples"], stats["num_gap_samples"]))
         heard, missing = (
             last - first for first, last in zip(self._coverage[0], self._coverage[-1], strict=True)
         )
-        report = _Report(
-            {
-                "audio_lag_ms": stats["audio_lag_ms"],
-                "drift_ppm": stats["drift_ppm"],
-                "gaps": stats["num_gaps"],
-                "out_of_order": stats["num_overlaps"]
-                + stats["num_repeated_chunks"]
-                + stats["num_frame_stamp_steps_back"],
-                "audio_resets": stats["num_audio_resets"],
-                "resets": self._session.stream.num_resets,
-            }
-        )
+        report = sync_report(stats, is_heard=heard > 0)
+        report.values["resets"] = self._session.stream.num_resets
         if heard + missing:
             coverage_pct = 100.0 * heard / (heard + missing)
             report.values["audio_coverage_pct"] = coverage_pct
             if coverage_pct < MIN_COVERAGE_PCT:
                 report.complain(f"only {coverage_pct:.0f} % of the sound arrives")
-        if abs(stats["audio_lag_ms"]) > 1e3 and heard:
-            report.complain(
-                f"sound and images are stamped {stats['audio_lag_ms'] / 1e3:.1f} s apart: use one "
-                "clock for both, or set sync.offset_ms"
-            )
         return report
 
-    def _inference(self, now_s: float, config: GroundingConfig, is_enabled: bool) -> _Report:
+    def _inference(self, now_s: float, config: GroundingConfig, is_enabled: bool) -> StatusReport:
         session, outputs = self._session, self._outputs
         counters = session.runner.counters
-        report = _Report(
+        report = StatusReport(
             {
                 **{f"backend_{k}": v for k, v in session.backend_facts.items()},
                 "p50_ms": 1e3 * session.stream.grounding_s.percentile(50),

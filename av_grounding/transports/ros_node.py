@@ -27,8 +27,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from av_grounding.config import NODE_NAME, GroundingConfig, default_bundle
 from av_grounding.transports.live_stream import LiveStream
+from av_grounding.transports.liveness import Watchdog
 from av_grounding.transports.messages import MalformedCounter, Status, build, diagnostics_fields
-from av_grounding.transports.ros_diagnostics import Monitor, Watchdog, idle_status
+from av_grounding.transports.ros_diagnostics import Monitor, idle_status
 from av_grounding.transports.ros_logging import bridge_logging
 from av_grounding.transports.ros_outputs import RosOutputs
 from av_grounding.transports.ros_page import open_page

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from av_grounding import audio, coded, config, reading
+from av_grounding import audio, coded, reading
+from av_grounding.config import files
 from av_grounding.modeling import bundle_checks
 from av_grounding.streaming.clock import SampleClock
 from av_grounding.transports import bag_limits, messages_image, topic_sources
@@ -82,7 +83,7 @@ def test_limits_are_the_stated_ones():
         "sound": [audio.MAX_CHANNELS, audio.MAX_SAMPLE_RATE_HZ],
         "sound that waits on a topic": [topic_sources.MAX_WAITING_CHUNKS],
         "a gap in sound that is filled": [int(gap_s)],
-        "a parameter file": [config.MAX_BYTES, config.MAX_DEPTH],
+        "a parameter file": [files.MAX_BYTES, files.MAX_DEPTH],
         "a bundle's config.json": [
             reading.MAX_CONFIG_BYTES,
             bundle_checks.MAX_LAYERS,

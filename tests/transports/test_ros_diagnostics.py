@@ -2,14 +2,9 @@
 
 import pytest
 
-from av_grounding.transports.ros_diagnostics import (
-    ERROR,
-    OK,
-    RateMeter,
-    Watchdog,
-    gpu_values,
-    idle_status,
-)
+from av_grounding.transports.liveness import RateMeter, Watchdog
+from av_grounding.transports.ros_diagnostics import gpu_values, idle_status
+from av_grounding.transports.status_report import ERROR, OK
 
 
 def test_the_rate_is_that_of_the_last_seconds():

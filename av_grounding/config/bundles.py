@@ -1,0 +1,47 @@
+"""Where the bundle lies that is used when none is named."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+
+MODEL_ENVIRONMENT_VARIABLE = "AV_GROUNDING_MODEL"
+
+
+def default_bundle() -> Path:
+    """The bundle to use where none is named.
+
+    $AV_GROUNDING_MODEL if set, else the first directory with a config.json below `models/` of
+    the current directory, of the source tree, and of the installed package's share directory.
+    """
+    named = os.environ.get(MODEL_ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named)
+    bundles = find_bundles()
+    if not bundles:
+        places = ", ".join(str(place) for place in bundle_directories())
+        raise FileNotFoundError(
+            f"got no model, expected a bundle (config.json + model.safetensors) in one of "
+            f"{places}: name one with --model or ${MODEL_ENVIRONMENT_VARIABLE}"
+        )
+    return bundles[0]
+
+
+def find_bundles() -> list[Path]:
+    """Every bundle directory that `default_bundle` would consider, the preferred one first."""
+    return [
+        config.parent
+        for place in bundle_directories()
+        for config in sorted(place.glob("*/config.json"))
+    ]
+
+
+def bundle_directories() -> list[Path]:
+    package = Path(__file__).resolve().parents[1]
+    share = Path(sysconfig.get_path("data")) / "share" / "av_grounding"
+    # A ROS install prefix: <prefix>/lib/pythonX/site-packages/av_grounding.
+    prefixes = [parent / "share" / "av_grounding" for parent in package.parents]
+    candidates = [Path.cwd(), package.parent, share, *prefixes]
+    directories = [candidate / "models" for candidate in candidates]
+    return list(dict.fromkeys(place for place in directories if place.is_dir())) or directories[:3]
