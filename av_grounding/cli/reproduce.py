@@ -29,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     for name, default, text in (
         ("steps", 1000, "steps of every run"),
         ("pretext-steps", 700, "steps of the pretext they share"),
+        ("aligner-steps", 120, "steps of every run's warm-up of the aligners"),
         ("batch-size", 32, "images of a batch"),
         ("num", 300, "test samples"),
     ):
@@ -58,6 +59,7 @@ def execute(args: argparse.Namespace) -> int:
     schedule = Schedule(
         steps=args.steps,
         pretext_steps=args.pretext_steps,
+        aligner_steps=args.aligner_steps,
         batch_size=args.batch_size,
         num_samples=args.num,
         seeds=tuple(args.seeds),

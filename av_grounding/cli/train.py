@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.training import run_clips, run_paper, run_sss
+    from av_grounding.training import run_clips, run_paper, run_synthetic
     from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.data.open import holds_clips
     from av_grounding.training.loop import Interrupted
@@ -75,7 +75,7 @@ def execute(args: argparse.Namespace) -> int:
                     f"{args.data} holds no clips; --preset paper trains on real data: expected a "
                     "folder of shards or clips (see data shard)"
                 )
-            train = run_clips.run if is_real else run_sss.run
+            train = run_clips.run if is_real else run_synthetic.run
             train = run_paper.run if args.preset == "paper" else train
             bundle = train(config, args.data, args.out, progress)
         except Interrupted as stopped:

@@ -26,7 +26,13 @@ from av_grounding.evaluation.harness import (
 from av_grounding.evaluation.noise import NoiseBank
 from av_grounding.evaluation.prediction import PairFeatures, Predictor
 from av_grounding.evaluation.protocols import Protocol, find_protocol
-from av_grounding.evaluation.scoring import localisation, pairs, prompted, separating, video
+from av_grounding.evaluation.scoring import (
+    localisation_summary,
+    pairs,
+    prompted,
+    separating,
+    video,
+)
 from av_grounding.evaluation.scoring.pooled import score_pool, set_average_precision
 from av_grounding.evaluation.scoring.rows import (
     DEGENERATE,
@@ -122,7 +128,7 @@ def _summarise_localisation(result: Evaluation, scored: Sequence[Scored]) -> Non
     }
     for protocol in result.protocols:
         name = protocol.name
-        table = localisation.summarise(result.rows, protocol, result.info.task)
+        table = localisation_summary.summarise(result.rows, protocol, result.info.task)
         if protocol.average_precision == "pooled":
             grids, masks = _of_sources(result, scored)
             for row in (MODEL, *DEGENERATE):
@@ -130,10 +136,10 @@ def _summarise_localisation(result: Evaluation, scored: Sequence[Scored]) -> Non
                     grids, masks, row if row in DEGENERATE else ""
                 )
         result.tables[name] = table
-        result.extras.setdefault("success_curves", {})[name] = localisation.success_curves(
+        result.extras.setdefault("success_curves", {})[name] = localisation_summary.success_curves(
             result.rows, protocol
         )
-        result.extras.setdefault("size_bins", {})[name] = localisation.size_bins(
+        result.extras.setdefault("size_bins", {})[name] = localisation_summary.size_bins(
             result.rows, protocol
         )
 

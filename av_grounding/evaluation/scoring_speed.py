@@ -24,7 +24,7 @@ from av_grounding.evaluation.harness import score_samples
 from av_grounding.evaluation.machine import pin_to_cores
 from av_grounding.evaluation.prediction import HeadGrids
 from av_grounding.evaluation.protocols import protocols_of
-from av_grounding.evaluation.scoring import localisation
+from av_grounding.evaluation.scoring import localisation_summary
 from av_grounding.evaluation.scoring.rows import GroundingJob
 
 SIZE_PX = 224
@@ -39,7 +39,7 @@ def measure(num: int, num_workers: int) -> dict[str, float]:
     scored_s = time.perf_counter() - started_s
     rows = [one.row for one in scored if one.row is not None]
     for protocol in protocols:
-        localisation.summarise(rows, protocol, "localisation")
+        localisation_summary.summarise(rows, protocol, "localisation")
     return {
         "num_maps": num,
         "num_protocols": len(protocols),

@@ -15,8 +15,8 @@ from av_grounding.modeling.dual_encoder import DualEncoder
 
 logger = logging.getLogger(__name__)
 
-
 KINDS = ("sound", "speech")
+NUM_NAMING_BATCHES = 8
 Pairs = tuple[str, Tensor, Tensor]
 """A kind, images (b,3,H,W) uint8, and clips (b,s) of that kind that belong to them."""
 

@@ -16,7 +16,8 @@ from av_grounding.modeling.bundle import write_json
 from av_grounding.training.reproduction.measuring import draw_samples, measure
 from av_grounding.training.reproduction.page import write_page
 from av_grounding.training.reproduction.runs import Run, Schedule, list_runs
-from av_grounding.training.run_sss import Progress, train_recipe
+from av_grounding.training.run_folder import Progress
+from av_grounding.training.run_synthetic import train_recipe
 
 RESULT_FILE = "result.json"
 OnRun = Callable[[int, int, Run], None]

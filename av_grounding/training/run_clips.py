@@ -21,8 +21,9 @@ from av_grounding.training.head_names import name_heads
 from av_grounding.training.loop import train
 from av_grounding.training.mixing import MixedBatches, MixingConfig
 from av_grounding.training.recipes.build import make_recipe
+from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.run_paper import naming_pairs
-from av_grounding.training.run_sss import Progress, settle_settings, write_bundle
+from av_grounding.training.run_synthetic import write_bundle
 from av_grounding.training.validation import loss_on
 
 logger = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ from av_grounding.modeling.pretrained import load_dino, load_hubert
 from av_grounding.training import distributed
 from av_grounding.training.configuration import SssPaperRun
 from av_grounding.training.data.batches import open_batches
-from av_grounding.training.head_names import KINDS, Pairs, name_heads
+from av_grounding.training.head_names import KINDS, NUM_NAMING_BATCHES, Pairs, name_heads
 from av_grounding.training.loop import train
 from av_grounding.training.lora import add_lora, merged
 from av_grounding.training.mixing import MixedBatches
 from av_grounding.training.recipes.build import make_recipe
-from av_grounding.training.run_sss import NUM_NAMING_BATCHES, Progress, settle_settings
+from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.validation import loss_on
 
 LAYOUTS = {"sss": "triplets", "denseav": "pairs"}

@@ -16,7 +16,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training import checkpoint, run_sss
+from av_grounding.training import checkpoint, run_folder, run_synthetic
 from av_grounding.training.configuration import DataConfig, SssRun, override
 from av_grounding.training.loop import Interrupted, LoopConfig
 from av_grounding.training.recipes.contrast import negatives
@@ -72,7 +72,9 @@ WINDOW = {"num_samples": 40_960, "token_samples": 1280}
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
     stages = {}
-    run_sss.build_banks(RUN, directory, lambda stage, *done: stages.update({stage: done[:2]}))
+    run_synthetic.build_banks(
+        RUN, directory, lambda stage, *done: stages.update({stage: done[:2]})
+    )
     assert stages == {"scenes": (2, 2), "audio": (len(CLASSES), len(CLASSES))}
     return directory
 
@@ -434,12 +436,12 @@ def quiet(*_):
 
 @needs_speech
 def test_a_run_that_was_stopped_twice_equals_one_in_one_go(data, tmp_path):
-    straight = run_sss.run(RUN, data, tmp_path / "straight", quiet)
+    straight = run_synthetic.run(RUN, data, tmp_path / "straight", quiet)
     for stage in ("pretext", "mix-and-separate", "tuning"):
         with pytest.raises(Interrupted, match="step 2 of 4"):
-            run_sss.run(RUN, data, tmp_path / "stopped", stop_at(stage, 2))
+            run_synthetic.run(RUN, data, tmp_path / "stopped", stop_at(stage, 2))
         assert not (tmp_path / "stopped" / "bundle").exists()
-    resumed = run_sss.run(RUN, data, tmp_path / "stopped", quiet)
+    resumed = run_synthetic.run(RUN, data, tmp_path / "stopped", quiet)
     files = [bundle / "model.safetensors" for bundle in (straight, resumed)]
     assert files[0].read_bytes() == files[1].read_bytes()
     torch.manual_seed(RUN.loop.seed)
@@ -465,7 +467,7 @@ def test_with_validation_the_best_weights_ship(data, tmp_path):
     config = replace(
         RUN, loop=replace(RUN.loop, validate_every=2), tuning=replace(RUN.tuning, steps=0)
     )
-    bundle = run_sss.run(config, data, tmp_path, quiet)
+    bundle = run_synthetic.run(config, data, tmp_path, quiet)
     rows = (tmp_path / "sss" / "validation.jsonl").read_text().splitlines()
     losses = {row["step"]: row["loss"] for row in map(json.loads, rows)}
     assert list(losses) == [1, 3]
@@ -478,12 +480,12 @@ def test_with_validation_the_best_weights_ship(data, tmp_path):
 
 def test_other_settings_for_a_run_that_began_are_refused_by_name(tmp_path):
     path = tmp_path / "settings.json"
-    run_sss.settle_settings(RUN, path)
-    run_sss.settle_settings(RUN, path)
+    run_folder.settle_settings(RUN, path)
+    run_folder.settle_settings(RUN, path)
     before = path.read_bytes()
     other = override(RUN, ["loop.steps=9", "model.image_options.dim=24"])
     with pytest.raises(ValueError, match=r"loop\.steps: 4 then, 9 now") as refused:
-        run_sss.settle_settings(other, path)
+        run_folder.settle_settings(other, path)
     assert "model.image_options.dim: 16 then, 24 now" in str(refused.value)
     assert "pretext" not in str(refused.value)
     assert path.read_bytes() == before

@@ -1,4 +1,4 @@
-"""What one sample of each synthetic grounding benchmark is; see `synthetic.KINDS`."""
+"""What one sample of each synthetic grounding benchmark is; see `synthetic_list.KINDS`."""
 
 from __future__ import annotations
 

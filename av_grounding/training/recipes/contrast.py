@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -147,8 +147,9 @@ class Contrast(Recipe):
         return self.config.image_backbone_rate if slow else 1.0
 
     def warm_up(self) -> Contrast:
-        """Aligners and temperature alone (001 section 3.5)."""
+        """Aligners and temperature alone (001 section 3.5); pooling does not harden yet."""
         warm = deepcopy(self)
+        warm.config = replace(self.config, sharpness_end=self.config.sharpness_start)
         warm.freeze(warm.model.image_backbone, warm.model.audio_backbone)
         return warm
 

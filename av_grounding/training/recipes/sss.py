@@ -62,9 +62,13 @@ class MixAndSeparate(Contrast):
         self.heads = {kind: model.heads.index(kind) for kind in KINDS}
 
     def warm_up(self) -> MixAndSeparate:
-        """Aligners and temperature alone, by the correspondence loss (000 section 3.3.2)."""
+        """Aligners and temperature alone, by the correspondence loss (000 section 3.3.2).
+
+        By the disentanglement loss where the other is left out.
+        """
         warm = super().warm_up()
-        warm.config = replace(self.config, weight_disentanglement=0.0)
+        if self.config.weight_correspondence:
+            warm.config = replace(warm.config, weight_disentanglement=0.0)
         return warm
 
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Float[Tensor, ""]]:

@@ -32,7 +32,8 @@ def lines(results: Results, schedule: Schedule, picture: str | None) -> Iterable
     yield ""
     yield (
         f"{len(results)} of {total} runs: {schedule.steps} steps of {schedule.batch_size} images "
-        f"each, from one pretext of {schedule.pretext_steps} steps; seeds "
+        f"each, from one pretext of {schedule.pretext_steps} steps and after "
+        f"{schedule.aligner_steps} steps of the aligners alone; seeds "
         f"{', '.join(map(str, schedule.seeds))} for the two recipes, "
         f"{', '.join(map(str, schedule.ablation_seeds))} for the ablations. "
         f"{schedule.num_samples} test samples. Numbers are percent, mean ± standard deviation "

@@ -31,6 +31,8 @@ class Schedule:
 
     steps: int = 1000
     pretext_steps: int = 700
+    aligner_steps: int = 120
+    """Of the warm-up, without which the head maximum does not leave chance in this budget."""
     batch_size: int = 32
     num_samples: int = 300
     """Test samples; each is evaluated clean, mixed and under off-screen audio."""
@@ -41,7 +43,7 @@ class Schedule:
     """More settings of every run, as for `train --set`."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "pretext_steps", "batch_size", "num_samples"):
+        for name in ("steps", "pretext_steps", "aligner_steps", "batch_size", "num_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("seeds", "ablation_seeds"):
@@ -83,6 +85,7 @@ def make_config(
         f"loop.steps={schedule.steps}",
         f"loop.seed={seed}",
         f"pretext.steps={schedule.pretext_steps}",
+        f"aligners.steps={schedule.aligner_steps}",
         "tuning.steps=0",
         f"data.batch_size={schedule.batch_size}",
         f"recipe.sharpness_steps={hardening}",

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import save_bundle, store_spec, write_json
+from av_grounding.modeling.bundle import save_bundle, store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
 from av_grounding.training import distributed
 from av_grounding.training.calibrate import calibrate
-from av_grounding.training.configuration import SssPaperRun, SssRun
+from av_grounding.training.configuration import SssRun
 from av_grounding.training.curves import draw_curves
 from av_grounding.training.evidence import evidence_floors
-from av_grounding.training.head_names import KINDS, name_heads
+from av_grounding.training.head_names import KINDS, NUM_NAMING_BATCHES, name_heads
 from av_grounding.training.loop import train
 from av_grounding.training.recipes.build import make_recipe
 from av_grounding.training.recipes.contrast import Contrast
 from av_grounding.training.recipes.pretext import Pretext
+from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.synthetic_batches import MixAndSeparateBatches, PretextBatches
 from av_grounding.training.validation import loss_on
 from av_grounding.types import ModelSpec
 
-NUM_NAMING_BATCHES = 8
 VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
-Progress = Callable[[str, int, int, dict[str, float]], None]
-"""Called with the stage's name, what is done, the total, and the newest numbers."""
 
 
 def run(config: SssRun, data: Path, out: Path, progress: Progress) -> Path:
@@ -100,8 +96,15 @@ def train_recipe(
             data / VALIDATION, config.loop.seed, **window, batch_size=config.data.batch_size
         )
         validate = loss_on(held_out, NUM_VALIDATION_BATCHES)
+    recipe = make_recipe(model, config.recipe)
+    if config.aligners.steps:
+        warm = train(
+            recipe.warm_up(), batches, config.aligners, out / "aligners",
+            on_step=lambda step, row: progress("aligners", step + 1, config.aligners.steps, row),
+        )  # fmt: skip
+        recipe.load_state_dict(warm.state_dict())
     trained = train(
-        make_recipe(model, config.recipe), batches, config.loop, out / config.recipe_name,
+        recipe, batches, config.loop, out / config.recipe_name,
         validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
@@ -141,33 +144,6 @@ class Later(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         return self.batches[self.first + number]
-
-
-def settle_settings(config: SssRun | SssPaperRun, path: Path) -> None:
-    """Remember the run's settings; refuse to resume with others."""
-    settings = json.loads(json.dumps(config.to_json()))
-    if path.exists():
-        before, now = flatten(json.loads(path.read_text())), flatten(settings)
-        changed = [
-            f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
-        if changed:
-            raise ValueError(
-                f"{path.parent} was begun with other settings ({'; '.join(changed)}): "
-                "use them again or another --out"
-            )
-    write_json(path, settings)
-
-
-def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by the dotted names that `--set` takes."""
-    flat = {}
-    for key, value in settings.items():
-        is_section = isinstance(value, dict) and value
-        flat |= flatten(value, f"{prefix}{key}.") if is_section else {prefix + key: value}
-    return flat
 
 
 def build_banks(
