@@ -165,10 +165,11 @@ class GroundingStream:
         index = self._clock.index_at(stamp_ns)
         self._audio_lag_s = (index - self._clock.num_samples) / self._clock.sample_rate_hz
         if abs(self._audio_lag_s) > SUSPICIOUS_LAG_S:
+            side = "behind" if self._audio_lag_s > 0.0 else "ahead of"
             self._warn(
                 "lag",
-                f"audio is {self._audio_lag_s:.1f} s behind the frames: are both stamped by the "
-                "same clock, and is the microphone alive?",
+                f"audio is {abs(self._audio_lag_s):.1f} s {side} the frames: are both stamped by "
+                "the same clock, and is the microphone alive?",
             )
         # Only what has surely left the resampler by then, or chunk sizes would show.
         rate_hz = self.backend.spec.sample_rate_hz

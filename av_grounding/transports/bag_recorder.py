@@ -1,14 +1,8 @@
-"""Recording a run as a rosbag2: what the model was given, in that order, and what it answered.
-
-A live frame is answered with the sound that had been taken in by then, so a recording that is to
-give the same answers must keep the order in which the model took things, not the order of their
-stamps. `RecordedStream` therefore stands where the model is called, and log times count up in
-that order; a replay follows them.
-"""
+"""Recording a run as a rosbag2 without making it wait for the disk."""
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import threading
 import time
@@ -20,49 +14,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from av_grounding.audio import samples_to_ns
 from av_grounding.streaming.config import StreamingConfig
-from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.transports import messages
-from av_grounding.transports.bag_encoding import (
-    PictureFormat,
-    choose_format,
-    exact_audio_fields,
-    exact_image_fields,
-)
-from av_grounding.transports.bag_file import BagFile, Qos, require_packages
-from av_grounding.transports.bag_reader import shared_typestore
-from av_grounding.transports.bag_source import ORDER
-from av_grounding.transports.messages import Fields
+from av_grounding.transports.bag_encoding import PictureFormat
+from av_grounding.transports.bag_stream import RecordedStream
+from av_grounding.transports.bag_writer import BagWriter
 from av_grounding.types import AudioChunk, Backend, Frame, Heatmaps
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "/av_grounding"
-FACTS_TOPIC = "recording"
-AUDIO_TOPIC = "audio"
-IMAGE_TOPIC = "image"
-COMPRESSED_TOPIC = "image/compressed"
 FLUSH_S = 0.5
 """What is younger than this may be lost with the program: half of what is promised."""
-WAIT_S = 0.1
+GIVE_UP_S = 30.0
+"""A disk that finishes nothing for so long is not waited for when the recording ends."""
 MAX_QUEUE_BYTES = 256 << 20
 # Sound is worth more than pictures: it is dropped only at twice the size of the queue.
 MAX_AUDIO_QUEUE_BYTES = 2 * MAX_QUEUE_BYTES
-TOPICS: dict[str, tuple[str, Qos]] = {
-    FACTS_TOPIC: ("std_msgs/msg/String", Qos(is_latched=True)),
-    AUDIO_TOPIC: ("audio_common_msgs/msg/AudioStamped", Qos(depth=100)),
-    IMAGE_TOPIC: ("sensor_msgs/msg/Image", Qos(depth=10)),
-    COMPRESSED_TOPIC: ("sensor_msgs/msg/CompressedImage", Qos(depth=10)),
-    **{
-        name: (messages.TOPICS[name].type_name, Qos(depth=messages.TOPICS[name].depth))
-        for name in (f"{head}/{kind}" for head in messages.HEADS for kind in ("heatmap", "score"))
-    },
-    **{
-        f"{head}/peaks": (messages.TOPICS[f"{head}/peaks"].type_name, Qos(depth=5))
-        for head in messages.HEADS
-    },
-}
 
 
 class _Item(NamedTuple):
@@ -100,30 +67,21 @@ class BagRecorder:
         flush_s: float = FLUSH_S,
     ) -> None:
         self.path = Path(path)
-        require_packages()
-        self._store = shared_typestore("mgonzs13")
         self._is_live = is_live
-        self._frame_rate_hz = frame_rate_hz or 30.0
-        self._pictures: PictureFormat = pictures
-        self._options = messages.OutputOptions(thresholds=thresholds)
         self._flush_s = flush_s
-        self._namespace = namespace.rstrip("/")
-        self._channels: dict[str, int] = {}
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition()
         self._is_closing = False
         self._last_log_ns = -1
         self._failure: BaseException | None = None
-        self._counts = dict.fromkeys(
-            (
-                *("num_frames", "num_audio_chunks"),
-                *("num_frames_dropped", "num_audio_chunks_dropped"),
-            ),
-            0,
+        self._dropped = {"num_frames_dropped": 0, "num_audio_chunks_dropped": 0}
+        self._num_steps = 0
+        self._num_taken = {"audio": 0, "image": 0, "answer": 0}
+        self._num_on_disk = {"audio": 0, "image": 0}
+        self._writer = BagWriter(
+            self.path, facts or {}, pictures, frame_rate_hz or 30.0, thresholds, namespace
         )
-        self._facts = {"written_by": "av_grounding", "order": ORDER, **(facts or {})}
-        self._file = BagFile(self.path)
         self._thread = threading.Thread(target=self._run, name="av-bag", daemon=True)
         self._thread.start()
 
@@ -159,23 +117,34 @@ class BagRecorder:
         """Nothing: the stream has recorded both, when it took the frame in."""
 
     def close(self) -> None:
-        """Write what waits and complete the file; raises the OSError that ended it early."""
+        """Write what waits and complete the file; raises the OSError that ended it early.
+
+        A disk that does not answer any more is waited for no longer than `GIVE_UP_S`.
+        """
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._thread.join()
+        num_seen = -1
+        while self._thread.is_alive() and num_seen != self._num_steps:
+            num_seen = self._num_steps
+            self._thread.join(GIVE_UP_S)
+        if self._thread.is_alive():
+            self._give_up()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
     def describe(self) -> dict[str, Any]:
         """What was recorded and what was not, counted."""
+        writer = self._writer
         with self._changed:
             return {
                 "path": str(self.path),
-                **self._counts,
-                "pictures": None if self._pictures == "auto" else self._pictures,
-                "num_bytes": self._file.num_bytes,
+                "num_frames": writer.num_frames,
+                "num_audio_chunks": writer.num_audio_chunks,
+                **self._dropped,
+                "pictures": None if writer.pictures == "auto" else writer.pictures,
+                "num_bytes": writer.num_bytes,
                 "error": None if self._failure is None else str(self._failure),
             }
 
@@ -189,10 +158,11 @@ class BagRecorder:
             if self._has_room(item, max_bytes):
                 self._queue.append(item)
                 self._queued_bytes += item.num_bytes
+                self._num_taken[item.kind] += 1
                 self._changed.notify_all()
                 return
-            self._counts[dropped] += 1
-            is_first = self._counts[dropped] == 1
+            self._dropped[dropped] += 1
+            is_first = self._dropped[dropped] == 1
         if is_first:
             logger.warning("%s: the disk is too slow; %s (counting)", self.path, dropped)
 
@@ -207,13 +177,18 @@ class BagRecorder:
             try:
                 self._write_until_closed()
             finally:
-                self._file.close()
+                self._writer.close()
         except Exception as error:
             self._fail(error)
 
     def _write_until_closed(self) -> None:
         flushed_s = time.monotonic()
-        has_facts = False
+        writer = self._writer
+        write = {
+            "audio": writer.write_audio,
+            "image": writer.write_image,
+            "answer": writer.write_answer,
+        }
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -225,84 +200,48 @@ class BagRecorder:
                     self._changed.notify_all()
                 elif self._is_closing:
                     return
-            if item is not None and not has_facts:
-                has_facts = True
-                fields = Fields("std_msgs/msg/String", data=json.dumps(self._facts, default=str))
-                self._write(FACTS_TOPIC, item.log_ns - 1, item.log_ns - 1, fields)
             if item is not None:
-                getattr(self, f"_write_{item.kind}")(item.log_ns, *item.values)
+                write[item.kind](item.log_ns, *item.values)
             # Only the audio of a moment may hang on a stalled camera, so time decides.
             if time.monotonic() - flushed_s >= self._flush_s:
-                self._file.flush()
+                writer.flush()
+                self._num_on_disk = {
+                    "audio": writer.num_audio_chunks, "image": writer.num_frames,
+                }  # fmt: skip
                 flushed_s = time.monotonic()
-
-    def _write_audio(self, log_ns: int, chunk: AudioChunk) -> None:
-        self._write(AUDIO_TOPIC, log_ns, chunk.stamp_ns, exact_audio_fields(chunk))
-        self._counts["num_audio_chunks"] += 1
-
-    def _write_image(self, log_ns: int, frame: Frame) -> None:
-        if self._pictures == "auto":
-            self._pictures = choose_format(frame.image, self._frame_rate_hz)
-        topic = COMPRESSED_TOPIC if self._pictures == "png" else IMAGE_TOPIC
-        fields = exact_image_fields(frame, self._pictures)
-        self._write(topic, log_ns, frame.stamp_ns, fields)
-        self._counts["num_frames"] += 1
-
-    def _write_answer(self, log_ns: int, frame: Frame, heatmaps: Heatmaps) -> None:
-        outputs = messages.encode_outputs(
-            frame, heatmaps, self._options, is_wanted=TOPICS.__contains__
-        )
-        for topic, fields in outputs:
-            self._write(topic, log_ns, frame.stamp_ns, fields)
-
-    def _write(self, topic: str, log_ns: int, publish_ns: int, fields: Fields) -> None:
-        type_name, qos = TOPICS[topic]
-        if topic not in self._channels:
-            definition, _ = self._store.generate_msgdef(type_name, ros_version=2)
-            name, digest = f"{self._namespace}/{topic}", self._store.hash_rihs01(type_name)
-            self._channels[topic] = self._file.add_topic(name, type_name, definition, digest, qos)
-        message = messages.build(fields, self._store.types.__getitem__)
-        data = self._store.serialize_cdr(message, type_name)
-        self._file.write(self._channels[topic], max(0, log_ns), max(0, publish_ns), data)
+            self._num_steps += 1
 
     def _fail(self, error: Exception) -> None:
-        counts = self._counts
+        writer = self._writer
         text = (
             f"recording to {self.path} stopped: {getattr(error, 'strerror', None) or error}; kept "
-            f"{counts['num_frames']} frames and {counts['num_audio_chunks']} chunks of sound; "
+            f"{writer.num_frames} frames and {writer.num_audio_chunks} chunks of sound; "
             "free space or choose another place"
         )
-        logger.warning("%s", text)
+        is_disk = isinstance(error, OSError)
+        failure = OSError(error.errno, text) if is_disk else RuntimeError(text)
+        failure.__cause__ = error
+        self._end_with(failure)
+
+    def _give_up(self) -> None:
+        """The writer hangs in a call of the system; if that ever returns, it closes the file."""
+        kept = self._num_on_disk
+        lost = {kind: self._num_taken[kind] - num for kind, num in kept.items()}
+        self._end_with(
+            OSError(
+                errno.ETIMEDOUT,
+                f"recording to {self.path} stopped: the disk has not answered for "
+                f"{GIVE_UP_S:g} s; kept {kept['image']} frames and {kept['audio']} chunks of "
+                f"sound, lost {lost['image']} and {lost['audio']}; see to the disk or choose "
+                "another place",
+            )
+        )
+
+    def _end_with(self, failure: Exception) -> None:
+        """Nothing more is taken, and what waits is let go."""
+        logger.warning("%s", failure.args[-1])
         with self._changed:
-            is_disk = isinstance(error, OSError)
-            self._failure = OSError(error.errno, text) if is_disk else RuntimeError(text)
-            self._failure.__cause__ = error
+            self._failure = failure
             self._queue.clear()
             self._queued_bytes = 0
             self._changed.notify_all()
-
-
-class RecordedStream(GroundingStream):
-    """A GroundingStream that shows a recorder everything it takes in and answers, in order."""
-
-    def __init__(
-        self, backend: Backend, config: StreamingConfig | None, recorder: BagRecorder
-    ) -> None:
-        super().__init__(backend, config)
-        self._recorder = recorder
-
-    def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
-        chunk = AudioChunk(samples, int(stamp_ns), int(sample_rate_hz))
-        end_ns = chunk.stamp_ns + samples_to_ns(len(samples), max(1, chunk.sample_rate_hz))
-        log_ns = self._recorder.log_time_ns(end_ns)
-        super().push_audio(samples, stamp_ns, sample_rate_hz)
-        if len(samples):
-            self._recorder.take_audio(chunk, log_ns)
-
-    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Heatmaps:
-        log_ns = self._recorder.log_time_ns(int(stamp_ns))
-        heatmaps = super().push_frame(image, stamp_ns, frame_id)
-        answer_ns = self._recorder.log_time_ns(int(stamp_ns))
-        frame = Frame(image, heatmaps.stamp_ns, frame_id)
-        self._recorder.take_frame(frame, heatmaps, log_ns, answer_ns)
-        return heatmaps

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class Feed:
         """Keep the scores; the picture goes back to the caller with its number and time."""
         scores = (heatmaps.sound_score, heatmaps.speech_score)
         with self._lock:
-            time_ms = self._time_ms(frame.stamp_ns)
+            time_ms = self._time_ms("answer", frame.stamp_ns)
             self._points.append(
                 (time_ms, *(_rounded(score) for score in scores), _rounded(latency_ms, 1))
             )
@@ -115,7 +115,7 @@ class Feed:
     def add_voice(self, marks: VoiceMarks) -> None:
         """Keep levels, speech marks and utterances."""
         with self._lock:
-            time_ms = self._time_ms(marks.stamp_ns)
+            time_ms = self._time_ms("voice", marks.stamp_ns)
             self._voice.append((time_ms, marks))
             told = [
                 tuple((ns - self._origin_ns) / 1e6 for ns in span) for span in marks.utterances
@@ -166,15 +166,16 @@ class Feed:
         news["voice"] = list(_as_json(item for item in voice if item[0] >= horizon_ms))
         return news, after
 
-    def _time_ms(self, stamp_ns: int) -> float:
-        if self._origin_ns is None:
+    def _time_ms(self, kind: Literal["answer", "voice"], stamp_ns: int) -> float:
+        # Each against its own kind: where frames and sound are apart, neither has jumped.
+        newest_ns = self._newest_ns.get(kind, stamp_ns)
+        ahead_s = (stamp_ns - newest_ns) / 1e9
+        if self._origin_ns is None or ahead_s < -MAX_JUMP_S or ahead_s > HISTORY_S:
             self._start_epoch(stamp_ns)
+            newest_ns = stamp_ns
         assert self._origin_ns is not None
+        self._newest_ns[kind] = max(newest_ns, stamp_ns)
         time_ms = (stamp_ns - self._origin_ns) / 1e6
-        ahead_s = (time_ms - self._newest_ms) / 1e3
-        if ahead_s < -MAX_JUMP_S or ahead_s > HISTORY_S:
-            self._start_epoch(stamp_ns)
-            return 0.0
         self._newest_ms = max(self._newest_ms, time_ms)
         return round(time_ms, 1)
 
@@ -182,6 +183,7 @@ class Feed:
         self._epoch += 1
         self._origin_ns = origin_ns
         self._newest_ms = 0.0
+        self._newest_ns: dict[str, int] = {}
         self._points = Series(MAX_POINTS)
         self._voice = Series(MAX_VOICE)
         self._utterances: list[tuple[float, float]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import hmac
 import importlib.resources
@@ -12,14 +11,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from av_grounding.viewer.address import Address, may_be_named
+from av_grounding.viewer.address import Address
 from av_grounding.viewer.client import Client
-from av_grounding.viewer.feed import Cursor, Feed, Shot
+from av_grounding.viewer.feed import Feed, Shot
+from av_grounding.viewer.guard import Guard, check_origin
 from av_grounding.viewer.messages import (
     MAX_CLIENT_MESSAGE_BYTES,
     PROTOCOL,
@@ -27,7 +26,7 @@ from av_grounding.viewer.messages import (
     parse_client_message,
     plain,
 )
-from av_grounding.viewer.picture import Picture, encode
+from av_grounding.viewer.screen import Screen
 
 LOGGER = logging.getLogger(__name__)
 HTTP_LOGGER = logging.getLogger(f"{__name__}.http")
@@ -39,15 +38,15 @@ HEARTBEAT_S = 10.0
 NEWS_S = 0.25
 """Without a new frame, everything else is told this often."""
 COUNTERS_S = 0.5
-MAX_CACHED_PACKETS = 8
 CLOSE_WITHIN_S = 0.3
 WRONG_TOKEN = 4401
 WRONG_PROTOCOL = 4400
+SCRIPTS = ("page", "state", "connection", "heatmaps", "stage", "timeline", "panels")
 PAGE = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
 
 
@@ -78,36 +77,27 @@ class LiveServer:
         counters: Callable[[], Mapping[str, Any] | None],
         max_rate_hz: float,
     ) -> None:
-        self._feed, self._address = feed, address
+        self._feed = feed
+        self._guard = Guard(address)
         self._token = token
         self._hello = hello
         self._counters = counters
-        self._min_interval_s = 1.0 / max_rate_hz
         self._files = {
             path: (_read_page(name), content_type) for path, (name, content_type) in PAGE.items()
         }
-        self._clients: set[Client] = set()
-        self._newest: Shot | None = None
-        self._is_offered = False
-        self._shot: Shot | None = None
-        self._shown_s = 0.0
-        self._encoded: tuple[int, asyncio.Future[Picture]] | None = None
-        self._packets: dict[tuple[Cursor, int], tuple[bytes, Cursor]] = {}
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
-        self._encoder = concurrent.futures.ThreadPoolExecutor(1, "av-viewer-jpeg")
+        self._screen = Screen(feed, self._loop, max_rate_hz)
 
     @property
     def num_clients(self) -> int:
         """Browsers that are being served."""
-        return len(self._clients)
+        return len(self._screen.clients)
 
     def offer(self, shot: Shot) -> None:
         """Show this frame next, to whoever can take it; returns at once."""
-        self._newest = shot
-        if self._clients and not self._is_offered:
-            self._is_offered = True
-            self._call(self._promote)
+        if self._screen.leave(shot):
+            self._call(self._screen.change)
 
     def stop(self) -> None:
         """Close every connection and end `run`."""
@@ -119,7 +109,7 @@ class LiveServer:
         try:
             self._loop.run_until_complete(self._serve(listener, on_ready))
         finally:
-            self._encoder.shutdown(wait=False, cancel_futures=True)
+            self._screen.close()
             self._loop.close()
 
     def _call(self, function: Callable[[], None]) -> None:
@@ -127,8 +117,8 @@ class LiveServer:
             self._loop.call_soon_threadsafe(function)
 
     async def _serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-        app = web.Application(client_max_size=1024, middlewares=[self._check_host])
-        app.on_response_prepare.append(self._add_headers)
+        app = web.Application(client_max_size=1024, middlewares=[self._guard.check_host])
+        app.on_response_prepare.append(self._guard.add_headers)
         for path in self._files:
             app.router.add_get(path, self._page)
         app.router.add_get("/live", self._live)
@@ -143,7 +133,7 @@ class LiveServer:
             await self._stopped.wait()
         finally:
             poll.cancel()
-            await asyncio.gather(*(self._dismiss(client) for client in self._clients))
+            await asyncio.gather(*(self._dismiss(client) for client in self._screen.clients))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(runner.cleanup(), CLOSE_WITHIN_S)
 
@@ -156,57 +146,22 @@ class LiveServer:
             await asyncio.wait_for(goodbye, CLOSE_WITHIN_S)
         client.abort()
 
-    @web.middleware
-    async def _check_host(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        hosts = request.headers.getall("Host", [])
-        if len(hosts) != 1 or not may_be_named(self._address, hosts[0]):
-            raise web.HTTPMisdirectedRequest(
-                text="This server is not known by that name: use the address it printed.\n"
-            )
-        return await handler(request)
-
-    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        host = request.headers.get("Host", "")
-        # Older Safari does not take 'self' for a WebSocket of the same origin.
-        live = f" ws://{host}" if may_be_named(self._address, host) else ""
-        response.headers.update(
-            {
-                "Content-Security-Policy": (
-                    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-                    f"connect-src 'self'{live}; base-uri 'none'; form-action 'none'; "
-                    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types"
-                    " 'none'"
-                ),
-                "X-Content-Type-Options": "nosniff",
-                "Server": "av_grounding",
-                "Referrer-Policy": "no-referrer",
-                "X-Frame-Options": "DENY",
-                "Cross-Origin-Opener-Policy": "same-origin",
-                "Cross-Origin-Resource-Policy": "same-origin",
-                "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-                "Cache-Control": "no-store",
-            }
-        )
-
     async def _page(self, request: web.Request) -> web.Response:
         body, content_type = self._files[request.path]
         return web.Response(body=body, content_type=content_type, charset="utf-8")
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
-        origin = request.headers.get("Origin")
-        # A browser always tells; other programs are not led here by somebody's page.
-        if origin is not None and not _is_same_host(origin, request.host):
-            raise web.HTTPForbidden(text="Only the page that this server serves may connect.\n")
+        check_origin(request)
         websocket = web.WebSocketResponse(
             max_msg_size=MAX_CLIENT_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
         )
         await websocket.prepare(request)
-        if len(self._clients) >= MAX_CLIENTS:
+        if len(self._screen.clients) >= MAX_CLIENTS:
             reason = f"{MAX_CLIENTS} clients are being served already"
             await _close(websocket, WSCloseCode.TRY_AGAIN_LATER, reason)
             return websocket
         client = Client(websocket, request.transport)
-        self._clients.add(client)
+        self._screen.clients.add(client)
         try:
             await self._serve_client(client)
         except ValueError as error:
@@ -214,7 +169,7 @@ class LiveServer:
         except ConnectionError:
             LOGGER.debug("a client of the live page left in the middle of a packet")
         finally:
-            self._clients.discard(client)
+            self._screen.clients.discard(client)
             client.abort_if_stuck()
         return websocket
 
@@ -255,62 +210,27 @@ class LiveServer:
             await _close(client.socket, WRONG_TOKEN, "the token is missing or wrong")
             return False
         await client.socket.send_bytes(pack({"hello": self._hello}))
-        self._promote()
+        self._screen.change()
         return True
 
     async def _send(self, client: Client) -> None:
         while True:
             await client.until_it_may_get_more()
             picture = None
-            shot = self._shot
+            shot = self._screen.shot
             if shot is not None and shot.number > client.shown:
-                picture = await self._encode(shot)
+                picture = await self._screen.picture(shot)
             elif (wait_s := client.sent_s + NEWS_S - time.monotonic()) > 0.0:
                 await client.until_changed(wait_s)
                 continue
-            packet, cursor = self._packet(client.cursor, picture)
+            packet, cursor = self._screen.packet(client.cursor, picture)
             client.has_sent(cursor, client.shown if picture is None else picture.number)
             await client.socket.send_bytes(packet)
-
-    def _packet(self, cursor: Cursor, picture: Picture | None) -> tuple[bytes, Cursor]:
-        """Clients that keep up read from the same place: their packets are made once."""
-        if picture is None:
-            news, after = self._feed.news(cursor)
-            return pack(news), after
-        key = (cursor, picture.number)
-        if key not in self._packets:
-            news, after = self._feed.news(cursor)
-            while len(self._packets) >= MAX_CACHED_PACKETS:
-                del self._packets[next(iter(self._packets))]
-            self._packets[key] = (pack({**news, "frame": picture.header}, picture.blobs), after)
-        return self._packets[key]
-
-    async def _encode(self, shot: Shot) -> Picture:
-        """The shot's picture, encoded once for all clients, in a thread of its own."""
-        if self._encoded is None or self._encoded[0] != shot.number:
-            future = self._loop.run_in_executor(self._encoder, encode, shot)
-            self._encoded = (shot.number, future)
-        return await asyncio.shield(self._encoded[1])
-
-    def _promote(self) -> None:
-        """Make the newest frame the one to show, not more often than the greatest rate."""
-        self._is_offered = False
-        if self._newest is None or self._newest is self._shot:
-            return
-        wait_s = self._shown_s + self._min_interval_s - time.monotonic()
-        if wait_s > 0.0:
-            self._is_offered = True
-            self._loop.call_later(wait_s, self._promote)
-            return
-        self._shown_s = time.monotonic()
-        self._shot = self._newest
-        for client in self._clients:
-            client.wake()
 
     async def _poll_counters(self) -> None:
         while True:
             await asyncio.sleep(COUNTERS_S)
-            if not self._clients:
+            if not self._screen.clients:
                 continue
             try:
                 counters = self._counters()
@@ -320,14 +240,6 @@ class LiveServer:
                 return
             if counters is not None:
                 self._feed.set_counters(plain(counters))
-
-
-def _is_same_host(origin: str, host: str) -> bool:
-    """Whether a page of that origin came from this host; `null` and nonsense did not."""
-    try:
-        return urlsplit(origin).netloc.lower() == host.lower()
-    except ValueError:
-        return False
 
 
 async def _close(websocket: web.WebSocketResponse, code: int, reason: str) -> None:

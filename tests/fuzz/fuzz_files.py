@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 import zipfile
@@ -18,8 +19,20 @@ import numpy as np
 import torch
 
 KINDS = ("conv", "dino", "transformers")
-_HOME = Path(tempfile.mkdtemp(prefix="fuzz-files-"))
-atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+
+def new_folder() -> tempfile.TemporaryDirectory:
+    """In memory where there is such a place; within TMPDIR where somebody has set it."""
+    memory = None if "TMPDIR" in os.environ or not os.path.isdir("/dev/shm") else "/dev/shm"
+    return tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory, ignore_cleanup_errors=True)
+
+
+_FOLDER = new_folder()
+# Not when the object is collected: what other modules do at exit may still need the files.
+atexit.register(_FOLDER.cleanup)
+SCRATCH = Path(_FOLDER.name)
+"""Gone with a process that ends in order."""
+_HOME = SCRATCH / "bundles"
 
 
 @lru_cache

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +10,8 @@ import fuzz_files
 import fuzz_seeds
 import numpy as np
 from fuzz_check import Target
+from fuzz_files import SCRATCH
 
-SCRATCH = Path(
-    tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
-)
-atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 MAX_ITEMS = 30
 
 

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> int:
     if args.list:
         print("\n".join(names))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, as with Ctrl-C
     failed = [name for name in names if not fuzz_in_a_process(name, args.seconds)]
     print(f"broken: {', '.join(failed)}" if failed else f"{len(names)} targets, nothing broke")
     return 1 if failed else 0
@@ -45,6 +47,8 @@ def main() -> int:
 
 def fuzz_in_a_process(name: str, seconds: int) -> bool:
     """Whether the target held; its own process, as libFuzzer ends the one it runs in."""
+    import fuzz_files
+
     corpus = CACHE / name
     corpus.mkdir(parents=True, exist_ok=True)
     # -timeout counts wall time, also that of others on this machine.
@@ -53,9 +57,13 @@ def fuzz_in_a_process(name: str, seconds: int) -> bool:
         f"-max_len={MAX_INPUT_BYTES}", "-print_final_stats=1", f"-artifact_prefix={corpus}/",
     ]  # fmt: skip
     command = [sys.executable, str(Path(__file__)), "--child", name, *options, str(corpus)]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
     log = corpus.with_suffix(".log")
-    with open(log, "w", encoding="utf-8") as file:
+    # libFuzzer ends the process without a word to Python, so its files are ours to remove.
+    with fuzz_files.new_folder() as scratch, open(log, "w", encoding="utf-8") as file:
+        environment = {
+            **os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1",
+            "TMPDIR": scratch,
+        }  # fmt: skip
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     text = log.read_text(encoding="utf-8", errors="replace")
     runs = [line.split()[-1] for line in text.splitlines() if "number_of_executed_units" in line]

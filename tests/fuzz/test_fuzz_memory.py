@@ -4,6 +4,7 @@ Each was found by fuzzing or by reading, and broke a parser or would have: see `
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +26,14 @@ TAKEN = {
 
 
 @pytest.fixture(scope="module")
-def measured():
+def measured(tmp_path_factory):
     """Name -> what the input cost; one process for all, as its imports take seconds."""
     done = subprocess.run(
         [sys.executable, hostile.__file__],
         capture_output=True,
         text=True,
         timeout=300,
+        env=os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("hostile"))},
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -25,8 +25,8 @@ from av_grounding.streaming.runner import Runner
 from av_grounding.transports import messages
 from av_grounding.transports.bag_encoding import choose_format
 from av_grounding.transports.bag_reader import Bag, shared_typestore
-from av_grounding.transports.bag_recorder import TOPICS
 from av_grounding.transports.bag_source import open_bag
+from av_grounding.transports.bag_writer import TOPICS
 from av_grounding.types import AudioChunk, Frame
 
 NAMESPACE = "/av_grounding"

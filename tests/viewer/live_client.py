@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import aiohttp
 import numpy as np
@@ -96,3 +97,10 @@ async def connect(viewer, *, token="", headers=None, greets=True):
 
 def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, 2 * PATIENT_S))
+
+
+async def until(condition):
+    deadline = time.monotonic() + PATIENT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)

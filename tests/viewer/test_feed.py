@@ -77,6 +77,22 @@ def test_a_jump_of_the_stamps_starts_anew(jump_s):
     assert [point[0] for point in news["points"]] == [0.0]
 
 
+@pytest.mark.parametrize("apart_s", [-30.0, 30.0])
+def test_sound_that_is_far_from_the_frames_wipes_nothing(apart_s):
+    """A model that is too slow, or two clocks: what is plotted must not come and go."""
+    feed = Feed()
+    epochs = set()
+    for number in range(20):
+        feed.add_answer(*answer(number), 1.0)
+        feed.add_voice(marks(apart_s + number / 10, [-20], [1]))
+        epochs.add(feed.news(Cursor())[0]["epoch"])
+    news, _ = feed.news(Cursor())
+    assert len(epochs) == 1
+    assert len(news["points"]) == len(news["voice"]) == 20
+    assert news["points"][0][0] == 0.0
+    assert news["voice"][0]["t"] == 1e3 * apart_s
+
+
 def test_small_steps_back_are_no_jump():
     feed = Feed()
     feed.add_answer(*answer(30), 1.0)

@@ -25,6 +25,8 @@ MOMENT_S = 12.4
 """The phone rings, and a voice has just asked where the dog is."""
 HEARD_S = 3.2
 STATE = "document.getElementById('state').dataset.state"
+NOTICE = "document.getElementById('notice').textContent"
+SCORE = "document.getElementById('score-sound').textContent"
 TOKEN = "a-token-of-some-length"
 
 
@@ -254,9 +256,21 @@ def test_old_heatmaps_are_not_shown_as_new(page, loop, show, demo):
         await page.until(f"{STATE} === 'stale'")
         await asyncio.sleep(0.6)
         after = await stage(page)
-        assert "No new frame" in await page.run("document.getElementById('notice').textContent")
+        assert "No new frame" in await page.run(NOTICE)
+        assert await page.run(SCORE) == "–"
+        await page.until("document.getElementById('latency').textContent === '–'")
+        await page.until("document.getElementById('voice').textContent === 'no sound arrives'")
+        # To pause makes them no newer.
+        await click(page, "#pause")
+        assert "after the last answer" in await page.run(NOTICE)
+        assert await page.run(SCORE) == "–"
+        await click(page, "#pause")
+        counts = itertools.count()
+        show.viewer.stats = lambda: {"num_frames_too_old": next(counts)}
+        await page.until(f"{NOTICE}.includes('frames are dropped')")
         show.is_halted = False
         await page.until(f"{STATE} === 'live'")
+        await page.until(f"{SCORE} !== '–'")
         return before, after
 
     before, after = loop.run_until_complete(look())

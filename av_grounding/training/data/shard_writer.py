@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import math
-import multiprocessing
 import os
-import signal
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,8 @@ from av_grounding.training.data.clips import (
     Problem,
     split_of,
 )
+from av_grounding.training.data.shard_workers import run_in_workers
 
-logger = logging.getLogger(__name__)
 INDEX, PROBLEMS, PLAN = "shards.json", "problems.jsonl", "plan.json"
 FORMAT = 1
 # A piece of a video that is shorter is no clip.
@@ -86,7 +85,8 @@ def write_shards(
     """Write `out`/<split>/<kind>-<number>.tar and shards.json; returns the report.
 
     A second call with the same listing and settings goes on behind the finished shards; with
-    others it raises ValueError. Raises OSError when the disk is full.
+    others it raises ValueError. Raises OSError when the disk is full, and RuntimeError when a
+    worker was killed; the finished shards stay.
     """
     out.mkdir(parents=True, exist_ok=True)
     tasks = plan(listing, config)
@@ -96,10 +96,19 @@ def write_shards(
     done = total - sum(len(files) for _, files in waiting)
     if progress:
         progress(done, total)
-    for num_files in run_tasks(waiting, out, config, num_workers):
-        done += num_files
-        if progress:
-            progress(done, total)
+    try:
+        with closing(run_tasks(waiting, out, config, num_workers)) as sizes:
+            for num_files in sizes:
+                done += num_files
+                if progress:
+                    progress(done, total)
+    except BrokenProcessPool as error:
+        num_done = sum((out / f"{name}.json").exists() for name, _ in tasks)
+        raise RuntimeError(
+            f"a worker process was killed, as happens when memory runs out; {num_done} of "
+            f"{len(tasks)} shards are written and stay: run the same command again with fewer "
+            f"--workers than {num_workers}"
+        ) from error
     return write_index(out, [name for name, _ in tasks], listing, config)
 
 
@@ -149,15 +158,7 @@ def run_tasks(
     if num_workers <= 1 or len(tasks) <= 1:
         yield from map(write_shard, arguments)
         return
-    # Fresh processes: decoders keep threads, which a fork would leave half alive.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(num_workers, len(tasks)), ignore_interrupts) as pool:
-        yield from pool.imap_unordered(write_shard, arguments)
-
-
-def ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole group; the parent ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield from run_in_workers(write_shard, arguments, min(num_workers, len(tasks)))
 
 
 def write_shard(task: tuple[Path, str, tuple[ClipFiles, ...], ShardConfig]) -> int:

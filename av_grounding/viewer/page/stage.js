@@ -1,0 +1,138 @@
+// The camera with both heatmaps, and its snapshot.
+
+import { contour, paintHeads } from "./heatmaps.js";
+import { byId, clamp, HEADS, isPictureStale, live, settings } from "./state.js";
+
+const MARK = { sound: "rgb(255, 214, 64)", speech: "rgb(96, 214, 255)" };
+
+function opacityShown() {
+  const shows = (head) => settings.view === "both" || settings.view === head;
+  return Object.fromEntries(HEADS.map((head) => [head, shows(head) ? settings.opacity[head] : 0]));
+}
+
+function drawScene(context, picture, x, y, width, height, opacity, ratio = 1) {
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture.bitmap, x, y, width, height);
+  const colours = paintHeads(picture, opacity);
+  if (colours) context.drawImage(colours, x, y, width, height);
+  const unit = clamp(Math.min(width, height) / 480, 0.8 * ratio, 2.4);
+  const labels = [];
+  for (const head of HEADS) {
+    const facts = picture.heads[head];
+    if (!(opacity[head] > 0) || !(facts.value >= live.thresholds[head])) continue;
+    facts.lines ??= contour(facts, live.thresholds[head]);
+    drawContour(context, facts.lines, head, x, y, width, height, unit);
+    labels.push({ head, x: x + facts.peak[0] * width, y: y + facts.peak[1] * height, text: `${head} ${facts.score.toFixed(2)}` });
+  }
+  for (const label of labels) drawMark(context, label, unit);
+  placeLabels(context, labels, unit, x, y, width, height);
+}
+
+function drawContour(context, lines, head, x, y, width, height, unit) {
+  context.save();
+  context.lineJoin = "round";
+  for (const [colour, extra] of [["rgba(0, 0, 0, .75)", 2.2], [MARK[head], 0]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = 2 * unit + extra;
+    context.setLineDash(head === "speech" ? [8 * unit, 6 * unit] : []);
+    for (const line of lines) {
+      context.beginPath();
+      line.forEach(([u, v], i) => (i ? context.lineTo(x + u * width, y + v * height) : context.moveTo(x + u * width, y + v * height)));
+      context.closePath();
+      context.stroke();
+    }
+  }
+  context.restore();
+}
+
+function trace(context, head, x, y, radius) {
+  context.beginPath();
+  if (head === "sound") {
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+  } else {
+    const reach = 1.25 * radius;
+    context.moveTo(x, y - reach); context.lineTo(x + reach, y); context.lineTo(x, y + reach); context.lineTo(x - reach, y);
+  }
+  context.closePath();
+}
+
+function drawMark(context, { head, x, y }, unit) {
+  trace(context, head, x, y, 9 * unit);
+  context.strokeStyle = "rgba(0, 0, 0, .8)"; context.lineWidth = 6 * unit; context.stroke();
+  context.strokeStyle = "#fff"; context.lineWidth = 3 * unit; context.stroke();
+}
+
+// Each label beside its mark, inside the picture, and clear of the other one.
+function placeLabels(context, labels, unit, x, y, width, height) {
+  const size = Math.round(15 * unit), tall = size + 11 * unit;
+  context.font = `600 ${size}px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
+  context.textBaseline = "middle";
+  const taken = [];
+  for (const label of labels) {
+    const wide = context.measureText(label.text).width + 34 * unit, off = 17 * unit;
+    const spots = [
+      [label.x + off, label.y - tall / 2], [label.x - off - wide, label.y - tall / 2],
+      [label.x - wide / 2, label.y - off - tall], [label.x - wide / 2, label.y + off],
+    ].map(([left, top]) => ({ left: clamp(left, x + 4, x + width - wide - 4), top: clamp(top, y + 4, y + height - tall - 4), wide, tall, head: label.head }));
+    const others = labels.filter((other) => other !== label).map((other) => ({ left: other.x - 12 * unit, top: other.y - 12 * unit, wide: 24 * unit, tall: 24 * unit }));
+    const own = { left: label.x - 10 * unit, top: label.y - 10 * unit, wide: 20 * unit, tall: 20 * unit };
+    const hits = (a, b) => a.left < b.left + b.wide && b.left < a.left + a.wide && a.top < b.top + b.tall && b.top < a.top + a.tall;
+    const spot = spots.find((s) => ![...taken, ...others, own].some((o) => hits(s, o))) ?? spots[3];
+    taken.push(spot);
+    context.fillStyle = "rgba(8, 11, 15, .84)";
+    context.beginPath(); context.roundRect(spot.left, spot.top, wide, tall, tall / 2); context.fill();
+    context.strokeStyle = MARK[label.head]; context.lineWidth = 1.2 * unit; context.stroke();
+    trace(context, label.head, spot.left + 15 * unit, spot.top + tall / 2, 5 * unit);
+    context.fillStyle = MARK[label.head]; context.fill();
+    context.fillStyle = "#fff";
+    context.fillText(label.text, spot.left + 25 * unit, spot.top + tall / 2 + 0.5 * unit);
+  }
+}
+
+export function fitCanvas(canvas) {
+  const ratio = clamp(window.devicePixelRatio || 1, 1, 2);
+  const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
+  if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
+  return { context: canvas.getContext("2d"), width, height, ratio };
+}
+
+export function drawStage() {
+  const { context, width, height, ratio } = fitCanvas(byId("stage"));
+  context.clearRect(0, 0, width, height);
+  const picture = live.picture;
+  if (!picture || !width) return;
+  const scale = Math.min(width / picture.width, height / picture.height);
+  const w = picture.width * scale, h = picture.height * scale;
+  const x = (width - w) / 2, y = (height - h) / 2;
+  // A heatmap that is not of now must not look as if it were.
+  const isStale = isPictureStale();
+  drawScene(context, picture, x, y, w, h, isStale ? { sound: 0, speech: 0 } : opacityShown(), ratio);
+  if (isStale) {
+    context.fillStyle = "rgba(5, 7, 10, .55)";
+    context.fillRect(x, y, w, h);
+  }
+}
+
+export function snapshot() {
+  const picture = live.picture;
+  if (!picture) return;
+  const canvas = document.createElement("canvas");
+  const foot = Math.max(26, Math.round(picture.height * 0.055));
+  canvas.width = picture.width; canvas.height = picture.height + foot;
+  const context = canvas.getContext("2d");
+  drawScene(context, picture, 0, 0, picture.width, picture.height, opacityShown());
+  context.fillStyle = "#0c0f13"; context.fillRect(0, picture.height, canvas.width, foot);
+  context.fillStyle = "#e9edf2"; context.textBaseline = "middle";
+  context.font = `${Math.round(foot * 0.5)}px system-ui, "DejaVu Sans", sans-serif`;
+  const time = live.originUnixMs === null ? null : new Date(live.originUnixMs + picture.timeMs);
+  const scores = HEADS.map((head) => `${head} ${picture.heads[head].score.toFixed(2)}`).join("   ");
+  context.fillText([scores, time?.toISOString().replace("T", " ").slice(0, 23)].filter(Boolean).join("   "), foot * 0.5, picture.height + foot / 2);
+  canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `av_grounding-${(time ?? new Date()).toISOString().replace(/[:.]/g, "-")}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }, "image/png");
+}
