@@ -131,6 +131,8 @@ class SoakAudio:
             return None
         if fault == "audio too fast":
             size = round(TOO_FAST * size)
+        # NumPy wraps by subtracting once for every turn, which after a day is thousands.
+        start %= len(self._waveform)
         samples = self._waveform.take(range(start, start + size), mode="wrap")
         rate_hz = SAMPLE_RATE_HZ
         if fault == "audio clock back":

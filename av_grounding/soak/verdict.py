@@ -20,12 +20,14 @@ BOUNDS: dict[str, tuple[str, float]] = {
     "drift error": ("ppm", 30.0),
     "audio lag change": ("s of real time", 1.0),
     "p99 late / p99 early": ("times", 2.0),
+    "CPU late / CPU early": ("times", 1.25),
     "audio overruns": ("", 0.0),
     "old heatmaps shown as new": ("", 0.0),
     "frames unaccounted for": ("", 0.0),
     "counters off": ("", 0.0),
     "subscribers that failed": ("", 0.0),
 }
+SLOWDOWNS = ("p99 late / p99 early", "CPU late / CPU early")
 
 
 def judge(
@@ -53,6 +55,7 @@ def judge(
         "drift error": float(np.nanmedian(np.abs(column(settled, "drift_error_ppm")))),
         "audio lag change": abs(change(settled, "audio_lag_s")),
         "p99 late / p99 early": ratio(settled, "p99_ms"),
+        "CPU late / CPU early": ratio(settled, "cpu_percent"),
         **facts,
     }
     return {
@@ -94,6 +97,7 @@ def ratio(samples: Sequence[Mapping[str, float]], name: str) -> float:
 
 PLOTS = (
     ("memory_mb", "resident memory, MB"),
+    ("cpu_percent", "CPU, % of one core"),
     ("num_threads", "threads"),
     ("num_descriptors", "file descriptors"),
     ("p50_ms", "p50 of frame to heatmap, ms"),

@@ -95,6 +95,7 @@ class Sampler:
         self._watch, self._counters, self._speed = watch, counters, speed
         self._every_s = duration_s / num
         self._on_sample = on_sample
+        self._looked_s = self._cpu_s = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="soak-sampler", daemon=True)
 
@@ -108,6 +109,7 @@ class Sampler:
 
     def _run(self) -> None:
         began_s = time.monotonic()
+        self._looked_s, self._cpu_s = began_s, time.process_time()
         while not self._closed.wait(self._every_s):
             self.samples.append(self._sample(time.monotonic() - began_s))
             self._on_sample(self.samples[-1])
@@ -117,8 +119,12 @@ class Sampler:
         p50_ms, p99_ms = np.percentile(ages_ms, (50, 99)) if ages_ms else (np.nan, np.nan)
         stream = self._counters()["stream"]
         drift_ppm = stream["drift_ppm"]
+        now_s, cpu_s = time.monotonic(), time.process_time()
+        cpu_percent = 100.0 * (cpu_s - self._cpu_s) / (now_s - self._looked_s)
+        self._looked_s, self._cpu_s = now_s, cpu_s
         return {
             "time_s": time_s,
+            "cpu_percent": cpu_percent,
             "memory_mb": resident_mb(),
             "num_threads": len(os.listdir("/proc/self/task")),
             "num_descriptors": len(os.listdir("/proc/self/fd")),

@@ -55,8 +55,7 @@ class SssRun:
     aligners: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=0, learning_rate=3e-3, warmup_steps=50, seed=4)
     )
-    """The warm-up of the aligners (000 section 3.3.2; 001 section 3.5). L_dis needs none; the
-    head maximum alone stays at chance where the audio backbone learns from the first step on."""
+    """The warm-up of the aligners (000 section 3.3.2; 001 section 3.5); 0 steps leaves it out."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3200, seed=2))
     tuning: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=800, learning_rate=3e-4, warmup_steps=50, seed=3)

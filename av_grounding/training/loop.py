@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from av_grounding.training import checkpoint, distributed, feeding, stopping
+from av_grounding.training.averaging import ema_from_the_start
 from av_grounding.training.checkpoint import BEST, CHECKPOINT
 from av_grounding.training.feeding import Batch
 from av_grounding.training.journal import Journal
@@ -87,8 +88,8 @@ class Loop:
             recipe = nn.SyncBatchNorm.convert_sync_batchnorm(recipe)
         self.average = None
         if config.ema_decay:
-            average = get_ema_multi_avg_fn(config.ema_decay)
-            self.average = AveragedModel(recipe, multi_avg_fn=average, use_buffers=True)
+            update = ema_from_the_start(config.ema_decay)
+            self.average = AveragedModel(recipe, multi_avg_fn=update, use_buffers=True)
         optimizer = make_optimizer(recipe, config)
         self.wrapped, self.optimizer = self.accelerator.prepare(recipe, optimizer)
         self.recipe = self.accelerator.unwrap_model(self.wrapped)

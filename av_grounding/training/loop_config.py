@@ -25,7 +25,7 @@ class LoopConfig:
     """Batches per step and process. Each is contrasted within itself: gradients add up, negatives
     do not."""
     ema_decay: float = 0.998
-    """Of the weights that ship; 0 ships the trained weights themselves."""
+    """Of the weights that ship, reached as the steps grow; 0 ships the trained weights."""
     precision: str = "bf16"
     """Of the forward pass: fp32, bf16, or fp16, which needs a GPU."""
     seed: int = 0

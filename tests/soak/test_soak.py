@@ -35,6 +35,7 @@ def samples(num=120, **columns):
         "num_threads": 17 + rng.integers(0, 2, num),
         "num_descriptors": 18 + rng.integers(0, 6, num),
         "p99_ms": rng.uniform(20, 60, num),
+        "cpu_percent": rng.uniform(40, 50, num),
         "drift_error_ppm": rng.normal(0, 5, num),
         "audio_lag_s": rng.normal(0, 0.1, num),
     } | columns
@@ -65,6 +66,7 @@ def test_what_happens_while_it_settles_does_not_count():
         ("num_descriptors", 18 + np.arange(120) // 10, "more file descriptors"),
         ("p99_ms", np.linspace(20, 200, 120), "p99 late / p99 early"),
         ("p99_ms", np.full(120, np.nan), "p99 late / p99 early"),
+        ("cpu_percent", np.linspace(46, 105, 120), "CPU late / CPU early"),
         ("drift_error_ppm", np.full(120, 60.0), "drift error"),
         ("audio_lag_s", np.linspace(0, 5, 120), "audio lag change"),
     ],
@@ -136,7 +138,7 @@ def start(*options):
 def test_a_short_soak_is_flat(bundle, tmp_path):
     """Latencies are not judged here: others may use the machine. It still settles, too."""
     options = ("--minutes", 0.6, "--hours", 0.24, "--model", bundle, "--out", tmp_path / "out")
-    process = start(*options, "--max-p99-ratio", 100, "--max-growth-mb", 64, "--quiet")
+    process = start(*options, "--max-slowdown", 100, "--max-growth-mb", 64, "--quiet")
     try:
         told, errors = process.communicate(timeout=300)
     finally:

@@ -32,7 +32,7 @@ class Schedule:
     steps: int = 1000
     pretext_steps: int = 700
     aligner_steps: int = 120
-    """Of the warm-up, without which the head maximum does not leave chance in this budget."""
+    """Of the warm-up, in which the backbones do not learn (000 section 3.3.2; 001 section 3.5)."""
     batch_size: int = 32
     num_samples: int = 300
     """Test samples; each is evaluated clean, mixed and under off-screen audio."""
