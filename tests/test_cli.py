@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,6 +167,8 @@ def test_debugging_shows_where(tmp_path):
         (TypeError("a\nb"), 70, "internal error: TypeError: a b"),
         (FileNotFoundError(2, "No such file", "x.mp4"), 2, "x.mp4: No such file"),
         (RuntimeError("line one\n  line two"), 2, "line one line two"),
+        (BrokenExecutor("terminated abruptly"), 2, "a worker process was killed"),
+        (MemoryError("cannot allocate 8 GiB"), 2, "out of memory (cannot allocate 8 GiB)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )

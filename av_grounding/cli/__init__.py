@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from typing import NoReturn
 
 from av_grounding import __version__
@@ -102,6 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has left: nothing to say and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
+    except (BrokenExecutor, MemoryError) as error:
+        if os.environ.get(DEBUG_ENVIRONMENT_VARIABLE):
+            raise
+        _explain(_out_of_memory(error))
+        return EXIT_MISTAKE
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get(DEBUG_ENVIRONMENT_VARIABLE):
             raise
@@ -143,6 +149,15 @@ def console() -> NoReturn:
 
 def _explain(message: str) -> None:
     print(f"av-grounding: {message}", file=sys.stderr)
+
+
+def _out_of_memory(error: BaseException) -> str:
+    if isinstance(error, BrokenExecutor):
+        return (
+            "a worker process was killed, as happens when memory runs out: free memory, or use "
+            "fewer --workers"
+        )
+    return f"out of memory ({_one_line(error)}): free some, or ask for less at once"
 
 
 def _one_line(error: BaseException) -> str:
