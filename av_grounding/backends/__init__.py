@@ -55,7 +55,10 @@ def load_configured(bundle: str | Path, config: GroundingConfig) -> Backend:
 
 
 def settle_threads(backend: Backend) -> None:
-    """Let a small model on the CPU run on one thread, in a process that is there to run it."""
+    """Let a small model on the CPU run on one thread, in a process that is there to run it.
+
+    `threads` says which and why. Without this, PyTorch's own number of threads stays.
+    """
     settle = getattr(backend, "settle_threads", None)
     if settle is not None:
         settle()

@@ -28,12 +28,14 @@ from torch.export import ExportedProgram
 from av_grounding.backends import artefact
 from av_grounding.backends.compiled import CompiledBackend, Functions
 from av_grounding.backends.graphs import Graph, Graphs
+from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.machine import (
     cuda_device,
     machine_facts,
     memory_advice,
     missing_flags,
     processor_flags,
+    without_tf32,
 )
 from av_grounding.backends.precision import in_precision
 from av_grounding.types import ModelSpec
@@ -59,8 +61,7 @@ def build_aot(
         raise RuntimeError(
             f"no C++ compiler for an export with --backend aot: install {' or '.join(COMPILERS)}"
         )
-    height, width = graphs.image_size
-    facts = machine_facts(place) | {"precision": precision, "image_size": f"{height}x{width}"}
+    facts = machine_facts(place) | {"precision": precision, "image_size": str(graphs.sizes)}
     if place.type == "cpu":
         facts["cpu_flags"] = processor_flags()
     directory = Path(directory)
@@ -89,13 +90,19 @@ def compile_package(program: ExportedProgram, path: Path) -> None:
 
 
 def load_aot(
-    directory: str | Path, spec: ModelSpec, *, device: str = "cpu", is_captured: bool = True
+    directory: str | Path,
+    spec: ModelSpec,
+    sizes: ImageSizes,
+    *,
+    device: str = "cpu",
+    is_captured: bool = True,
+    is_hashed: bool = False,
 ) -> CompiledBackend:
-    """The packages of a directory as a backend.
+    """The packages of a directory, exported for `sizes`, as a backend.
 
-    Runs native code from that directory: see the module. Raises FileNotFoundError where a file is
-    missing and ValueError, in one line, where it was built for another kind of machine or is
-    damaged.
+    `is_hashed`: their hashes have been compared already. Runs native code from that directory: see
+    the module. Raises FileNotFoundError where a file is missing and ValueError, in one line, where
+    it was built for another kind of machine or other sizes, or is damaged.
     """
     _check_torch()
     place = torch.device("cpu") if device == "cpu" else cuda_device(device)
@@ -103,22 +110,33 @@ def load_aot(
     runners = {}
     for name in GRAPH_NAMES:
         path = directory / f"{name}{SUFFIX}"
-        facts = check_package(path, place)
+        facts = check_package(path, place, sizes, is_hashed=is_hashed)
         with memory_advice(f"loading {path.name}"):
             runners[name] = load_package(path, place, is_captured=name != "ground")
-    height, _, width = facts["image_size"].partition("x")
+    if place.type == "cuda" and facts["precision"] == "fp32":
+        without_tf32()
     functions = Functions(
-        *(runners[name] for name in GRAPH_NAMES),
-        image_size=(int(height), int(width)),
+        image_for=lambda size: runners["image"],
+        audio=runners["audio"],
+        ground=runners["ground"],
+        sizes=sizes,
         min_vectors=MIN_VECTORS,
     )
-    told = {"precision": facts["precision"], "artefacts": str(directory)}
+    told = {
+        "precision": facts["precision"],
+        "image_size": [sizes.height, sizes.width],
+        "widths": sizes.widths,
+        "artefacts": str(directory),
+    }
     return CompiledBackend("aot", functions, spec, place, told, is_captured=is_captured)
 
 
-def check_package(path: Path, device: torch.device) -> dict[str, str]:
+def check_package(
+    path: Path, device: torch.device, sizes: ImageSizes, *, is_hashed: bool = False
+) -> dict[str, str]:
     """What a package was built for, after checking that this machine can run it."""
-    facts = artefact.check(path, machine_facts(device), REMEDY)
+    expected = machine_facts(device) | {"image_size": str(sizes)}
+    facts = artefact.check(path, expected, REMEDY, is_hashed=is_hashed)
     missing = missing_flags(facts.get("cpu_flags", ""), processor_flags())
     if device.type == "cpu" and missing:
         raise ValueError(
@@ -166,5 +184,6 @@ def _exported(graph: Graph, device: torch.device) -> ExportedProgram:
     tokens, vectors = inputs
     # An example of one vector would fix their number at one.
     inputs = (tokens, vectors[:, :, :1].expand(-1, -1, MIN_VECTORS + 1, -1).contiguous())
-    num_vectors = torch.export.Dim("num_vectors", min=MIN_VECTORS)
-    return replace(graph, module=module, inputs=inputs).export((None, {2: num_vectors}))
+    cells, _ = graph.dynamic_shapes or (None, None)
+    shapes = (cells, {2: torch.export.Dim("num_vectors", min=MIN_VECTORS)})
+    return replace(graph, module=module, inputs=inputs, dynamic_shapes=shapes).export()

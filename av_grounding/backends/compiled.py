@@ -13,22 +13,30 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from av_grounding.backends.batches import encode_in_batches
+from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.lane import Lane, Result
 from av_grounding.types import ImageTokens, ModelSpec
+
+Size = tuple[int, int]
+"""(H, W) in pixels."""
 
 
 @dataclass(frozen=True)
 class Functions:
-    """Image encoder (1,3,H,W), audio encoder (1,s) and ground step, as `Graphs` defines them.
+    """Image encoder (1,3,H,W), audio encoder (n,s) and ground step, as `Graphs` defines them.
 
-    `image_size` (H, W) is the only one that the image encoder takes, None for any; `min_vectors`
-    is how many vectors the ground step takes at least.
+    `image_for` gives the encoder of one size, which is kept as long as frames of that size come.
+    `sizes` are those that it is asked for, None for any. `max_audio_batch` is the highest n: every
+    call is of one window or of that many. `min_vectors` is how many vectors the ground step takes
+    at least.
     """
 
-    image: Callable[[Tensor], Tensor]
+    image_for: Callable[[Size], Callable[[Tensor], Tensor]]
     audio: Callable[[Tensor], Tensor]
     ground: Callable[[Tensor, Tensor], Tensor]
-    image_size: tuple[int, int] | None = None
+    sizes: ImageSizes | None = None
+    max_audio_batch: int = 1
     min_vectors: int = 1
 
 
@@ -56,11 +64,11 @@ class CompiledBackend:
         self.functions = functions
         self._facts = dict(facts)
         self.image_lane = Lane(
-            lambda pixels: functions.image(to_pixels(pixels))[0],
+            lambda shape: _from_image(functions.image_for(shape[:2])),
             device, is_captured=is_captured, name="encoding an image",
         )  # fmt: skip
         self.audio_lane = Lane(
-            lambda samples: functions.audio(samples[None])[0].float(),
+            lambda shape: _from_windows(functions.audio),
             device, is_captured=is_captured, ends_on_host=True, name="encoding sound",
         )  # fmt: skip
 
@@ -71,23 +79,32 @@ class CompiledBackend:
         return other
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        expected = self.functions.image_size
-        if expected is not None and image.shape[:2] != expected:
-            height, width = image.shape[:2]
-            raise ValueError(
-                f"image of {height}x{width} pixels; this model was compiled for "
-                f"{expected[0]}x{expected[1]}: export it again with --image-size {height}x{width}"
-            )
+        if self.functions.sizes is not None:
+            self.functions.sizes.check(*image.shape[:2])
         return ImageTokens(self.image_lane(np.ascontiguousarray(image)))
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
+        self._check_window(len(waveform))
+        return self.audio_lane(np.ascontiguousarray(waveform)[None]).numpy()[0]
+
+    @property
+    def max_audio_batch(self) -> int:
+        return self.functions.max_audio_batch
+
+    def encode_audio_batch(
+        self, waveforms: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        self._check_window(waveforms.shape[1])
+        encode = lambda windows: self.audio_lane(windows).numpy()  # noqa: E731
+        return encode_in_batches(encode, waveforms, self.max_audio_batch)
+
+    def _check_window(self, num_samples: int) -> None:
         expected = self.spec.num_window_samples
-        if len(waveform) != expected:
+        if num_samples != expected:
             raise ValueError(
-                f"waveform of {len(waveform)} samples; this model was compiled for windows of "
+                f"waveform of {num_samples} samples; this model was compiled for windows of "
                 f"{expected}: pad or cut it"
             )
-        return self.audio_lane(np.ascontiguousarray(waveform)).numpy()
 
     @torch.inference_mode()
     def ground(
@@ -110,6 +127,15 @@ class CompiledBackend:
             **self._facts,
             "reason": self.reason,
         }
+
+
+def _from_image(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda image: encode(to_pixels(image))[0]
+
+
+def _from_windows(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    # Without a batch axis it is one window.
+    return lambda samples: encode(samples.reshape(-1, samples.shape[-1])).float()
 
 
 def to_pixels(image: Tensor) -> Tensor:

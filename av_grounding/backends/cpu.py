@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from av_grounding.backends.batches import encode_in_batches
+from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.openvino_import import import_quietly, shared_core
-from av_grounding.backends.torch_eager import SMALL_NUM_PARAMETERS
+from av_grounding.backends.threads import use_one_thread
 from av_grounding.modeling.similarity import ground
 from av_grounding.types import ImageTokens, ModelSpec
 
@@ -61,17 +63,18 @@ class CpuBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": _num_threads(),
         }
+        self.sizes = ImageSizes(*facts["image_size"], spec.patch_px, facts["widths"])
         directory = Path(directory)
-        self._image = _Graph(core, directory / "image.xml", properties)
+        self._image = _Graph(
+            core, directory / "image.xml", properties, takes_range=self.sizes.widths is not None
+        )
         self._audio = _Graph(core, directory / "audio.xml", properties)
         self._image.prepare((1, *facts["image_size"], 3))
         self._audio.prepare((1, spec.num_window_samples))
 
     def settle_threads(self) -> None:
-        """Run a small model on one thread, as `TorchBackend.settle_threads` does and says why."""
-        is_small = self.facts["num_parameters"] < SMALL_NUM_PARAMETERS
-        if is_small and not os.environ.get("OMP_NUM_THREADS"):
-            torch.set_num_threads(1)
+        """See `backends.settle_threads`."""
+        if use_one_thread(self.facts["num_parameters"]):
             for graph in (self._image, self._audio):
                 graph.use_threads(1)
 
@@ -82,13 +85,9 @@ class CpuBackend:
         return other
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        size, exported = tuple(image.shape[:2]), tuple(self.facts["image_size"])
-        if size != exported and not self.facts["is_resizable"]:
-            raise ValueError(
-                f"image of {size[0]}x{size[1]} pixels; this export takes {exported[0]}x"
-                f"{exported[1]}: export again with --image-size {size[0]}x{size[1]}, or use "
-                "backend 'torch'"
-            )
+        size = tuple(image.shape[:2])
+        if not self.facts["is_resizable"]:
+            self.sizes.check(*size)
         if any(side % self.spec.patch_px for side in size):
             raise ValueError(
                 f"image of {size[0]}x{size[1]} pixels; expected multiples of "
@@ -97,12 +96,25 @@ class CpuBackend:
         return ImageTokens(self._image(np.ascontiguousarray(image)[None])[0])
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
-        if len(waveform) != self.spec.num_window_samples:
+        self._check_window(len(waveform))
+        return self._audio(np.ascontiguousarray(waveform)[None])[0]
+
+    @property
+    def max_audio_batch(self) -> int:
+        return self.facts["max_audio_batch"]
+
+    def encode_audio_batch(
+        self, waveforms: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        self._check_window(waveforms.shape[1])
+        return encode_in_batches(self._audio, waveforms, self.max_audio_batch)
+
+    def _check_window(self, num_samples: int) -> None:
+        if num_samples != self.spec.num_window_samples:
             raise ValueError(
-                f"waveform of {len(waveform)} samples; this export takes windows of "
+                f"waveform of {num_samples} samples; this export takes windows of "
                 f"{self.spec.num_window_samples}: pad or cut it"
             )
-        return self._audio(np.ascontiguousarray(waveform)[None])[0]
 
     @torch.inference_mode()
     def ground(
@@ -120,16 +132,28 @@ class CpuBackend:
             "openvino": self.version,
             "threads": self._image.num_threads,
             "image_size": list(self.facts["image_size"]),
+            "widths": self.sizes.widths,
             "reason": self.reason,
         }
 
 
 class _Graph:
-    """A graph of one input, compiled for each shape that it meets; the latest few are kept."""
+    """A graph of one input, compiled for each shape that it meets; the latest few are kept.
 
-    def __init__(self, core: openvino.Core, path: Path, properties: dict[str, Any]) -> None:
+    With `takes_range`, the graph itself states which shapes it takes, and is compiled once.
+    """
+
+    def __init__(
+        self,
+        core: openvino.Core,
+        path: Path,
+        properties: dict[str, Any],
+        *,
+        takes_range: bool = False,
+    ) -> None:
         self._core, self._path, self._properties = core, path, properties
-        self._requests: OrderedDict[tuple[int, ...], openvino.InferRequest] = OrderedDict()
+        self._takes_range = takes_range
+        self._requests: OrderedDict[tuple[int, ...] | None, openvino.InferRequest] = OrderedDict()
         # Several streams may share a backend, and a request holds one input at a time.
         self._lock = threading.Lock()
 
@@ -155,23 +179,26 @@ class _Graph:
         with self._lock:
             return self._request(values.shape).infer([values], share_inputs=True)[0]
 
-    def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
-        if shape not in self._requests:
+    def _request(self, shape: tuple[int, ...] | None) -> openvino.InferRequest:
+        key = None if self._takes_range else shape
+        if key not in self._requests:
             while len(self._requests) >= MAX_SHAPES:
                 self._requests.popitem(last=False)
-            self._requests[shape] = self._compile(shape)
-        self._requests.move_to_end(shape)
-        return self._requests[shape]
+            self._requests[key] = self._compile(key)
+        self._requests.move_to_end(key)
+        return self._requests[key]
 
-    def _compile(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+    def _compile(self, shape: tuple[int, ...] | None) -> openvino.InferRequest:
         try:
             model = self._core.read_model(self._path)
-            model.reshape(list(shape))
+            if shape is not None:
+                model.reshape(list(shape))
             return self._core.compile_model(model, DEVICE, self._properties).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
+            place = f"an input of {shape}" if shape is not None else "its range of widths"
             raise ValueError(
-                f"{self._path} cannot be loaded for an input of {shape} ({reason}): export again"
+                f"{self._path} cannot be loaded for {place} ({reason}): export again"
             ) from None
 
 

@@ -11,6 +11,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from av_grounding.backends.batches import AUDIO_BATCH
 from av_grounding.backends.graphs import Graph, Graphs
 from av_grounding.backends.openvino_import import import_quietly, shared_core
+from av_grounding.backends.threads import is_small
+from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ def build_cpu(
     graphs: Graphs,
     directory: str | Path,
     precision: str,
-    images: Sequence[UInt8[np.ndarray, "H W 3"]] = (),
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]] = (),
     waveforms: Sequence[Float32[np.ndarray, " s"]] = (),
 ) -> dict[str, Any]:
     """Write `image` and `audio` (.xml and .bin) into a directory; return facts for loading them.
@@ -50,37 +54,80 @@ def build_cpu(
     if precision == "int8" and not (images and waveforms):
         raise ValueError("int8 without images and waveforms; expected real inputs to measure")
     directory = Path(directory)
-    is_resizable = isinstance(graphs.image.module.backbone, ConvImageBackbone)
     batches = {
         "image": [image.transpose(2, 0, 1)[None].astype(np.float32) / 255.0 for image in images],
         "audio": [waveform[None] for waveform in waveforms],
     }
+    parameters = {p for g in (graphs.image, graphs.audio) for p in g.module.parameters()}
+    num_parameters = sum(p.numel() for p in parameters)
+    max_audio_batch = _max_audio_batch(graphs, num_parameters)
     shared_core()
     with warnings.catch_warnings():
         # Deprecations between the two libraries, which concern their authors.
         warnings.simplefilter("ignore", FutureWarning)
-        for graph in (graphs.image, graphs.audio):
-            model = _converted(graph, is_resizable=is_resizable and graph is graphs.image)
+        models = {
+            "image": _image_model(graphs),
+            "audio": _audio_model(graphs.audio, max_audio_batch),
+        }
+        for name, model in models.items():
             if precision == "int8":
-                model = _quantized(model, batches[graph.name])
-            if graph is graphs.image:
+                model = _quantized(model, batches[name])
+            if name == "image":
                 model = _taking_images(model)
-            _save(model, directory / f"{graph.name}.xml")
-    parameters = (p for g in (graphs.image, graphs.audio) for p in g.module.parameters())
-    return {"is_resizable": is_resizable, "num_parameters": sum(p.numel() for p in parameters)}
+            _save(model, directory / f"{name}.xml")
+    return {
+        "is_resizable": _is_resizable(graphs),
+        "num_parameters": num_parameters,
+        "max_audio_batch": max_audio_batch,
+    }
 
 
-def _converted(graph: Graph, *, is_resizable: bool) -> openvino.Model:
-    import openvino
+def _is_resizable(graphs: Graphs) -> bool:
+    """Whether the graph takes any size; each is then compiled when its first frame comes."""
+    is_convolutional = isinstance(graphs.image.module.backbone, ConvImageBackbone)
+    return is_convolutional and graphs.sizes.widths is None
 
-    if not is_resizable:
-        model = openvino.convert_model(graph.export())
-        model.reshape(list(graph.inputs[0].shape))
-        return model
+
+def _image_model(graphs: Graphs) -> openvino.Model:
+    if not _is_resizable(graphs):
+        sizes = graphs.sizes
+        return _converted(graphs.image, (1, 3, sizes.height, sizes.widths or sizes.width))
     patch_px = ConvImageBackbone.patch_px
     height, width = (torch.export.Dim(name, min=2, max=MAX_CELLS) for name in ("rows", "columns"))
-    sizes = {2: patch_px * height, 3: patch_px * width}
-    return openvino.convert_model(graph.export(dynamic_shapes=(sizes,)))
+    any_size = ({2: patch_px * height, 3: patch_px * width},)
+    return _converted(replace(graphs.image, dynamic_shapes=any_size))
+
+
+def _max_audio_batch(graphs: Graphs, num_parameters: int) -> int:
+    """One window of a large model keeps a CPU busy, and its activations fill memory.
+
+    A transformer is large, and its graph knows one window alone.
+    """
+    backbone = graphs.audio.module.model.audio_backbone
+    pays = is_small(num_parameters) and isinstance(backbone, ConvAudioBackbone)
+    return AUDIO_BATCH if pays else 1
+
+
+def _audio_model(audio: Graph, max_batch: int) -> openvino.Model:
+    """For one window, or for any number to `max_batch`, of which each is compiled for itself."""
+    (window,) = audio.inputs
+    if max_batch == 1:
+        return _converted(audio, window.shape)
+    windows = torch.export.Dim("windows", min=1, max=max_batch)
+    # An example of one would fix their number at one.
+    example = window.repeat(2, 1)
+    return _converted(replace(audio, inputs=(example,), dynamic_shapes=({0: windows},)))
+
+
+def _converted(graph: Graph, shape: Sequence[int | tuple[int, int]] = ()) -> openvino.Model:
+    """Taking inputs of `shape`, in which a pair is a range; without it as the graph states."""
+    import openvino
+
+    model = openvino.convert_model(graph.export())
+    if shape:
+        sides = [side if isinstance(side, tuple) else (side, side) for side in shape]
+        model.reshape(openvino.PartialShape([openvino.Dimension(*side) for side in sides]))
+    return model
 
 
 def _quantized(model: openvino.Model, batches: list[np.ndarray]) -> openvino.Model:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.modeling.bundle import read_config, sha256, spec_from_json
 from av_grounding.reading import parse_json, read_text
 from av_grounding.types import Backend, ModelSpec
@@ -38,7 +39,9 @@ def _load_aot(
 ) -> Backend:
     from av_grounding.backends.aot import load_aot
 
-    return load_aot(directory, spec, device=facts["device"] if device == "auto" else device)
+    sizes = ImageSizes(*facts["image_size"], spec.patch_px, facts["widths"])
+    device = facts["device"] if device == "auto" else device
+    return load_aot(directory, spec, sizes, device=device, is_hashed=True)
 
 
 def _load_tensorrt(
@@ -51,6 +54,7 @@ def _load_tensorrt(
         "cuda" if device == "auto" else device,
         facts["precision"],
         image_size=tuple(facts["image_size"]),
+        widths=facts["widths"],
     )
 
 
@@ -111,6 +115,10 @@ def _checked(facts: Any, name: str) -> Facts:
         )
     height, width = facts["image_size"]
     facts["image_size"] = [int(height), int(width)]
+    if (widths := facts.setdefault("widths", None)) is not None:
+        low, high = widths
+        facts["widths"] = (int(low), int(high))
+    facts["max_audio_batch"] = int(facts.get("max_audio_batch", 1))
     facts["num_window_samples"] = int(facts["num_window_samples"])
     for file in facts["files"]:
         if Path(file).name != file:

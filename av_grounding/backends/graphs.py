@@ -1,4 +1,4 @@
-"""What every compiled backend starts from: a bundle as three modules of fixed shapes.
+"""What every compiled backend starts from: a bundle as three modules of known shapes.
 
 Image encoder, audio encoder and the ground step, with normalisation inside, ready for
 `torch.export`. Nothing here needs a compiler.
@@ -15,14 +15,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from av_grounding.backends.folding import folded
-from av_grounding.image import Placement
+from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.similarity import ground
 from av_grounding.types import ModelSpec
-
-CAMERA_SIZE = (480, 640)
-"""(H, W) of the camera whose frames an export is for where no size is named: 4:3."""
 
 
 class ImageEncoder(nn.Module):
@@ -39,13 +36,13 @@ class ImageEncoder(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """One window of mono sound in [-1, 1] to audio tokens."""
+    """Windows of mono sound in [-1, 1] to audio tokens."""
 
     def __init__(self, model: DualEncoder) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, waveform: Float[Tensor, "1 s"]) -> Float[Tensor, "1 k c t"]:
+    def forward(self, waveform: Float[Tensor, "n s"]) -> Float[Tensor, "n k c t"]:
         return self.model.encode_audio(waveform)
 
 
@@ -60,63 +57,60 @@ class Ground(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """A module in eval mode with example inputs, whose shapes and types are the graph's."""
+    """A module in eval mode with example inputs, whose shapes and types are the graph's.
+
+    `dynamic_shapes` says which sizes may change, as `torch.export` takes it.
+    """
 
     name: str
     module: nn.Module
     inputs: tuple[Tensor, ...]
+    dynamic_shapes: tuple | None = None
 
-    def export(self, dynamic_shapes: tuple | None = None) -> ExportedProgram:
-        """The graph of plain operators; shapes are those of `inputs` but for `dynamic_shapes`."""
+    def export(self) -> ExportedProgram:
+        """The graph of plain operators."""
         with torch.no_grad():
             return torch.export.export(
-                self.module, self.inputs, dynamic_shapes=dynamic_shapes, strict=False
+                self.module, self.inputs, dynamic_shapes=self.dynamic_shapes, strict=False
             )
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The three graphs of a bundle, on the CPU in float32; `image_size` is (H, W) in pixels."""
+    """The three graphs of a bundle, on the CPU in float32, and the image sizes they take."""
 
     image: Graph
     audio: Graph
     ground: Graph
-    image_size: tuple[int, int]
+    sizes: ImageSizes
     spec: ModelSpec
 
     def __iter__(self) -> Iterator[Graph]:
         return iter((self.image, self.audio, self.ground))
 
-
-def default_image_size(spec: ModelSpec) -> tuple[int, int]:
-    """(H, W) of the model's input for a 4:3 camera."""
-    placement = Placement.fit(*CAMERA_SIZE, spec.short_side_px, spec.patch_px)
-    return placement.input_height, placement.input_width
-
-
-def check_image_size(image_size: tuple[int, int], spec: ModelSpec) -> None:
-    height, width = image_size
-    patch_px = spec.patch_px
-    if height < patch_px or width < patch_px or height % patch_px or width % patch_px:
-        raise ValueError(
-            f"image size {height}x{width}; expected multiples of {patch_px}, such as "
-            f"{'x'.join(map(str, default_image_size(spec)))}"
-        )
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels of the example, which compilers tune for."""
+        return self.sizes.height, self.sizes.width
 
 
 def build_graphs(
-    bundle: Bundle, image_size: tuple[int, int] | None = None, num_vectors: int = 1
+    bundle: Bundle,
+    image_size: tuple[int, int] | None = None,
+    num_vectors: int = 1,
+    *,
+    widths: tuple[int, int] | None = None,
 ) -> Graphs:
     """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
 
-    The bundle's model is left as it is. Raises ValueError for sides that are no multiples of the
-    model's patch.
+    With `widths` (lowest, highest), the image encoder and the ground step are exported for all of
+    them at that height. The bundle's model is left as it is. Raises ValueError for sizes that the
+    model does not take.
     """
     spec = bundle.spec
-    height, width = image_size or default_image_size(spec)
-    check_image_size((height, width), spec)
-    model = folded(bundle.model, height, width)
-    pixels = torch.rand(1, 3, height, width)
+    sizes = ImageSizes.of(spec, image_size, widths)
+    model = folded(bundle.model, sizes.height, sizes.width if widths is None else None)
+    pixels = torch.rand(1, 3, sizes.height, sizes.width)
     waveform = 0.1 * torch.randn(1, spec.num_window_samples)
     image, audio = ImageEncoder(model).eval(), AudioEncoder(model).eval()
     with torch.inference_mode():
@@ -124,9 +118,17 @@ def build_graphs(
     image_tokens = torch.randn(tokens.shape)
     vectors = torch.randn(1, tokens.shape[1], num_vectors, tokens.shape[2])
     return Graphs(
-        Graph("image", image, (pixels,)),
+        Graph("image", image, (pixels,), sizes.dynamic_shapes()),
         Graph("audio", audio, (waveform,)),
-        Graph("ground", Ground().eval(), (image_tokens, vectors)),
-        (height, width),
+        Graph("ground", Ground().eval(), (image_tokens, vectors), _cells(model, widths)),
+        sizes,
         spec,
     )
+
+
+def _cells(model: DualEncoder, widths: tuple[int, int] | None) -> tuple | None:
+    """How many cells wide the tokens of images of these widths are."""
+    if widths is None:
+        return None
+    low, high = (width // model.image_backbone.stride_px for width in widths)
+    return ({4: torch.export.Dim("cells", min=low, max=high)}, None)

@@ -27,6 +27,10 @@ NUM_WARM_UP = 3
 
 Function = Callable[[Tensor], Tensor]
 
+_capturing = threading.Lock()
+"""Lanes take turns: tuning kernels and beginning a capture wait for the whole device, which is
+forbidden while any stream is being captured."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -52,16 +56,18 @@ class Result:
 
 
 class Lane:
-    """Calls of one function, in order; threads take turns.
+    """Calls of one function per shape, in order; threads take turns.
 
-    `function` takes a tensor of the array's shape and type on `device`. Each call's result is a
-    tensor of its own, so that it outlives the next call. With `is_captured`, the function is
-    recorded once per shape as a CUDA graph; it must then not synchronise.
+    `function_for` is asked once for each new shape, and the function it gives takes a tensor of
+    that shape and the array's type on `device`. It is kept as long as the shape's buffers: a CUDA
+    graph reads the memory of its weights without holding it. Each call's result is a tensor of its
+    own, so that it outlives the next call. With `is_captured`, the function is recorded once per
+    shape as a CUDA graph; it must then not synchronise.
     """
 
     def __init__(
         self,
-        function: Function,
+        function_for: Callable[[tuple[int, ...]], Function],
         device: torch.device,
         *,
         is_captured: bool = True,
@@ -69,7 +75,8 @@ class Lane:
         max_shapes: int = MAX_SHAPES,
         name: str = "encoding",
     ) -> None:
-        self.function, self.device, self.max_shapes, self.name = function, device, max_shapes, name
+        self.device, self.max_shapes, self.name = device, max_shapes, name
+        self._function_for = function_for
         self.ends_on_host = ends_on_host
         self.is_captured = is_captured and device.type == "cuda"
         self._slots: OrderedDict[tuple, _Slot] = OrderedDict()
@@ -78,19 +85,20 @@ class Lane:
 
     def __call__(self, array: np.ndarray) -> Result:
         """Queue the function on `array`, which may be changed as soon as this returns."""
-        with self._lock, torch.inference_mode():
+        with self._lock:
             slot = self._slot(array)
-            if self._stream is None:
-                slot.host.copy_(torch.from_numpy(array))
-                return Result(self.function(slot.host))
-            return self._call_on_gpu(slot, array)
+            with torch.inference_mode():
+                if self._stream is None:
+                    slot.host.copy_(torch.from_numpy(array))
+                    return Result(slot.function(slot.host))
+                return self._call_on_gpu(slot, array)
 
     def durations_ms(self, array: np.ndarray, num_calls: int) -> list[float]:
         """Milliseconds that each of `num_calls` takes on the device, without the copies."""
         self(array)
         with self._lock, torch.inference_mode():
             slot = self._slot(array)
-            run = slot.graph.replay if slot.graph is not None else self.function
+            run = slot.graph.replay if slot.graph is not None else slot.function
             arguments = () if slot.graph is not None else (slot.input,)
             return call_durations_ms(lambda: run(*arguments), self.device, num_calls, self._stream)
 
@@ -106,13 +114,14 @@ class Lane:
             slot.input.copy_(slot.host, non_blocking=True)
             slot.uploaded.record()
             if slot.graph is None and self.is_captured:
-                self._capture(slot)
+                with _capturing:
+                    self._capture(slot)
             if slot.graph is not None:
                 slot.graph.replay()
                 # The graph writes the same memory in every replay.
                 output = slot.output if self.ends_on_host else slot.output.clone()
             else:
-                output = self.function(slot.input)
+                output = slot.function(slot.input)
             if self.ends_on_host:
                 output = _copy_down(output)
             ready = torch.cuda.Event()
@@ -121,12 +130,12 @@ class Lane:
 
     def _capture(self, slot: _Slot) -> None:
         for _ in range(NUM_WARM_UP):
-            self.function(slot.input)
+            slot.function(slot.input)
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile.
+        # Threads that only compute may use the device meanwhile.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            slot.output = self.function(slot.input)
+            slot.output = slot.function(slot.input)
         slot.graph = graph
 
     def _slot(self, array: np.ndarray) -> _Slot:
@@ -136,15 +145,18 @@ class Lane:
                 if self._stream is not None:
                     self._stream.synchronize()
                 self._slots.popitem(last=False)
-            self._slots[key] = _Slot(array, self.device)
+            with memory_advice(self.name):
+                function = self._function_for(array.shape)
+                self._slots[key] = _Slot(function, array, self.device)
         self._slots.move_to_end(key)
         return self._slots[key]
 
 
 class _Slot:
-    """The buffers of one shape."""
+    """The function and the buffers of one shape."""
 
-    def __init__(self, array: np.ndarray, device: torch.device) -> None:
+    def __init__(self, function: Function, array: np.ndarray, device: torch.device) -> None:
+        self.function = function
         like = torch.from_numpy(array)
         is_gpu = device.type == "cuda"
         self.host = torch.empty(like.shape, dtype=like.dtype, pin_memory=is_gpu)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -78,6 +78,19 @@ def cuda_device(name: str, precision: str = "fp32") -> torch.device:
     check_capability(capability, torch.cuda.get_arch_list(), precision)
     index = torch.cuda.current_device() if device.index is None else device.index
     return torch.device("cuda", index)
+
+
+def on_device(device: torch.device) -> AbstractContextManager:
+    """`device` as the one that libraries beside PyTorch take, which ask CUDA for the current."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def without_tf32() -> None:
+    """Let cuDNN compute float32 as such, from now on in all of this process.
+
+    Its own choice is TF32, whose ten bits miss the bound of an fp32 export.
+    """
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def check_capability(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from av_grounding.types import Backend, HeadCalibration
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Real inputs in a model's own shapes: images of one size, windows of the spec's length."""
+    """Real inputs in a model's own shapes: images it takes, windows of the spec's length."""
 
-    images: Sequence[UInt8[np.ndarray, "H W 3"]]
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     waveforms: Sequence[Float32[np.ndarray, " s"]]
 
     def __post_init__(self) -> None:
@@ -50,8 +50,20 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
+class SizeParity:
+    """The largest differences on images of one size."""
+
+    num_examples: int
+    image_max: float
+    heatmap_max: float
+
+
+@dataclass(frozen=True)
 class Parity:
-    """Differences from the reference: the mean over the examples and the largest."""
+    """Differences from the reference: the mean over the examples and the largest.
+
+    `by_size` has the images of each size, named HxW in pixels.
+    """
 
     num_examples: int
     image_mean: float
@@ -59,6 +71,7 @@ class Parity:
     audio_mean: float
     audio_max: float
     heatmap_max: float
+    by_size: Mapping[str, SizeParity] = field(default_factory=dict)
 
 
 def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parity:
@@ -76,7 +89,19 @@ def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parit
         audio_mean=float(mean[1]),
         audio_max=float(largest[1]),
         heatmap_max=float(largest[2]),
+        by_size=_by_size(rows, examples),
     )
+
+
+def _by_size(
+    rows: Float[np.ndarray, "n differences"], examples: Examples
+) -> dict[str, SizeParity]:
+    names = np.array(["x".join(map(str, image.shape[:2])) for image in examples.images])
+    found = {}
+    for name in dict.fromkeys(names.tolist()):
+        own = rows[names == name]
+        found[name] = SizeParity(len(own), float(own[:, 0].max()), float(own[:, 2].max()))
+    return found
 
 
 def _differences(

@@ -67,7 +67,7 @@ class HalfImageEncoder(nn.Module):
 
 
 class HalfAudioEncoder(nn.Module):
-    """One window of mono sound in [-1, 1] to audio tokens; takes `model`'s parts over."""
+    """Windows of mono sound in [-1, 1] to audio tokens; takes `model`'s parts over."""
 
     def __init__(self, model: DualEncoder, dtype: torch.dtype) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class HalfAudioEncoder(nn.Module):
         model.audio_aligner.to(dtype)
         self.model = model
 
-    def forward(self, waveform: Float[Tensor, "1 s"]) -> Float[Tensor, "1 k c t"]:
+    def forward(self, waveform: Float[Tensor, "n s"]) -> Float[Tensor, "n k c t"]:
         normalized = self.cast(self.model.normalize_waveform(waveform))
         return self.model.audio_aligner(self.model.audio_backbone(normalized)).float()
 

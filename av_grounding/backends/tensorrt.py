@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ from torch import Tensor
 
 from av_grounding.backends.compiled import CompiledBackend, Functions
 from av_grounding.backends.engine_cache import EngineCache, EngineKey
-from av_grounding.backends.graphs import Graphs, Ground, build_graphs, default_image_size
-from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice
+from av_grounding.backends.graphs import Graphs, Ground, build_graphs
+from av_grounding.backends.image_sizes import ImageSizes
+from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice, on_device
 from av_grounding.backends.precision import dtype_of, in_precision
-from av_grounding.backends.tensorrt_build import build_engine, import_tensorrt
+from av_grounding.backends.tensorrt_build import build_engine, import_tensorrt, installed_version
 from av_grounding.modeling.bundle import load_bundle, read_config, spec_from_json
 from av_grounding.types import ModelSpec
 
-GRAPH_VERSION = "1"
-"""To be raised when the graphs of the same bundle change, so that old engines are not taken."""
+GRAPH_VERSION = "2"
+"""To be raised when the graphs of the same bundle, or how they are built, change, so that old
+engines are not taken."""
 ENGINE_NAMES = ("image", "audio")
 
 
@@ -35,25 +37,36 @@ def load_tensorrt(
     precision: str = "fp16",
     *,
     image_size: tuple[int, int] | None = None,
+    widths: tuple[int, int] | None = None,
     cache_directory: str | Path | None = None,
     is_captured: bool = True,
 ) -> CompiledBackend:
     """A bundle directory on TensorRT, for images of one size (H, W), by default a 4:3 camera's.
 
-    Engines come from the cache, or are built into it. Raises ImportError without TensorRT,
-    RuntimeError without a GPU that can do this, ValueError for a graph that TensorRT cannot take
-    whole, and OSError where the cache cannot be written.
+    With `widths` (lowest, highest), one engine takes them all at that height. Engines come from
+    the cache, or are built into it. Raises ImportError without TensorRT, RuntimeError without a
+    GPU that can do this, ValueError for a graph that TensorRT cannot take whole, and OSError where
+    the cache cannot be written.
     """
     dtype_of(precision)
     place = cuda_device(device, precision)
-    versions = {name: import_tensorrt(name).__version__ for name in ("tensorrt", "torch_tensorrt")}
+    versions = {
+        "tensorrt": str(import_tensorrt("tensorrt").__version__),
+        "torch_tensorrt": installed_version("torch_tensorrt"),
+    }
     spec = spec_from_json(read_config(Path(bundle))["spec"])
-    image_size = image_size or default_image_size(spec)
+    sizes = ImageSizes.of(spec, image_size, widths)
     engine_cache = EngineCache(cache_directory)
 
     @cache
     def graphs() -> Graphs:
-        return in_precision(build_graphs(load_bundle(bundle), image_size), precision)
+        full = build_graphs(load_bundle(bundle), (sizes.height, sizes.width), widths=widths)
+        return in_precision(full, precision)
+
+    def build(name: str) -> bytes:
+        shapes = sizes.shapes if name == "image" and widths is not None else None
+        graph = getattr(graphs(), name)
+        return build_engine(graph, precision, place, engine_cache.directory, shapes)
 
     engines, sources, keys = {}, [], []
     for name in ENGINE_NAMES:
@@ -61,80 +74,118 @@ def load_tensorrt(
             bundle=bundle_hash(bundle),
             graph=name,
             precision=precision,
-            shapes=input_shape(name, spec, image_size),
+            shapes=input_shape(name, spec, sizes),
             graph_version=GRAPH_VERSION,
             **versions,
             **gpu_facts(place),
         )
-        build = lambda name=name: build_engine(  # noqa: E731
-            getattr(graphs(), name), precision, place, engine_cache.directory
-        )
-        content, source = engine_cache.get(key, build)
-        with memory_advice(f"loading the {name} engine"):
-            engines[name] = Engine(content, place)
+        with on_device(place):
+            content, source = engine_cache.get(key, partial(build, name))
+            with memory_advice(f"loading the {name} engine"):
+                engines[name] = Engine(content, place)
         sources.append(source)
         keys.append(key.digest)
     facts = {
         "precision": precision,
+        "image_size": [sizes.height, sizes.width],
+        "widths": sizes.widths,
         "engine_key": " ".join(keys),
         "engine_source": " ".join(sources),
         "engine_cache": str(engine_cache.directory),
         **versions,
         **gpu_facts(place),
     }
-    functions = Functions(engines["image"], engines["audio"], Ground(), image_size=image_size)
+    functions = Functions(
+        image_for=lambda size: engines["image"].for_shape((1, 3, *size)),
+        audio=engines["audio"].for_shape((1, spec.num_window_samples)),
+        ground=Ground(),
+        sizes=sizes,
+    )
     return CompiledBackend("tensorrt", functions, spec, place, facts, is_captured=is_captured)
 
 
 class Engine:
-    """A deserialised engine of one input and one output of fixed shapes, as a function."""
+    """A deserialised engine of one input and one output, which makes functions of it."""
 
     def __init__(self, content: bytes, device: torch.device) -> None:
         trt = import_tensorrt("tensorrt")
         self.device = device
-        # The runtime must live as long as its engine, which lives as long as its context.
+        # The runtime must live as long as its engine, which lives as long as its contexts.
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
-        self._engine = self._runtime.deserialize_cuda_engine(content)
-        if self._engine is None:
+        self.engine = self._runtime.deserialize_cuda_engine(content)
+        if self.engine is None:
             raise RuntimeError(
                 f"TensorRT {trt.__version__} does not take the engine (its log above says why): "
                 "delete the engine cache, so that it is built again"
             )
-        self._context = self._engine.create_execution_context()
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        is_input = {
+            name: self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names
+        }
+        (self.input,) = (name for name in names if is_input[name])
+        (self.output,) = (name for name in names if not is_input[name])
+        self.dtypes = {
+            name: torch_dtype(trt, self.engine.get_tensor_dtype(name)) for name in names
+        }
+
+    def for_shape(self, shape: tuple[int, ...]) -> EngineFunction:
+        """The engine for inputs of one shape, with memory of its own."""
+        with on_device(self.device):
+            return EngineFunction(self, shape)
+
+
+class EngineFunction:
+    """An engine for one input shape.
+
+    A CUDA graph that was recorded from it uses the memory of its execution context, which another
+    shape would change: each shape has a context, that lives as long as this object.
+    """
+
+    def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
+        self._engine, self._shape = engine, shape
+        self._context = engine.engine.create_execution_context()
         if self._context is None:
             raise RuntimeError(
                 "TensorRT has no memory for the engine's activations: use a smaller image size or "
                 "precision fp16, or close other programs on the GPU"
             )
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        is_input = {
-            name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names
-        }
-        (self._input,) = (name for name in names if is_input[name])
-        (self._output,) = (name for name in names if not is_input[name])
-        self.input_shape = tuple(self._engine.get_tensor_shape(self._input))
-        self.output_shape = tuple(self._engine.get_tensor_shape(self._output))
-        self._dtypes = {
-            name: torch_dtype(trt, self._engine.get_tensor_dtype(name)) for name in names
-        }
+        if -1 in tuple(engine.engine.get_tensor_shape(engine.input)):
+            self._choose_range()
+        if not self._context.set_input_shape(engine.input, shape):
+            built = tuple(engine.engine.get_tensor_shape(engine.input))
+            raise ValueError(f"input of {shape}; the engine takes {built}, -1 is a range")
+        self._output_shape = tuple(self._context.get_tensor_shape(engine.output))
+
+    def _choose_range(self) -> None:
+        """Of several contexts only the first takes the engine's range of shapes by itself."""
+        device = self._engine.device
+        if not self._context.set_optimization_profile_async(0, stream_handle(device)):
+            raise RuntimeError("TensorRT refused the engine's range of shapes: its log says why")
+        # The choice was queued; what follows is queued on another stream.
+        wait_for_stream(device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Queue the engine on the current stream."""
-        if tuple(x.shape) != self.input_shape:
-            raise ValueError(f"input of {tuple(x.shape)}; the engine takes {self.input_shape}")
-        x = x.to(self._dtypes[self._input]).contiguous()
+        engine = self._engine
+        if tuple(x.shape) != self._shape:
+            raise ValueError(f"input of {tuple(x.shape)}; the engine takes {self._shape}")
+        x = x.to(engine.dtypes[engine.input]).contiguous()
         output = torch.empty(
-            self.output_shape, dtype=self._dtypes[self._output], device=self.device
+            self._output_shape, dtype=engine.dtypes[engine.output], device=engine.device
         )
-        self._context.set_tensor_address(self._input, x.data_ptr())
-        self._context.set_tensor_address(self._output, output.data_ptr())
-        if not self._context.execute_async_v3(stream_handle(self.device)):
+        self._context.set_tensor_address(engine.input, x.data_ptr())
+        self._context.set_tensor_address(engine.output, output.data_ptr())
+        if not self._context.execute_async_v3(stream_handle(engine.device)):
             raise RuntimeError("TensorRT refused to run the engine: its log above says why")
         return output.float()
 
 
 def stream_handle(device: torch.device) -> int:
     return torch.cuda.current_stream(device).cuda_stream
+
+
+def wait_for_stream(device: torch.device) -> None:
+    torch.cuda.current_stream(device).synchronize()
 
 
 def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
@@ -145,9 +196,8 @@ def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
     raise ValueError(f"the engine has a tensor of {dtype}; expected one of {', '.join(names)}")
 
 
-def input_shape(name: str, spec: ModelSpec, image_size: tuple[int, int]) -> str:
-    height, width = image_size
-    return f"1x3x{height}x{width}" if name == "image" else f"1x{spec.num_window_samples}"
+def input_shape(name: str, spec: ModelSpec, sizes: ImageSizes) -> str:
+    return f"1x3 of {sizes}" if name == "image" else f"1x{spec.num_window_samples}"
 
 
 def bundle_hash(bundle: str | Path) -> str:

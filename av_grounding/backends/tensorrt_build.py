@@ -11,12 +11,15 @@ TensorRT runtime alone is enough: nothing is unpickled when it is loaded.
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.metadata
 import inspect
 import io
 import logging
 import re
 import tempfile
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,40 +35,53 @@ INSTALL = (
     "install torch-tensorrt for your torch (on a Jetson: JetPack's own), or choose backend 'torch'"
 )
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Of a graph's one input: the lowest, the one to tune for and the highest."""
+
 
 def import_tensorrt(name: str) -> ModuleType:
     """`torch_tensorrt` or `tensorrt`, or ImportError that says how to get it."""
-    import importlib
-
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         raise ImportError(f"backend tensorrt needs {name} ({error}): {INSTALL}") from None
 
 
-def build_engine(graph: Graph, precision: str, device: torch.device, work: Path) -> bytes:
+def installed_version(name: str) -> str:
+    """The version of `torch_tensorrt` without importing it: that takes seconds, and an engine
+    that is built already needs nothing of it.
+    """
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # Installed by other means than pip, as a system's own packages may be.
+        return str(import_tensorrt(name).__version__)
+
+
+def build_engine(
+    graph: Graph, precision: str, device: torch.device, work: Path, shapes: Shapes | None = None
+) -> bytes:
     """The serialised engine of a graph that is in `precision` already; takes minutes.
 
-    `work` keeps the timings of kernels from one build to the next. Raises ValueError naming the
-    operators where TensorRT cannot take the whole graph, RuntimeError where the build fails.
+    `shapes` are those of the input of a graph with dynamic shapes. `work` keeps the timings of
+    kernels from one build to the next. Raises ValueError naming the operators where TensorRT
+    cannot take the whole graph, RuntimeError where the build fails.
     """
     torch_tensorrt = import_tensorrt("torch_tensorrt")
-    inputs = tuple(tensor.to(device) for tensor in graph.inputs)
+    examples = tuple(tensor.to(device) for tensor in graph.inputs)
     # A copy: the caller's graphs stay where they are.
     module = deepcopy(graph.module).to(device)
-    program = Graph(graph.name, module, inputs).export()
+    program = replace(graph, module=module, inputs=examples).export()
+    inputs = examples if shapes is None else (ranged_input(torch_tensorrt, shapes),)
     dynamo = torch_tensorrt.dynamo
-    check_convertible(dynamo, program, graph, inputs, precision)
+    check_convertible(dynamo, program, graph, inputs, precision, device)
     convert = dynamo.convert_exported_program_to_serialized_trt_engine
     options = {"timing_cache_path": str(work / "timing_cache.bin"), "immutable_weights": True}
-    options = supported(convert, options) | precision_options(convert, precision)
+    options = supported(convert, options) | common_options(convert, precision, device)
     LOGGER.info("TensorRT builds the %s graph in %s", graph.name, precision)
     try:
         with memory_advice(f"building the {graph.name} engine"):
-            engine = convert(
-                program, arg_inputs=inputs, require_full_compilation=True, min_block_size=1,
-                **options,
-            )  # fmt: skip
+            engine = convert(program, arg_inputs=inputs, require_full_compilation=True, **options)
     # Releases up to 2.8 log what went wrong and then fail over the engine that is not there.
     except (RuntimeError, UnboundLocalError) as error:
         raise RuntimeError(
@@ -76,18 +92,29 @@ def build_engine(graph: Graph, precision: str, device: torch.device, work: Path)
     return bytes(engine)
 
 
+def ranged_input(torch_tensorrt: Any, shapes: Shapes) -> Any:
+    """An input whose shape may lie between the first and the last of `shapes`."""
+    lowest, tuned, highest = shapes
+    return torch_tensorrt.Input(
+        min_shape=lowest, opt_shape=tuned, max_shape=highest, dtype=torch.float32
+    )
+
+
 def check_convertible(
-    dynamo: Any, program: Any, graph: Graph, inputs: tuple[torch.Tensor, ...], precision: str
+    dynamo: Any,
+    program: Any,
+    graph: Graph,
+    inputs: tuple[Any, ...],
+    precision: str,
+    device: torch.device,
 ) -> str:
     """torch-tensorrt's own report on the graph, which ValueError names the operators from."""
     with tempfile.TemporaryDirectory() as folder:
         report_path = Path(folder) / "report.txt"
-        options = precision_options(dynamo.compile, precision)
+        options = common_options(dynamo.compile, precision, device)
         # It prints what it writes.
         with contextlib.redirect_stdout(io.StringIO()):
-            dynamo.compile(
-                program, arg_inputs=inputs, dryrun=str(report_path), min_block_size=1, **options
-            )
+            dynamo.compile(program, arg_inputs=inputs, dryrun=str(report_path), **options)
         report = report_path.read_text(encoding="utf-8") if report_path.exists() else ""
     LOGGER.debug("%s", report)
     rejected, num_engines = read_report(report)
@@ -109,6 +136,16 @@ def read_report(report: str) -> tuple[dict[str, int], int]:
         if match := re.fullmatch(r"\s*(\S+): (\d+)\s*", line):
             rejected[match[1]] = int(match[2])
     return rejected, len(re.findall(r"TRT Engine #\d+", report))
+
+
+def common_options(function: Any, precision: str, device: torch.device) -> dict[str, Any]:
+    """What a dry run must be told as a build is, so that it speaks of the same engine."""
+    return {
+        "device": device,
+        "min_block_size": 1,
+        # TensorRT would multiply float32 in TF32, with the ten bits of fp16.
+        "disable_tf32": precision == "fp32",
+    } | precision_options(function, precision)
 
 
 def precision_options(function: Any, precision: str) -> dict[str, Any]:

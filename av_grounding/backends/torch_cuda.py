@@ -7,14 +7,15 @@ and `aot` for engines that are built beforehand.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from av_grounding.backends.compiled import CompiledBackend, Functions
+from av_grounding.backends.batches import AUDIO_BATCH
+from av_grounding.backends.compiled import CompiledBackend, Functions, Size
 from av_grounding.backends.graphs import build_graphs
-from av_grounding.backends.lane import MAX_SHAPES
-from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice
+from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice, without_tf32
 from av_grounding.backends.precision import image_in_precision, in_precision
 from av_grounding.modeling.bundle import Bundle
 
@@ -32,9 +33,12 @@ def load_torch_cuda(
 ) -> CompiledBackend:
     """A bundle on a GPU in `precision`; with `compile_mode` None its kernels are PyTorch's own.
 
-    Raises RuntimeError where there is no GPU that can do this.
+    In fp32 cuDNN's TF32 is switched off for the process. Raises RuntimeError where there is no GPU
+    that can do this.
     """
     place = cuda_device(device, precision)
+    if precision == "fp32":
+        without_tf32()
     facts = {"precision": precision, "compile_mode": compile_mode, "is_captured": is_captured}
     with memory_advice("loading the model"):
         functions = torch_functions(bundle, place, precision, compile_mode=compile_mode)
@@ -53,36 +57,17 @@ def torch_functions(
 ) -> Functions:
     """The graphs as PyTorch modules on `device`, for images of any size."""
     graphs = in_precision(build_graphs(bundle), precision)
-    first = _compiled(graphs.image.module.to(device), compile_mode)
 
-    def image_encoder(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-        graph = image_in_precision(build_graphs(bundle, size).image, precision)
-        return _compiled(graph.module.to(device), compile_mode)
+    def ready(module: nn.Module) -> Callable[[Tensor], Tensor]:
+        # A copy: moving a module moves the weights that it shares with the bundle's model.
+        return _compiled(deepcopy(module).to(device), compile_mode)
+
+    def image_for(size: Size) -> Callable[[Tensor], Tensor]:
+        return ready(image_in_precision(build_graphs(bundle, size).image, precision).module)
 
     return Functions(
-        AnySize(image_encoder, {graphs.image_size: first}),
-        _compiled(graphs.audio.module.to(device), compile_mode),
-        graphs.ground.module.to(device),
+        image_for, ready(graphs.audio.module), graphs.ground.module, max_audio_batch=AUDIO_BATCH
     )
-
-
-class AnySize:
-    """Image encoders of one size each, built when the first image of that size comes."""
-
-    def __init__(
-        self,
-        build: Callable[[tuple[int, int]], Callable[[Tensor], Tensor]],
-        encoders: dict[tuple[int, int], Callable[[Tensor], Tensor]],
-    ) -> None:
-        self._build, self._encoders = build, encoders
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        size = (pixels.shape[-2], pixels.shape[-1])
-        if size not in self._encoders:
-            while len(self._encoders) >= MAX_SHAPES:
-                del self._encoders[next(iter(self._encoders))]
-            self._encoders[size] = self._build(size)
-        return self._encoders[size](pixels)
 
 
 def _compiled(module: nn.Module, mode: str | None) -> Callable[[Tensor], Tensor]:

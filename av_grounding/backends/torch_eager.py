@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from copy import copy
 from typing import Any
 
@@ -10,12 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from av_grounding.backends.batches import AUDIO_BATCH
+from av_grounding.backends.threads import is_small, use_one_thread
 from av_grounding.backends.torch_stream import TorchAudioStream
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.types import ImageTokens, ModelSpec
-
-SMALL_NUM_PARAMETERS = 20_000_000
-AUDIO_BATCH = 8
 
 
 class TorchBackend:
@@ -36,18 +34,12 @@ class TorchBackend:
         self.spec: ModelSpec = bundle.spec
 
     def settle_threads(self) -> None:
-        """Run a small model on one CPU thread; for processes that do nothing else with PyTorch.
+        """See `backends.settle_threads`."""
+        if self.device.type == "cpu":
+            use_one_thread(self._num_parameters())
 
-        Several threads cost it more in waiting for each other than they save, above all beside a
-        camera and a microphone. OMP_NUM_THREADS goes before this.
-        """
-        on_cpu = self.device.type == "cpu"
-        if on_cpu and self._is_small() and not os.environ.get("OMP_NUM_THREADS"):
-            torch.set_num_threads(1)
-
-    def _is_small(self) -> bool:
-        num_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        return num_parameters < SMALL_NUM_PARAMETERS
+    def _num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def with_spec(self, spec: ModelSpec) -> TorchBackend:
         """The same model, not loaded again, under another spec."""
@@ -69,7 +61,8 @@ class TorchBackend:
     @property
     def max_audio_batch(self) -> int:
         """A large model keeps a CPU busy with one window, and its activations fill memory."""
-        return AUDIO_BATCH if self.device.type == "cuda" or self._is_small() else 1
+        pays = self.device.type == "cuda" or is_small(self._num_parameters())
+        return AUDIO_BATCH if pays else 1
 
     @torch.inference_mode()
     def encode_audio_batch(

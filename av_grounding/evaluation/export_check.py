@@ -13,17 +13,20 @@ from av_grounding.types import Backend, ModelSpec
 
 
 def draw_samples(
-    split: str, seed: int, num: int, spec: ModelSpec, image_size: tuple[int, int]
+    split: str, seed: int, num: int, spec: ModelSpec, image_sizes: Sequence[tuple[int, int]]
 ) -> list[Sample]:
-    """Samples whose images have the model's own size, and whose clips fill a window at least."""
+    """Samples whose images have the model's own sizes (H, W), each in turn.
+
+    Their clips fill a window at least.
+    """
     if spec.sample_rate_hz != SAMPLE_RATE_HZ:
         raise ValueError(
             f"the model hears {spec.sample_rate_hz} Hz; expected {SAMPLE_RATE_HZ}, the rate of "
             "the synthetic world that an export is judged by"
         )
     clip_s = max(spec.window_s, CLIP_S)
-    samples = SyntheticSamples(split, seed, image_px=image_size, clip_s=clip_s)
-    return [samples[index] for index in range(num)]
+    worlds = [SyntheticSamples(split, seed, image_px=size, clip_s=clip_s) for size in image_sizes]
+    return [worlds[index % len(worlds)][index] for index in range(num)]
 
 
 def examples_of(samples: Sequence[Sample], spec: ModelSpec) -> Examples:

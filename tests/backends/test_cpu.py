@@ -15,6 +15,7 @@ from av_grounding.backends.parity import BOUNDS, Examples, compare
 from av_grounding.sources.demo import open_demo
 from av_grounding.streaming.replay import run_offline
 from av_grounding.synthetic import espeak_worker
+from av_grounding.types import EncodesBatches
 
 SIZE = (160, 208)
 
@@ -48,6 +49,27 @@ def test_any_number_of_vectors(pair):
         eager, cpu = (backend.ground(backend.encode_image(image), vectors) for backend in pair)
         assert cpu.shape == eager.shape == (2, num, 40, 52)
         np.testing.assert_allclose(cpu, eager, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_windows", [1, 8, 11])
+def test_windows_together_are_as_they_are_alone(pair, num_windows):
+    backend = pair[1]
+    assert isinstance(backend, EncodesBatches)
+    assert backend.max_audio_batch == 8
+    waves = np.stack(inputs(backend, num=num_windows).waveforms)
+    together = backend.encode_audio_batch(waves)
+    alone = [backend.encode_audio(wave) for wave in waves]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    with pytest.raises(ValueError, match="waveform of 7 samples; this export takes windows of"):
+        backend.encode_audio_batch(waves[:, :7])
+
+
+def test_an_export_from_before_batches_encodes_one_by_one(copied):
+    path = copied / "cpu" / "export.json"
+    facts = json.loads(path.read_text())
+    del facts["max_audio_batch"], facts["widths"]
+    path.write_text(json.dumps(facts))
+    assert load_backend(copied, "cpu").max_audio_batch == 1
 
 
 class Maps:

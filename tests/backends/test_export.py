@@ -35,7 +35,7 @@ def ready(exported, monkeypatch):
         for path in (exported / "cpu").glob("*.[xb][mi]*"):
             shutil.copy(path, job.directory)
         facts = json.loads((exported / "cpu" / "export.json").read_text())
-        return {key: facts[key] for key in ("is_resizable", "num_parameters")}
+        return {key: facts[key] for key in ("is_resizable", "num_parameters", "max_audio_batch")}
 
     monkeypatch.setitem(export_module.BUILDERS, "cpu", build)
 
@@ -207,9 +207,9 @@ def test_relative_l2():
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_low_precision_of_the_shipped_bundle(precision, tmp_path):
-    import openvino
+    from av_grounding.backends.openvino_import import shared_core
 
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and "BF16" not in capabilities:
         pytest.skip("this processor does not compute in bf16")
     out = tmp_path / "bundle"

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from av_grounding.backends.folding import folded
-from av_grounding.backends.graphs import build_graphs, default_image_size
+from av_grounding.backends.graphs import build_graphs
+from av_grounding.backends.image_sizes import default_image_size
 from av_grounding.config import default_bundle
 from av_grounding.modeling.bundle import Bundle, load_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
@@ -20,10 +21,10 @@ def shipped():
     return load_bundle(default_bundle())
 
 
-def small_denseav():
+def small_denseav(**image_options):
     """DenseAV's layers, fewer and narrower."""
     config = denseav_config(
-        image_options={"depth": 1, "eps": 1e-4},
+        image_options={"depth": 1, "eps": 1e-4, **image_options},
         audio_options={
             "layer_norm_eps": 1e-4,
             "num_hidden_layers": 1,

@@ -105,3 +105,9 @@ def test_facts_of_this_machine():
     assert facts["torch"] == torch.__version__
     assert facts["device"] == "cpu"
     assert "sm" not in facts
+
+
+def test_float32_without_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    machine.without_tf32()
+    assert torch.backends.cudnn.allow_tf32 is False

@@ -71,13 +71,15 @@ class JetPack(Dynamo):
 
     def compile(
         self, exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=None,
-        require_full_compilation=False, min_block_size=5, dryrun=False, **kwargs,
+        device=None, disable_tf32=False, require_full_compilation=False, min_block_size=5,
+        dryrun=False, **kwargs,
     ):  # fmt: skip
         return self.answer("dry run", locals())
 
     def convert_exported_program_to_serialized_trt_engine(
         self, exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=None,
-        require_full_compilation=False, min_block_size=5, timing_cache_path="", **kwargs,
+        device=None, disable_tf32=False, require_full_compilation=False, min_block_size=5,
+        timing_cache_path="", **kwargs,
     ):  # fmt: skip
         return self.answer("build", locals())
 
@@ -87,14 +89,16 @@ class Typed(Dynamo):
 
     def compile(
         self, exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=None,
-        use_explicit_typing=False, min_block_size=5, dryrun=False, **kwargs,
+        device=None, disable_tf32=False, use_explicit_typing=False, min_block_size=5,
+        dryrun=False, **kwargs,
     ):  # fmt: skip
         return self.answer("dry run", locals())
 
     def convert_exported_program_to_serialized_trt_engine(
         self, exported_program, inputs=None, *, arg_inputs=None, enabled_precisions=None,
-        use_explicit_typing=False, require_full_compilation=False, min_block_size=5,
-        timing_cache_path="", immutable_weights=True, **kwargs,
+        device=None, disable_tf32=False, use_explicit_typing=False,
+        require_full_compilation=False, min_block_size=5, timing_cache_path="",
+        immutable_weights=True, **kwargs,
     ):  # fmt: skip
         return self.answer("build", locals())
 
@@ -103,16 +107,24 @@ class Current(Dynamo):
     """As of 2.14, with TensorRT 11: the types in the network are all it knows."""
 
     def compile(
-        self, exported_program, inputs=None, *, arg_inputs=None, min_block_size=5, dryrun=False,
-        **kwargs,
+        self, exported_program, inputs=None, *, arg_inputs=None, device=None, disable_tf32=False,
+        min_block_size=5, dryrun=False, **kwargs,
     ):  # fmt: skip
         return self.answer("dry run", locals())
 
     def convert_exported_program_to_serialized_trt_engine(
-        self, exported_program, inputs=None, *, arg_inputs=None, require_full_compilation=False,
-        min_block_size=5, timing_cache_path="", immutable_weights=True, **kwargs,
+        self, exported_program, inputs=None, *, arg_inputs=None, device=None, disable_tf32=False,
+        require_full_compilation=False, min_block_size=5, timing_cache_path="",
+        immutable_weights=True, **kwargs,
     ):  # fmt: skip
         return self.answer("build", locals())
+
+
+class Input:
+    """`torch_tensorrt.Input` of a range of shapes."""
+
+    def __init__(self, *, min_shape, opt_shape, max_shape, dtype):
+        self.shapes, self.dtype = (min_shape, opt_shape, max_shape), dtype
 
 
 class Halver(torch.nn.Module):
@@ -129,7 +141,7 @@ GRAPH = Graph("image", Halver().eval(), (torch.randn(1, 4),))
 
 def install(monkeypatch, dynamo):
     modules = {
-        "torch_tensorrt": types.SimpleNamespace(dynamo=dynamo, __version__="2.5.0"),
+        "torch_tensorrt": types.SimpleNamespace(dynamo=dynamo, __version__="2.5.0", Input=Input),
         "tensorrt": FakeRuntime(),
     }
     for module in (tensorrt_build, backend_module):
@@ -152,11 +164,34 @@ def test_the_whole_graph_is_asked_for_in_its_own_types(release, monkeypatch, tmp
         elif release is Typed:
             assert options["use_explicit_typing"] is True
             assert options["enabled_precisions"] is None
+        assert options["device"] == CPU
+        assert options["disable_tf32"] is False
         (given,) = options["arg_inputs"]
         assert given.shape == (1, 4)
     types_of_weights = {p.dtype for p in build["exported_program"].state_dict.values()}
     assert types_of_weights == {torch.float16}
     assert capsys.readouterr().out == ""
+
+
+def test_float32_is_asked_for_as_it_is(monkeypatch, tmp_path):
+    """Without a word TensorRT would multiply it in TF32, past the bound of an fp32 export."""
+    dynamo = install(monkeypatch, Current())
+    build_engine(GRAPH, "fp32", CPU, tmp_path)
+    assert [options["disable_tf32"] for _, options in dynamo.asked] == [True, True]
+
+
+def test_a_range_of_widths_is_asked_for_with_its_ends(monkeypatch, tmp_path):
+    dynamo = install(monkeypatch, JetPack())
+    graphs = build_graphs(load_bundle(default_bundle()), (160, 208), widths=(160, 480))
+    image = in_precision(graphs, "fp16").image
+    assert build_engine(image, "fp16", CPU, tmp_path, graphs.sizes.shapes) == b"engine"
+    for _, options in dynamo.asked:
+        (given,) = options["arg_inputs"]
+        assert given.shapes == ((1, 3, 160, 160), (1, 3, 160, 208), (1, 3, 160, 480))
+        assert given.dtype == torch.float32
+    program = dynamo.asked[-1][1]["exported_program"]
+    ranges = sorted((r.lower, r.upper) for r in program.range_constraints.values())
+    assert ranges == [(10, 30), (160, 480)]
 
 
 @pytest.mark.parametrize("release", [JetPack, Typed, Current])
@@ -244,14 +279,19 @@ class FakeRuntime:
 
 
 class FakeEngine:
+    """Of inputs (1, 4), or, where the content says so, (1, 2) to (1, 8)."""
+
     num_io_tensors = 2
     dtypes = ("HALF", "FLOAT")
 
     def __init__(self, content):
-        self.content, self.addresses, self.streams = content, {}, []
+        self.content, self.contexts = content, []
 
     def create_execution_context(self):
-        return None if self.content == b"no memory" else self
+        if self.content == b"no memory":
+            return None
+        self.contexts.append(FakeContext(self))
+        return self.contexts[-1]
 
     def get_tensor_name(self, index):
         return ("output0", "pixels")[index]
@@ -260,39 +300,81 @@ class FakeEngine:
         return "in" if name == "pixels" else "out"
 
     def get_tensor_shape(self, name):
-        return (1, 4)
+        return (1, -1) if self.content == b"range" else (1, 4)
 
     def get_tensor_dtype(self, name):
         return self.dtypes[0] if name == "pixels" else self.dtypes[1]
+
+
+class FakeContext:
+    def __init__(self, engine):
+        self.engine, self.addresses, self.streams = engine, {}, []
+        # As TensorRT does: the first context takes the only range of shapes by itself.
+        self.profile = 0 if not engine.contexts else None
+
+    def set_optimization_profile_async(self, index, stream):
+        self.profile = index
+        return index == 0
+
+    def set_input_shape(self, name, shape):
+        self.shape = shape
+        if self.engine.content == b"range":
+            return self.profile == 0 and shape[0] == 1 and 2 <= shape[1] <= 8
+        return shape == (1, 4)
+
+    def get_tensor_shape(self, name):
+        return self.shape
 
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
 
     def execute_async_v3(self, stream):
         self.streams.append(stream)
-        source = (ctypes.c_uint16 * 4).from_address(self.addresses["pixels"])
+        num = self.shape[1]
+        source = (ctypes.c_uint16 * num).from_address(self.addresses["pixels"])
         halves = np.frombuffer(source, np.float16)
-        target = (ctypes.c_float * 4).from_address(self.addresses["output0"])
+        target = (ctypes.c_float * num).from_address(self.addresses["output0"])
         np.frombuffer(target, np.float32)[:] = 2 * halves.astype(np.float32)
-        return self.content != b"refuses"
+        return self.engine.content != b"refuses"
 
 
 @pytest.fixture
 def runtime(monkeypatch):
     install(monkeypatch, Current())
     monkeypatch.setattr(backend_module, "stream_handle", lambda device: 42)
+    monkeypatch.setattr(backend_module, "wait_for_stream", lambda device: None)
 
 
 @pytest.mark.usefixtures("runtime")
 def test_an_engine_reads_its_input_and_writes_an_output_of_its_own():
     engine = Engine(b"engine", CPU)
-    first = engine(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-    second = engine(torch.zeros(1, 4))
+    function = engine.for_shape((1, 4))
+    first = function(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    second = function(torch.zeros(1, 4))
     torch.testing.assert_close(first, torch.tensor([[2.0, 4.0, 6.0, 8.0]]))
     torch.testing.assert_close(second, torch.zeros(1, 4))
-    assert engine._engine.streams == [42, 42]
+    assert [context.streams for context in engine.engine.contexts] == [[42, 42]]
     with pytest.raises(ValueError, match=r"input of \(1, 5\); the engine takes \(1, 4\)"):
-        engine(torch.zeros(1, 5))
+        function(torch.zeros(1, 5))
+    with pytest.raises(ValueError, match=r"input of \(1, 5\); the engine takes \(1, 4\)"):
+        engine.for_shape((1, 5))
+
+
+@pytest.mark.usefixtures("runtime")
+def test_each_width_of_an_engine_has_a_context_of_its_own():
+    """A CUDA graph keeps using the memory of the context it was recorded from."""
+    engine = Engine(b"range", CPU)
+    functions = {num: engine.for_shape((1, num)) for num in (2, 5, 8)}
+    for _ in range(2):
+        for num, function in functions.items():
+            torch.testing.assert_close(function(torch.ones(1, num)), torch.full((1, num), 2.0))
+    contexts = engine.engine.contexts
+    assert [context.shape for context in contexts] == [(1, 2), (1, 5), (1, 8)]
+    assert [len(context.streams) for context in contexts] == [2, 2, 2]
+    with pytest.raises(
+        ValueError, match=r"input of \(1, 9\); the engine takes \(1, -1\), -1 is a"
+    ):
+        engine.for_shape((1, 9))
 
 
 @pytest.mark.usefixtures("runtime")
@@ -305,13 +387,13 @@ def test_an_engine_reads_its_input_and_writes_an_output_of_its_own():
 )
 def test_an_engine_that_cannot_be_opened_says_what_to_do(content, said):
     with pytest.raises(RuntimeError, match=said):
-        Engine(content, CPU)
+        Engine(content, CPU).for_shape((1, 4))
 
 
 @pytest.mark.usefixtures("runtime")
 def test_an_engine_that_refuses_to_run_says_so():
     with pytest.raises(RuntimeError, match="refused to run the engine"):
-        Engine(b"refuses", CPU)(torch.zeros(1, 4))
+        Engine(b"refuses", CPU).for_shape((1, 4))(torch.zeros(1, 4))
 
 
 @pytest.mark.usefixtures("runtime")
@@ -326,6 +408,10 @@ def gpu_facts(monkeypatch):
     facts = {"gpu": "Orin", "sm": "8.7", "cuda": "12.6"}
     monkeypatch.setattr(backend_module, "cuda_device", lambda name, precision: CPU)
     monkeypatch.setattr(backend_module, "gpu_facts", lambda device: facts)
+    monkeypatch.setattr(backend_module, "installed_version", lambda name: "2.5.0")
+    # The shapes of the encoders are none that the runtime above computes with.
+    monkeypatch.setattr(FakeContext, "set_input_shape", lambda context, name, shape: True)
+    monkeypatch.setattr(FakeContext, "get_tensor_shape", lambda context, name: (1, 4))
     return facts
 
 
@@ -333,7 +419,7 @@ def gpu_facts(monkeypatch):
 def test_the_second_start_builds_nothing_and_reads_no_weights(gpu_facts, monkeypatch, tmp_path):
     built = []
 
-    def build(graph, precision, device, work):
+    def build(graph, precision, device, work, shapes):
         built.append((graph.name, precision, work))
         return f"{graph.name}".encode()
 
@@ -344,7 +430,8 @@ def test_the_second_start_builds_nothing_and_reads_no_weights(gpu_facts, monkeyp
     first = load().describe()
     assert built == [("image", "fp16", tmp_path), ("audio", "fp16", tmp_path)]
     assert first["engine_source"] == "built built"
-    monkeypatch.setattr(backend_module, "load_bundle", None)
+    for name in ("load_bundle", "build_graphs", "build_engine"):
+        monkeypatch.setattr(backend_module, name, None)
     again = load().describe()
     assert again["engine_source"] == "cache cache"
     assert again["engine_key"] == first["engine_key"]
@@ -355,20 +442,53 @@ def test_the_second_start_builds_nothing_and_reads_no_weights(gpu_facts, monkeyp
 def test_another_gpu_precision_or_size_builds_anew(gpu_facts, monkeypatch, tmp_path):
     monkeypatch.setattr(backend_module, "build_engine", lambda *arguments: b"engine")
     sources = []
-    for facts, precision, size in (
-        ({}, "fp16", SIZE),
-        ({"sm": "9.0"}, "fp16", SIZE),
-        ({"sm": "8.7"}, "bf16", SIZE),
-        ({}, "fp16", (64, 64)),
-        ({}, "fp16", SIZE),
+    for facts, precision, size, widths in (
+        ({}, "fp16", SIZE, None),
+        ({"sm": "9.0"}, "fp16", SIZE, None),
+        ({"sm": "8.7"}, "bf16", SIZE, None),
+        ({}, "fp16", (64, 64), None),
+        ({}, "fp16", SIZE, None),
+        ({}, "fp16", (160, 208), None),
+        ({}, "fp16", (160, 208), (160, 320)),
+        ({}, "fp16", (160, 208), (160, 480)),
     ):
         gpu_facts.update(facts)
         backend = load_tensorrt(
-            default_bundle(), "cuda", precision, image_size=size, cache_directory=tmp_path
-        )
+            default_bundle(), "cuda", precision, image_size=size, widths=widths,
+            cache_directory=tmp_path,
+        )  # fmt: skip
         sources.append(backend.describe()["engine_source"])
     # The sound's engine knows no image size.
-    assert sources == ["built built", "built built", "built built", "built cache", "cache cache"]
+    other_sizes = ["built cache"] * 3
+    assert sources == [*["built built"] * 3, "built cache", "cache cache", *other_sizes]
+
+
+@pytest.mark.usefixtures("runtime", "gpu_facts")
+def test_a_width_outside_of_the_engines_range_says_what_to_do(monkeypatch, tmp_path):
+    given = []
+
+    def build(graph, precision, device, work, shapes):
+        given.append(shapes)
+        return b"range"
+
+    monkeypatch.setattr(backend_module, "build_engine", build)
+    backend = load_tensorrt(
+        default_bundle(), image_size=(160, 208), widths=(160, 320), cache_directory=tmp_path
+    )
+    assert given == [((1, 3, 160, 160), (1, 3, 160, 208), (1, 3, 160, 320)), None]
+    assert backend.describe()["widths"] == (160, 320)
+    with pytest.raises(
+        ValueError, match=r"160x336 pixels; .* takes 160x160 to 160x320 in steps of 16: export"
+    ):
+        backend.encode_image(np.zeros((160, 336, 3), np.uint8))
+
+
+def test_a_version_is_read_without_importing(monkeypatch):
+    monkeypatch.setattr(tensorrt_build, "import_tensorrt", None)
+    assert tensorrt_build.installed_version("torch") == torch.__version__
+    said = types.SimpleNamespace(__version__="9.9")
+    monkeypatch.setattr(tensorrt_build, "import_tensorrt", lambda name: said)
+    assert tensorrt_build.installed_version("that_pip_does_not_know") == "9.9"
 
 
 def test_calibrating_a_bundle_leaves_its_engines_valid(tmp_path):
@@ -417,4 +537,28 @@ def test_the_dry_run_of_the_real_torch_tensorrt_takes_the_encoders_whole():
     for graph in (graphs.image, graphs.audio):
         inputs = tuple(tensor.cuda() for tensor in graph.inputs)
         program = Graph(graph.name, graph.module.cuda(), inputs).export()
-        tensorrt_build.check_convertible(torch_tensorrt.dynamo, program, graph, inputs, "fp16")
+        device = inputs[0].device
+        tensorrt_build.check_convertible(
+            torch_tensorrt.dynamo, program, graph, inputs, "fp16", device
+        )
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_one_engine_for_several_widths_on_tensorrt(tmp_path):
+    needs_tensorrt()
+    widths = (160, 480)
+    backend = load_tensorrt(
+        default_bundle(), image_size=(160, 208), widths=widths, cache_directory=tmp_path
+    )
+    reference = TorchBackend(load_bundle(default_bundle()))
+    vectors = np.ones((2, 3, 64), np.float32)
+    random = np.random.default_rng(0)
+    # Back and forth: each width's graph must have kept what it was recorded from.
+    for width in (160, 208, 480, 160, 320, 208, 480):
+        image = random.integers(0, 256, (160, width, 3), dtype=np.uint8)
+        mine, theirs = (
+            runtime.ground(runtime.encode_image(image), vectors)
+            for runtime in (backend, reference)
+        )
+        assert np.linalg.norm(mine - theirs) < 0.03 * np.linalg.norm(theirs)

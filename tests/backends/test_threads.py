@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from av_grounding import Grounder
-from av_grounding.backends import settle_threads, torch_eager
+from av_grounding.backends import settle_threads, threads
 from av_grounding.config import default_bundle
 
 
@@ -26,7 +26,7 @@ def test_one_thread_for_a_small_model(two_threads):
 
 def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
     grounder = Grounder.load(default_bundle(), device="cpu")
-    monkeypatch.setattr(torch_eager, "SMALL_NUM_PARAMETERS", 1000)
+    monkeypatch.setattr(threads, "SMALL_NUM_PARAMETERS", 1000)
     settle_threads(grounder.backend)
     assert torch.get_num_threads() == 2
     monkeypatch.undo()

@@ -2,20 +2,21 @@
 
 import dataclasses
 import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from av_grounding.backends import torch_cuda
 from av_grounding.backends.compiled import CompiledBackend, Functions
-from av_grounding.backends.lane import Lane, call_durations_ms
-from av_grounding.backends.torch_cuda import AnySize, load_torch_cuda, torch_functions
+from av_grounding.backends.image_sizes import ImageSizes
+from av_grounding.backends.lane import MAX_SHAPES, Lane, call_durations_ms
+from av_grounding.backends.torch_cuda import AUDIO_BATCH, load_torch_cuda, torch_functions
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.config import default_bundle
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.synthetic.samples import SyntheticSamples
-from av_grounding.types import Backend
+from av_grounding.types import Backend, EncodesBatches
 
 CPU = torch.device("cpu")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -116,10 +117,14 @@ def doubled(x):
     return 2 * x.float()
 
 
+def doubled_for(shape):
+    return doubled
+
+
 def test_one_size_alone_is_said_with_the_remedy(bundle):
-    functions = Functions(doubled, doubled, doubled, image_size=(32, 48))
+    functions = Functions(doubled_for, doubled, doubled, ImageSizes(32, 48, 16))
     backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
-    with pytest.raises(ValueError, match=r"64x64 pixels; .* for 32x48: .*--image-size 64x64"):
+    with pytest.raises(ValueError, match=r"64x64 pixels; .* takes 32x48: .*--image-size 64x64"):
         backend.encode_image(image_of((64, 64)))
     with pytest.raises(ValueError, match=r"waveform of 7 samples; .* windows of 40960"):
         backend.encode_audio(np.zeros(7, np.float32))
@@ -133,7 +138,8 @@ def test_a_ground_step_of_at_least_two_vectors_takes_any_number(bundle, num_vect
         seen.append(vectors.shape[2])
         return torch.einsum("bknc,bkchw->bknhw", vectors, tokens)
 
-    functions = Functions(lambda p: p[:, None, :, :4, :4], doubled, ground, min_vectors=2)
+    corner = lambda pixels: pixels[:, None, :, :4, :4]  # noqa: E731
+    functions = Functions(lambda size: corner, doubled, ground, min_vectors=2)
     backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
     image = image_of((32, 32))
     vectors = np.random.default_rng(0).standard_normal((1, num_vectors, 3)).astype(np.float32)
@@ -144,7 +150,7 @@ def test_a_ground_step_of_at_least_two_vectors_takes_any_number(bundle, num_vect
 
 
 def test_buffers_of_few_shapes_are_kept():
-    lane = Lane(doubled, CPU, max_shapes=2)
+    lane = Lane(doubled_for, CPU, max_shapes=2)
     for length in (3, 4, 3, 5, 3):
         array = np.arange(length, dtype=np.float32)
         np.testing.assert_array_equal(lane(array).numpy(), 2 * array)
@@ -153,14 +159,14 @@ def test_buffers_of_few_shapes_are_kept():
 
 
 def test_types_have_buffers_of_their_own():
-    lane = Lane(doubled, CPU)
+    lane = Lane(doubled_for, CPU)
     for dtype in (np.uint8, np.float32):
         np.testing.assert_array_equal(lane(np.full(3, 7, dtype)).numpy(), np.full(3, 14.0))
     assert lane.num_shapes == 2
 
 
 def test_the_array_may_be_changed_at_once():
-    lane, array = Lane(doubled, CPU), np.ones(4, np.float32)
+    lane, array = Lane(doubled_for, CPU), np.ones(4, np.float32)
     result = lane(array)
     array[:] = 9.0
     np.testing.assert_array_equal(result.numpy(), np.full(4, 2.0))
@@ -168,7 +174,7 @@ def test_the_array_may_be_changed_at_once():
 
 def test_threads_take_turns():
     """Each answer is its own question's, however the threads interleave."""
-    lane, wrong = Lane(doubled, CPU), []
+    lane, wrong = Lane(doubled_for, CPU), []
 
     def ask(value):
         for _ in range(200):
@@ -189,30 +195,86 @@ def test_an_error_in_the_function_leaves_the_lane_usable():
             raise ValueError("negative")
         return x.clone()
 
-    lane = Lane(picky, CPU)
+    lane = Lane(lambda shape: picky, CPU)
     with pytest.raises(ValueError, match="negative"):
         lane(np.full(2, -1.0, np.float32))
     np.testing.assert_array_equal(lane(np.ones(2, np.float32)).numpy(), np.ones(2))
 
 
-def test_encoders_of_few_sizes_are_kept():
-    built = []
+def test_a_function_lives_as_long_as_its_shape():
+    """A CUDA graph reads the weights of the function it was recorded from, and does not hold them:
+    what was used lately must stay, also where it was made first."""
+    made = {}
 
-    def build(size):
-        built.append(size)
-        return doubled
+    def function_for(shape):
+        function = lambda x: doubled(x)  # noqa: E731
+        made.setdefault(shape, []).append(weakref.ref(function))
+        return function
 
-    encoder = AnySize(build, {(8, 8): doubled})
-    for size in [(8, 8), (8, 16), (8, 16), (8, 24), (8, 32), (8, 40), (8, 8)]:
-        encoder(torch.ones(1, 3, *size))
-    assert built == [(8, 16), (8, 24), (8, 32), (8, 40), (8, 8)]
-    assert len(encoder._encoders) == torch_cuda.MAX_SHAPES
+    lane = Lane(function_for, CPU)
+    lengths = range(1, MAX_SHAPES + 1)
+    for length in (*lengths, 1, MAX_SHAPES + 1):
+        lane(np.ones(length, np.float32))
+    alive = {shape[0] for shape, (function,) in made.items() if function() is not None}
+    assert alive == {1, *range(3, MAX_SHAPES + 2)}
+    assert lane.num_shapes == MAX_SHAPES
+
+
+def test_the_bundles_model_stays_where_it_is(bundle):
+    """Every size has a copy, which may be moved to a device without taking the bundle along."""
+    own = {parameter.data_ptr() for parameter in bundle.model.parameters()}
+    functions = torch_functions(bundle, CPU, "fp32")
+    for module in (functions.image_for(SIZES[0]), functions.image_for(SIZES[1]), functions.audio):
+        assert own.isdisjoint(parameter.data_ptr() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("num_windows", [1, AUDIO_BATCH, AUDIO_BATCH + 3])
+def test_windows_together_are_as_they_are_alone(bundle, num_windows):
+    functions = torch_functions(bundle, CPU, "fp32")
+    seen = []
+
+    def audio(samples):
+        seen.append(len(samples))
+        return functions.audio(samples)
+
+    backend = CompiledBackend(
+        "compiled", dataclasses.replace(functions, audio=audio), bundle.spec, CPU, {}
+    )
+    assert isinstance(backend, EncodesBatches)
+    shape = (num_windows, bundle.spec.num_window_samples)
+    sounds = 0.1 * np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    together = backend.encode_audio_batch(sounds)
+    # One number of windows, so that a compiler sees one shape more and not as many as may come.
+    assert set(seen) == {AUDIO_BATCH}
+    assert len(together) == num_windows
+    for tokens, waveform in zip(together, sounds, strict=True):
+        np.testing.assert_allclose(tokens, backend.encode_audio(waveform), atol=1e-5)
+    with pytest.raises(ValueError, match="waveform of 7 samples; this model was compiled for"):
+        backend.encode_audio_batch(sounds[:, :7])
+
+
+def test_a_clip_is_encoded_in_batches(bundle):
+    from av_grounding import Grounder
+
+    functions = torch_functions(bundle, CPU, "fp32")
+    sample = SyntheticSamples("test", 1)[0]
+    answers = []
+    for num_together in (1, AUDIO_BATCH):
+        backend = CompiledBackend(
+            "compiled", dataclasses.replace(functions, max_audio_batch=num_together),
+            bundle.spec, CPU, {},
+        )  # fmt: skip
+        answer = Grounder(backend).ground(sample.image, sample.mixture, 16_000)
+        answers.append(np.stack([answer.sound, answer.speech]))
+    assert backend.audio_lane.num_shapes == 2
+    assert answers[0].max() > 0.2
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
 
 
 def test_durations_are_of_each_call():
     calls = []
     assert len(call_durations_ms(lambda: calls.append(1), CPU, 5)) == len(calls) == 5
-    lane = Lane(doubled, CPU)
+    lane = Lane(doubled_for, CPU)
     durations = lane.durations_ms(np.ones(8, np.float32), 4)
     assert len(durations) == 4
     assert min(durations) > 0.0
