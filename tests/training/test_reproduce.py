@@ -102,11 +102,32 @@ def test_a_verdict_weighs_the_difference_against_the_spread(higher, lower, answe
     assert answer in pages.verdict("claim", higher, lower)
 
 
+def test_what_did_not_learn_is_named():
+    def result(group, recall):
+        scores = {"total": {"i2a": recall, "a2i": recall}}
+        clean = {kind: scores for kind in ("sound", "speech")}
+        return {
+            "group": group,
+            "retrieval": {"clean": clean, "chance": {"sound": 0.16, "speech": 0.16}},
+        }
+
+    results = {"a": result("denseav", 0.8), "b": result("denseav, CLS token", 0.18)}
+    assert pages.retrieval_over_chance(results, "denseav") == pytest.approx(5.0)
+    assert pages.retrieval_over_chance(results, "denseav, SimPool") is None
+    assert pages.retrieval_over_chance(results, "denseav, CLS token") < pages.NEAR_CHANCE
+
+
 @needs_speech
 def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(listed, "ABLATIONS", listed.ABLATIONS[4:5])  # SimPool
     schedule = Schedule(
-        steps=2, pretext_steps=1, batch_size=3, num_samples=4, seeds=(1, 2), settings=TINY
+        steps=2,
+        pretext_steps=1,
+        aligner_steps=1,
+        batch_size=3,
+        num_samples=4,
+        seeds=(1, 2),
+        settings=TINY,
     )
     args = (schedule, tmp_path / "data", tmp_path / "out", tmp_path / "docs" / "page.md")
     stages = []
@@ -131,6 +152,10 @@ def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     before = page.read_bytes()
     reproducing.reproduce(*args, lambda *_: None)
     assert page.read_bytes() == before
+    noted = before + f"\n{pages.NOTES}\n\nSeen by hand.\n".encode()
+    page.write_bytes(noted)
+    reproducing.reproduce(*args, lambda *_: None)
+    assert page.read_bytes() == noted
     # Other seeds are other runs: only those are missing.
     (tmp_path / "out" / "sss-2" / "result.json").unlink()
     with pytest.raises(AssertionError, match="trained again"):

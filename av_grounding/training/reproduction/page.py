@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from av_grounding.modeling.bundle import write_text
-from av_grounding.training.curves import read_log
+from av_grounding.training.reproduction.picture import draw
 from av_grounding.training.reproduction.runs import Schedule, list_runs
 
 Results = dict[str, dict[str, Any]]
 Keys = tuple[str, ...]
 KINDS = ("sound", "speech")
+NEAR_CHANCE = 1.25
+"""A model whose retrieval is below so many times chance has not learned."""
+NOTES = "<!-- notes -->"
+"""What people write below this line stays when the page is written again."""
 POOLED = ("denseav", "denseav, average pool", "denseav, CLS token", "denseav, SimPool")
 
 
 def write_page(page: Path, results: Results, schedule: Schedule, out: Path) -> None:
-    """Write the page and its picture; rows that are still missing are left out."""
+    """Write the page and its picture; rows that are still missing are left out.
+
+    Notes in an earlier page, from the line `NOTES` on, are kept.
+    """
     page.parent.mkdir(parents=True, exist_ok=True)
     picture = page.with_name(f"{page.stem}-curves.png")
     has_picture = draw(picture, results, out)
-    write_text(page, "\n".join(lines(results, schedule, picture.name if has_picture else None)))
+    text = "\n".join(lines(results, schedule, picture.name if has_picture else None))
+    _, mark, notes = (page.read_text(encoding="utf-8") if page.exists() else "").partition(NOTES)
+    write_text(page, f"{text}\n{mark}{notes}" if mark else text)
 
 
 def lines(results: Results, schedule: Schedule, picture: str | None) -> Iterable[str]:
@@ -215,6 +223,25 @@ def aggregations(results: Results) -> Iterable[str]:
         for other in POOLED[1:]:
             both = (values(results, group, *path) for group in ("denseav", other))
             yield verdict(f"multi-head above {other.split(', ')[1]}, {kind} mAP", *both)
+    for group in POOLED:
+        ratio = retrieval_over_chance(results, group)
+        if ratio is not None and ratio < NEAR_CHANCE:
+            yield (
+                f"- {group}: its retrieval is {ratio:.1f} times chance. It has not learned in "
+                "this budget, so its row says nothing about what it could learn."
+            )
+
+
+def retrieval_over_chance(results: Results, group: str) -> float | None:
+    """Mean R@1 on clean clips, over chance; None for a group without a run."""
+    ratios = [
+        one["retrieval"]["clean"][kind]["total"][key] / one["retrieval"]["chance"][kind]
+        for one in results.values()
+        if one["group"] == group
+        for kind in KINDS
+        for key in ("i2a", "a2i")
+    ]
+    return statistics.mean(ratios) if ratios else None
 
 
 def control(results: Results) -> Iterable[str]:
@@ -226,44 +253,3 @@ def control(results: Results) -> Iterable[str]:
         for kind in KINDS
     }
     yield from table(results, ("denseav", "denseav on mixtures", "sss"), columns)
-
-
-def draw(picture: Path, results: Results, out: Path) -> bool:
-    """The contrastive terms of all runs over their steps; False where nothing can be drawn."""
-    logs = {}
-    for name, result in results.items():
-        recipe = "sss" if result["group"].startswith("sss") else "denseav"
-        path = out / name / recipe / "log.jsonl"
-        if path.exists():
-            logs[name] = (recipe, read_log(path))
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    if not logs:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5))
-    for axis, recipe in zip(axes, ("denseav", "sss"), strict=True):
-        for name, (of_recipe, columns) in logs.items():
-            terms = [
-                k for k in columns if k.startswith(("contrast", "correspondence", "disentang"))
-            ]
-            if of_recipe != recipe or not terms:
-                continue
-            mean = [
-                sum(row) / len(terms) for row in zip(*(columns[k] for k in terms), strict=True)
-            ]
-            axis.plot(columns["step"], mean, label=name, linewidth=1)
-        axis.set(title=recipe, xlabel="step", ylabel="mean InfoNCE", ylim=(0, None))
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=7)
-    figure.tight_layout()
-    partial = picture.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    pyplot.close(figure)
-    os.replace(partial, picture)
-    return True
