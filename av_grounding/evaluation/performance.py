@@ -27,12 +27,16 @@ PAGE, OUT = Path("docs/performance.md"), Path("out/performance")
 
 @dataclass(frozen=True)
 class Section:
-    """One command of the page; `lines` makes Markdown of its JSON `result`, None: of stdout."""
+    """One command of the page; `lines` makes Markdown of its JSON `result`, None: of stdout.
+
+    `before` are commands that it needs done.
+    """
 
     name: str
     command: str
     result: str | None
     lines: Callable[[dict[str, Any]], Iterator[str]]
+    before: tuple[str, ...] = ()
 
 
 def realtime(report: dict[str, Any]) -> Iterator[str]:
@@ -87,13 +91,23 @@ def windows(report: dict[str, Any]) -> Iterator[str]:
     yield f"| whole clip | – | {cells(sweep['whole_clip'])} |"
 
 
+EXPORTS = ("cpu-fp32", "cpu-bf16", "cpu-int8", "aot-fp32")
+"""Backend and precision of the exports that the matrix compares, below out/performance/exports."""
+
 SECTIONS = (
     Section("realtime", "av-grounding --quiet bench --duration 600", "bench.json", realtime),
     Section(
         "matrix",
-        "av-grounding --quiet bench --matrix --image-sizes 96,160,224 --windows 0.64,1.28,2.56",
+        "av-grounding --quiet bench --matrix --image-sizes 96,160,224 --windows 0.64,1.28,2.56 "
+        + " ".join(f"--exports {OUT}/exports/{name}" for name in EXPORTS),
         "matrix.json",
         markdown,
+        tuple(
+            "av-grounding --quiet export --backend {} --precision {} --out {}".format(
+                *name.split("-"), OUT / "exports" / name
+            )
+            for name in EXPORTS
+        ),
     ),
     Section("front", "python -m av_grounding.evaluation.bench_audio front", None, front),
     Section("clips", "python -m av_grounding.evaluation.bench_audio clips", None, clips),
@@ -109,18 +123,27 @@ SECTIONS = (
 
 def measure(section: Section, out: Path) -> list[str]:
     """Run a section's command and return its lines; CalledProcessError where it fails."""
-    words = shlex.split(section.command)[1:]
-    command = [sys.executable, *(words if words[0] == "-m" else ["-m", "av_grounding", *words])]
+    for command in section.before:
+        subprocess.run(in_this_python(command), check=True, stdout=subprocess.DEVNULL)
+    words = in_this_python(section.command)
     if section.result is not None:
-        command += ["--out", str(out / section.name)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        words += ["--out", str(out / section.name)]
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     text = done.stdout
     if section.result is not None:
         text = (out / section.name / section.result).read_text(encoding="utf-8")
     where = f"{processor_name()}, {NUM_CORES} cores."
     # The matrix tells its machine itself.
     told = [] if section.name == "matrix" else [where, ""]
-    return [f"`{section.command}`", "", *told, *section.lines(json.loads(text))]
+    commands = [f"`{section.command}`"]
+    if section.before:
+        commands = ["```", *section.before, section.command, "```"]
+    return [*commands, "", *told, *section.lines(json.loads(text))]
+
+
+def in_this_python(command: str) -> list[str]:
+    words = shlex.split(command)[1:]
+    return [sys.executable, *(words if words[0] == "-m" else ["-m", "av_grounding", *words])]
 
 
 def replaced(page: str, name: str, lines: Sequence[str]) -> str:

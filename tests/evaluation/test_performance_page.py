@@ -23,6 +23,10 @@ def test_the_page_has_a_place_for_every_section_and_its_command_exists(section):
         build_parser().parse_args([*arguments, "--out", "out"])
     else:
         assert arguments[:2] == ["-m", "av_grounding.evaluation.bench_audio"]
+    for command in section.before:
+        program, *arguments = shlex.split(command)
+        assert program == "av-grounding"
+        build_parser().parse_args(arguments)
 
 
 def test_only_what_is_between_the_marks_changes():
@@ -47,6 +51,17 @@ def test_a_run_puts_its_result_into_the_page(tmp_path, monkeypatch):
     assert lines[-2:] == ["is 7", "<!-- end x -->"]
     assert sys.executable not in page.read_text()
     assert measure(section, tmp_path)[-1] == "is 7"
+
+
+def test_what_a_command_needs_is_done_before_it(tmp_path, monkeypatch):
+    (tmp_path / "made.py").write_text("import pathlib; pathlib.Path('made.json').write_text('3')")
+    (tmp_path / "reader.py").write_text("print(open('made.json').read())")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    section = Section("x", "python -m reader", None, lambda n: [f"is {n}"], ("python -m made",))
+    lines = measure(section, tmp_path)
+    assert lines[:4] == ["```", "python -m made", "python -m reader", "```"]
+    assert lines[-1] == "is 3"
 
 
 def test_the_front_and_the_clips_are_measured_for_real(monkeypatch):
