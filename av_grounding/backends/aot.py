@@ -121,6 +121,7 @@ def load_aot(
         ground=runners["ground"],
         sizes=sizes,
         min_vectors=MIN_VECTORS,
+        num_window_samples=spec.num_window_samples,
     )
     told = {
         "precision": facts["precision"],

@@ -29,7 +29,8 @@ class Functions:
     `image_for` gives the encoder of one size, which is kept as long as frames of that size come.
     `sizes` are those that it is asked for, None for any. `max_audio_batch` is the highest n: every
     call is of one window or of that many. `min_vectors` is how many vectors the ground step takes
-    at least.
+    at least. `num_window_samples` is the one s that the audio encoder was compiled for, None for
+    any: compiled code does not look at how much it is given, and would read beyond a shorter one.
     """
 
     image_for: Callable[[Size], Callable[[Tensor], Tensor]]
@@ -38,6 +39,7 @@ class Functions:
     sizes: ImageSizes | None = None
     max_audio_batch: int = 1
     min_vectors: int = 1
+    num_window_samples: int | None = None
 
 
 class CompiledBackend:
@@ -99,11 +101,11 @@ class CompiledBackend:
         return encode_in_batches(encode, waveforms, self.max_audio_batch)
 
     def _check_window(self, num_samples: int) -> None:
-        expected = self.spec.num_window_samples
+        expected = self.functions.num_window_samples or self.spec.num_window_samples
         if num_samples != expected:
             raise ValueError(
                 f"waveform of {num_samples} samples; this model was compiled for windows of "
-                f"{expected}: pad or cut it"
+                f"{expected}: pad or cut it, or use backend 'torch' for other windows"
             )
 
     @torch.inference_mode()

@@ -70,7 +70,8 @@ class CpuBackend:
         )
         self._audio = _Graph(core, directory / "audio.xml", properties)
         self._image.prepare((1, *facts["image_size"], 3))
-        self._audio.prepare((1, spec.num_window_samples))
+        self._num_window_samples = spec.num_window_samples
+        self._audio.prepare((1, self._num_window_samples))
 
     def settle_threads(self) -> None:
         """See `backends.settle_threads`."""
@@ -110,10 +111,11 @@ class CpuBackend:
         return encode_in_batches(self._audio, waveforms, self.max_audio_batch)
 
     def _check_window(self, num_samples: int) -> None:
-        if num_samples != self.spec.num_window_samples:
+        if num_samples != self._num_window_samples:
             raise ValueError(
                 f"waveform of {num_samples} samples; this export takes windows of "
-                f"{self.spec.num_window_samples}: pad or cut it"
+                f"{self._num_window_samples}: pad or cut it, or use backend 'torch' for other "
+                "windows"
             )
 
     @torch.inference_mode()

@@ -100,6 +100,7 @@ def load_tensorrt(
         audio=engines["audio"].for_shape((1, spec.num_window_samples)),
         ground=Ground(),
         sizes=sizes,
+        num_window_samples=spec.num_window_samples,
     )
     return CompiledBackend("tensorrt", functions, spec, place, facts, is_captured=is_captured)
 

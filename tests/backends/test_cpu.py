@@ -12,6 +12,7 @@ import torch
 from av_grounding import Grounder
 from av_grounding.backends import load_backend, settle_threads
 from av_grounding.backends.parity import BOUNDS, Examples, compare
+from av_grounding.evaluation.windows import with_window
 from av_grounding.sources.demo import open_demo
 from av_grounding.streaming.replay import run_offline
 from av_grounding.synthetic import espeak_worker
@@ -233,6 +234,11 @@ def test_another_window(copied):
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="hears windows of 40960 samples, the bundle's spec says"):
         load_backend(copied, "cpu")
+
+
+def test_windows_of_another_length_are_refused_whatever_the_spec_says(pair):
+    with pytest.raises(ValueError, match=r"20480 samples; .* windows of 40960.* backend 'torch'"):
+        with_window(pair[1], 1.28)
 
 
 def test_without_the_runtime(exported, monkeypatch):

@@ -14,6 +14,7 @@ from av_grounding.backends.lane import MAX_SHAPES, Lane, call_durations_ms
 from av_grounding.backends.torch_cuda import AUDIO_BATCH, load_torch_cuda, torch_functions
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.config import default_bundle
+from av_grounding.evaluation.windows import with_window
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.synthetic.samples import SyntheticSamples
 from av_grounding.types import Backend, EncodesBatches
@@ -111,6 +112,16 @@ def test_the_same_functions_under_another_spec(bundle):
     assert other.spec.salience_power == 0.0
     assert backend.spec is bundle.spec
     assert other.image_lane is backend.image_lane
+
+
+def test_code_for_one_window_never_meets_a_shorter_one(bundle):
+    """It would read beyond its end: what it was compiled for counts, not a changed spec."""
+    functions = dataclasses.replace(
+        torch_functions(bundle, CPU, "fp32"), num_window_samples=bundle.spec.num_window_samples
+    )
+    backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
+    with pytest.raises(ValueError, match=r"20480 samples; .* compiled for windows of 40960"):
+        with_window(backend, 1.28)
 
 
 def doubled(x):
