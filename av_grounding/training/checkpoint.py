@@ -120,12 +120,3 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`name: old then, new now` for every setting that is not the same."""
-    return [
-        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]

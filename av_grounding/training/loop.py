@@ -30,6 +30,7 @@ from av_grounding.training.feeding import Batch
 from av_grounding.training.journal import Journal
 from av_grounding.training.loop_config import LoopConfig
 from av_grounding.training.optimizer import make_optimizer
+from av_grounding.training.settings import differences
 from av_grounding.training.stopping import Interrupted, NotFinite
 from av_grounding.training.validation import Validate, undisturbed
 
@@ -257,7 +258,7 @@ class Loop:
         if not path.exists():
             return
         state = checkpoint.read(path)
-        changed = checkpoint.differences(state["settings"], self.settings())
+        changed = differences(state["settings"], self.settings())
         if changed:
             raise ValueError(
                 f"{path} was begun with other settings ({'; '.join(changed)}): use them again or "

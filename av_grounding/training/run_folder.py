@@ -9,6 +9,7 @@ from typing import Any
 
 from av_grounding.modeling.bundle import write_json
 from av_grounding.training.configuration import SssPaperRun, SssRun
+from av_grounding.training.settings import differences
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage's name, what is done, the total, and the newest numbers."""
@@ -19,12 +20,7 @@ def settle_settings(config: SssRun | SssPaperRun, path: Path) -> None:
     settings = json.loads(json.dumps(config.to_json()))
     if path.exists():
         before, now = flatten(json.loads(path.read_text())), flatten(settings)
-        changed = [
-            f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
-        if changed:
+        if changed := differences(before, now):
             raise ValueError(
                 f"{path.parent} was begun with other settings ({'; '.join(changed)}): "
                 "use them again or another --out"

@@ -22,6 +22,7 @@ from av_grounding.training.mixing import MixedBatches
 from av_grounding.training.recipes.build import make_recipe
 from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.validation import loss_on
+from av_grounding.training.warm_up import warm_up_aligners
 
 LAYOUTS = {"sss": "triplets", "denseav": "pairs"}
 MAX_VALIDATION_BATCHES = 50
@@ -46,11 +47,7 @@ def run(config: SssPaperRun, data: Path, out: Path, progress: Progress) -> Path:
     validate = None
     if validation is not None:
         validate = loss_on(validation, min(num_batches, MAX_VALIDATION_BATCHES))
-    warm = train(
-        recipe.warm_up(), batches, config.aligners, out / "aligners",
-        on_step=lambda step, row: progress("aligners", step + 1, config.aligners.steps, row),
-    )  # fmt: skip
-    recipe.load_state_dict(warm.state_dict())
+    warm_up_aligners(recipe, batches, config.aligners, out / "aligners", progress)
     trained = train(
         recipe, batches, config.loop, out / config.recipe_name, validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),

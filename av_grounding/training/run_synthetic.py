@@ -30,6 +30,7 @@ from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.synthetic_batches import MixAndSeparateBatches, PretextBatches
 from av_grounding.training.validation import loss_on
+from av_grounding.training.warm_up import warm_up_aligners
 from av_grounding.types import ModelSpec
 
 VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
@@ -97,12 +98,7 @@ def train_recipe(
         )
         validate = loss_on(held_out, NUM_VALIDATION_BATCHES)
     recipe = make_recipe(model, config.recipe)
-    if config.aligners.steps:
-        warm = train(
-            recipe.warm_up(), batches, config.aligners, out / "aligners",
-            on_step=lambda step, row: progress("aligners", step + 1, config.aligners.steps, row),
-        )  # fmt: skip
-        recipe.load_state_dict(warm.state_dict())
+    warm_up_aligners(recipe, batches, config.aligners, out / "aligners", progress)
     trained = train(
         recipe, batches, config.loop, out / config.recipe_name,
         validate=validate,

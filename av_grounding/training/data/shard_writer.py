@@ -32,6 +32,7 @@ from av_grounding.training.data.clips import (
     split_of,
 )
 from av_grounding.training.data.shard_workers import run_in_workers
+from av_grounding.training.settings import differences
 
 INDEX, PROBLEMS, PLAN = "shards.json", "problems.jsonl", "plan.json"
 FORMAT = 1
@@ -134,12 +135,7 @@ def settle_plan(path: Path, listing: Listing, config: ShardConfig, num_shards: i
     now |= asdict(config)
     if path.exists():
         then = json.loads(path.read_text(encoding="utf-8"))
-        changed = [
-            f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
-            for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)
-        ]
-        if changed:
+        if changed := differences(then, now):
             raise ValueError(
                 f"{path.parent} was begun from other data or settings ({'; '.join(changed)}): "
                 "use them again or another --out"
