@@ -247,6 +247,13 @@ def test_warm_up_trains_aligners_and_temperature_by_correspondence_alone():
     )
 
 
+def test_warm_up_without_correspondence_learns_by_the_other_objective():
+    config = SssConfig.synthetic(weight_correspondence=0.0)
+    warm = MixAndSeparate(DualEncoder(SMALL), config).warm_up()
+    assert any(name.startswith("disentangle") for name in warm(shared_batch(), step=0))
+    assert warm.config.sharpness(config.sharpness_steps) == config.sharpness_start
+
+
 def test_lora_trains_little_and_merges_into_a_plain_model():
     model = paper_model().eval()
     trained = {n for n, p in model.image_backbone.named_parameters() if p.requires_grad}
