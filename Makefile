@@ -33,10 +33,10 @@ bench: $(INSTALLED)
 	$(BIN)/av-grounding bench --out out/bench $(ARGS)
 
 performance: $(INSTALLED)
-	$(BIN)/python -m av_grounding.evaluation.performance $(ARGS)
+	$(BIN)/python -m av_grounding.benchmarking.performance $(ARGS)
 
 soak: $(INSTALLED)
-	$(BIN)/python -m av_grounding.soak $(ARGS)
+	$(BIN)/python -m av_grounding.benchmarking.soak $(ARGS)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[fuzz]'

@@ -87,7 +87,7 @@ setup(
     entry_points={
         "console_scripts": [
             "av-grounding = av_grounding.cli:console",
-            "grounding = av_grounding.transports.ros_main:main",
+            "grounding = av_grounding.transports.ros.main:main",
         ]
     },
     data_files=[

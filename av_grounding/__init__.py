@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from av_grounding.coded import limit_opencv
+from av_grounding.image_header import limit_opencv
 
 if TYPE_CHECKING:
     from av_grounding.grounder import Grounder

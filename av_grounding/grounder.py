@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.types import Backend, Heatmaps, ModelSpec
+from av_grounding.types import Backend, Grounding, ModelSpec
 
 
 class Grounder:
@@ -69,7 +69,7 @@ class Grounder:
         word_span_s: tuple[float, float] | None = None,
         use_salience: bool = True,
         hop_s: float | None = None,
-    ) -> Heatmaps:
+    ) -> Grounding:
         """Both heatmaps of one RGB picture for a whole clip, (s,) or (s, channels).
 
         `word_span_s` gives the oracle timing of a word instead of letting voice activity and

@@ -1,4 +1,4 @@
-"""Images on the model's grid and heatmaps back on the image: one invertible `Placement`."""
+"""Images on the model's grid and heatmaps back on the image: one invertible `ResizeTransform`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ResizeTransform:
     """How an image of one size lies on the model's input: the whole field of view, no crop.
 
     Both axes are scaled separately, so that each input side is a multiple of the patch; cell and
@@ -36,7 +36,7 @@ class Placement:
     input_width: int
 
     @classmethod
-    def fit(cls, height: int, width: int, short_side_px: int, patch_px: int) -> Placement:
+    def fit(cls, height: int, width: int, short_side_px: int, patch_px: int) -> ResizeTransform:
         """Short side about `short_side_px`, both sides multiples of `patch_px`.
 
         The long side is clamped to three times the short one, where the picture is squeezed.
@@ -62,7 +62,7 @@ class Placement:
         if image.shape[:2] != (self.height, self.width):
             raise ValueError(
                 f"image of {image.shape[0]}x{image.shape[1]} pixels: this placement is for "
-                f"{self.height}x{self.width}; make one with Placement.fit"
+                f"{self.height}x{self.width}; make one with ResizeTransform.fit"
             )
         if image.shape[:2] == (self.input_height, self.input_width):
             return np.ascontiguousarray(image)
@@ -130,3 +130,25 @@ def resize_heatmap(
     resized = cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
     # Rounding may leave the range by a bit in the last place, and 1.0000001 is no probability.
     return np.clip(resized, heatmap.min(), heatmap.max(), out=resized)
+
+
+def letterbox(
+    image: UInt8[np.ndarray, "H W 3"], height: int, width: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The whole image, scaled to fit without distortion and centred on black."""
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return np.ascontiguousarray(image)
+    import cv2
+
+    # Padding of a pixel to an even side is no reason to blur the picture.
+    is_padding = 0 <= height - rows <= 1 and 0 <= width - columns <= 1
+    scale = 1.0 if is_padding else min(height / rows, width / columns)
+    size = max(1, min(height, round(rows * scale))), max(1, min(width, round(columns * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    if size != (rows, columns):
+        image = cv2.resize(image, size[::-1], interpolation=interpolation)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + size[0], left : left + size[1]] = image
+    return canvas

@@ -56,7 +56,7 @@ class VoiceMarks:
 
 
 @dataclass(frozen=True, slots=True)
-class Heatmaps:
+class Grounding:
     """Both answers for one frame: where the sound comes from, what the words refer to.
 
     `sound` and `speech` are (h, w) float32 in [0, 1], calibrated: 0.5 means "as likely as not",
@@ -73,7 +73,7 @@ class Heatmaps:
     image_size: tuple[int, int] = (0, 0)
     """(H, W) of the frame in pixels."""
 
-    def resized(self, height: int, width: int) -> Heatmaps:
+    def resized(self, height: int, width: int) -> Grounding:
         """Both maps bilinearly resized to (height, width) pixels."""
         from dataclasses import replace
 
@@ -105,7 +105,7 @@ class ModelSpec:
     A window of `window_s` seconds at `sample_rate_hz` yields `num_tokens` audio tokens of equal
     stride from its beginning on. Images are resized so that their short side is about
     `short_side_px` and both sides are multiples of `patch_px` (see
-    `av_grounding.image.Placement`).
+    `av_grounding.image.ResizeTransform`).
     """
 
     heads: tuple[str, ...]
@@ -145,9 +145,9 @@ class Source(Protocol):
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes every published `Heatmaps` with the frame it answers."""
+    """Takes every published `Grounding` with the frame it answers."""
 
-    def write(self, frame: Frame, heatmaps: Heatmaps) -> None: ...
+    def write(self, frame: Frame, heatmaps: Grounding) -> None: ...
 
     def close(self) -> None: ...
 
@@ -160,7 +160,7 @@ class Backend(Protocol):
     spec: ModelSpec
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        """`image` already has the model's input size (see `Placement.apply`)."""
+        """`image` already has the model's input size (see `ResizeTransform.apply`)."""
         ...
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:

@@ -2,10 +2,12 @@
 
 import faulthandler
 import multiprocessing
+import os
 import random
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Processes that tests start import this checkout and its tests, as the tests themselves do.
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background of a script: children would ignore the Ctrl-C of the tests.
         signal.signal(signal.SIGINT, signal.default_int_handler)

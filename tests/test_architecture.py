@@ -12,18 +12,17 @@ PACKAGE = ROOT / "av_grounding"
 
 # From the ground up. A room may import rooms on lower levels and itself.
 LEVELS = (
-    {"reading", "coded"},
+    {"files", "image_header"},
     {"types", "config", "modeling"},
     {"audio", "image"},
-    {"heatmap_spool", "overlay", "clip_text"},
-    {"png"},
-    {"backends", "synthetic", "overlay_video"},
-    {"clip"},
-    {"sources", "viewer", "recorder"},
+    {"drawing"},
+    {"backends", "synthetic"},
+    {"sources", "viewer", "recording"},
     {"streaming"},
     {"grounder"},
     {"evaluation", "transports", "doctor"},
-    {"training", "render", "soak"},
+    {"training"},
+    {"benchmarking"},
     {"cli"},
     {"__main__", ""},
 )
@@ -31,7 +30,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 EXCEPTIONS = {
     # Contracts and what implements them stand on one level.
     ("modeling", "types"),
-    # Two conveniences, imported where they are called: `Heatmaps.resized`, `Grounder`.
+    # Two conveniences, imported where they are called: `Grounding.resized`, `Grounder`.
     ("types", "image"),
     # The version of the package, from its root.
     ("cli", ""),

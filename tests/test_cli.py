@@ -95,7 +95,7 @@ def write_clip(path, seconds=1.5, sample_rate_hz=16_000, loudness=0.3):
 
 
 def write_picture(path, height=60, width=80):
-    from av_grounding.png import write_png
+    from av_grounding.drawing.png import write_png
 
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     write_png(path, pixels)

@@ -3,14 +3,10 @@
 import json
 import sys
 import wave
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent / "modeling"))
-from denseav_checkpoint import TINY, Geometry, official_state, write_lightning
 
 from av_grounding import cli
 from av_grounding.evaluation.head_check import Trial, check_heads
@@ -18,9 +14,10 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling import denseav_import
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.synthetic import espeak_worker, speech
-from av_grounding.training.calibrate import folder_cases, largest_similarity
-from av_grounding.training.remembering import RememberingBackend, clip_hop_s, economical
-from av_grounding.types import HeadCalibration, Heatmaps
+from av_grounding.training.fitting.calibration import folder_cases, largest_similarity
+from av_grounding.training.fitting.remembering import RememberingBackend, clip_hop_s, economical
+from av_grounding.types import Grounding, HeadCalibration
+from tests.helpers.denseav_checkpoint import TINY, Geometry, official_state, write_lightning
 
 needs_espeak = pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
@@ -180,7 +177,7 @@ def test_heads_prints_every_heads_answer(bundle, run):
 
 def write_clips(folder, num=4):
     rng = np.random.default_rng(3)
-    from av_grounding.png import write_png
+    from av_grounding.drawing.png import write_png
 
     folder.mkdir(parents=True)
     for number in range(num):
@@ -282,10 +279,10 @@ def test_nothing_is_encoded_twice_and_windows_do_not_overlap(bundle):
 
 def test_a_saturated_score_is_no_similarity():
     zeros = np.zeros((1, 1), np.float32)
-    assert largest_similarity(Heatmaps(zeros, zeros, 0.0, 0.5, 0), "sound") is None
-    assert largest_similarity(Heatmaps(zeros, zeros, 0.0, 0.5, 0), "speech") == 0.0
+    assert largest_similarity(Grounding(zeros, zeros, 0.0, 0.5, 0), "sound") is None
+    assert largest_similarity(Grounding(zeros, zeros, 0.0, 0.5, 0), "speech") == 0.0
     with pytest.raises(ValueError, match="exceeds 1024"):
-        largest_similarity(Heatmaps(zeros, zeros, 1.0, 0.0, 0), "sound")
+        largest_similarity(Grounding(zeros, zeros, 1.0, 0.0, 0), "sound")
 
 
 @pytest.mark.slow

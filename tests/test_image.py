@@ -1,4 +1,4 @@
-"""Placement of images on the model's grid and of heatmaps on the image."""
+"""ResizeTransform of images on the model's grid and of heatmaps on the image."""
 
 import cv2
 import numpy as np
@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_grounding.image import MAX_ASPECT, Placement, check_image, resize_heatmap
+from av_grounding.image import MAX_ASPECT, ResizeTransform, check_image, resize_heatmap
 
 SIDES = st.integers(1, 5_000)
 
 
 @given(SIDES, SIDES, st.integers(16, 512), st.sampled_from([4, 8, 14, 16, 32]))
 def test_input_sides_fit_the_patch_and_the_field_of_view_is_whole(height, width, short, patch):
-    placement = Placement.fit(height, width, short, patch)
+    placement = ResizeTransform.fit(height, width, short, patch)
     sides = (placement.input_height, placement.input_width)
     assert all(side % patch == 0 and side > 0 for side in sides)
     assert max(patch, short - patch) <= min(sides) <= max(patch, short + patch)
@@ -30,7 +30,7 @@ def test_input_sides_fit_the_patch_and_the_field_of_view_is_whole(height, width,
     [((480, 640), (224, 304)), ((1080, 1920), (224, 400)), ((1920, 1080), (400, 224))],
 )
 def test_aspect_ratio_is_kept_to_the_patch(size, expected):
-    placement = Placement.fit(*size, 224, 16)
+    placement = ResizeTransform.fit(*size, 224, 16)
     assert (placement.input_height, placement.input_width) == expected
 
 
@@ -43,7 +43,7 @@ def test_aspect_ratio_is_kept_to_the_patch(size, expected):
     st.floats(-0.5, 63.5),
 )
 def test_cell_coordinates_round_trip(height, width, rows, columns, x, y):
-    placement = Placement.fit(height, width, 128, 16)
+    placement = ResizeTransform.fit(height, width, 128, 16)
     there = placement.to_image_xy(x, y, (rows, columns))
     assert placement.to_cell_xy(*there, (rows, columns)) == pytest.approx((x, y), abs=1e-6)
 
@@ -51,7 +51,7 @@ def test_cell_coordinates_round_trip(height, width, rows, columns, x, y):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(30, 700), st.integers(30, 700), st.integers(0, 10**6))
 def test_a_bright_object_is_found_where_it_is(height, width, seed):
-    placement = Placement.fit(height, width, 96, 8)
+    placement = ResizeTransform.fit(height, width, 96, 8)
     rng = np.random.default_rng(seed)
     centre = rng.uniform(0.25, 0.75, 2) * (height, width)
     rows, columns = np.mgrid[:height, :width]
@@ -70,7 +70,7 @@ def test_a_bright_object_is_found_where_it_is(height, width, seed):
 def test_heatmap_peak_returns_to_the_image():
     heatmap = np.zeros((14, 19), np.float32)
     heatmap[3, 11] = 1.0
-    placement = Placement.fit(480, 640, 224, 16)
+    placement = ResizeTransform.fit(480, 640, 224, 16)
     large = resize_heatmap(heatmap, 480, 640)
     row, column = np.unravel_index(int(large.argmax()), large.shape)
     expected = placement.to_image_xy(11, 3, heatmap.shape)
@@ -100,7 +100,7 @@ def test_shrinking_is_close_to_plain_area_averaging(size):
     image = cv2.GaussianBlur(
         rng.integers(0, 255, (*size, 3), dtype=np.uint8), (0, 0), min(size) / 60
     )
-    placement = Placement.fit(*size, 224, 8)
+    placement = ResizeTransform.fit(*size, 224, 8)
     input_size = (placement.input_width, placement.input_height)
     expected = cv2.resize(image, input_size, interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(placement.apply(image) - expected).mean() < 0.1 * expected.std()
@@ -109,14 +109,14 @@ def test_shrinking_is_close_to_plain_area_averaging(size):
 def test_shrinking_averages_instead_of_aliasing():
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[::2] = 200
-    small = Placement.fit(400, 400, 40, 8).apply(stripes)
+    small = ResizeTransform.fit(400, 400, 40, 8).apply(stripes)
     assert np.abs(small.astype(int) - 100).max() <= 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5_000), (4_320, 7_680), (3, 2)])
 def test_extreme_sizes_are_placed(size):
     image = np.full((*size, 3), 77, np.uint8)
-    placement = Placement.fit(*size, 64, 16)
+    placement = ResizeTransform.fit(*size, 64, 16)
     small = placement.apply(image)
     assert small.shape == (placement.input_height, placement.input_width, 3)
     assert (small == 77).all()
@@ -137,5 +137,5 @@ def test_what_is_no_rgb_image_is_refused(image):
 
 
 def test_an_image_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"Placement\.fit"):
-        Placement.fit(480, 640, 64, 16).apply(np.zeros((640, 480, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"ResizeTransform\.fit"):
+        ResizeTransform.fit(480, 640, 64, 16).apply(np.zeros((640, 480, 3), np.uint8))

@@ -12,8 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from av_grounding.modeling.bundle import sha256, write_json
-from av_grounding.reading import brief, parse_json, read_text
+from av_grounding.files import brief, parse_json, read_text, sha256, write_json
 
 FORMAT = 1
 PARTIAL = ".partial-"

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from av_grounding.backends.batches import encode_in_batches
+from av_grounding.backends.cuda_graph import CudaGraphRunner, Result
 from av_grounding.backends.image_sizes import ImageSizes
-from av_grounding.backends.lane import Lane, Result
 from av_grounding.types import ImageTokens, ModelSpec
 
 Size = tuple[int, int]
@@ -65,11 +65,11 @@ class CompiledBackend:
         self.name, self.spec, self.device = name, spec, device
         self.functions = functions
         self._facts = dict(facts)
-        self.image_lane = Lane(
+        self.image_runner = CudaGraphRunner(
             lambda shape: _from_image(functions.image_for(shape[:2])),
             device, is_captured=is_captured, name="encoding an image",
         )  # fmt: skip
-        self.audio_lane = Lane(
+        self.audio_runner = CudaGraphRunner(
             lambda shape: _from_windows(functions.audio),
             device, is_captured=is_captured, ends_on_host=True, name="encoding sound",
         )  # fmt: skip
@@ -83,11 +83,11 @@ class CompiledBackend:
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         if self.functions.sizes is not None:
             self.functions.sizes.check(*image.shape[:2])
-        return ImageTokens(self.image_lane(np.ascontiguousarray(image)))
+        return ImageTokens(self.image_runner(np.ascontiguousarray(image)))
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
         self._check_window(len(waveform))
-        return self.audio_lane(np.ascontiguousarray(waveform)[None]).numpy()[0]
+        return self.audio_runner(np.ascontiguousarray(waveform)[None]).numpy()[0]
 
     @property
     def max_audio_batch(self) -> int:
@@ -97,7 +97,7 @@ class CompiledBackend:
         self, waveforms: Float32[np.ndarray, "n s"]
     ) -> Float32[np.ndarray, "n k c t"]:
         self._check_window(waveforms.shape[1])
-        encode = lambda windows: self.audio_lane(windows).numpy()  # noqa: E731
+        encode = lambda windows: self.audio_runner(windows).numpy()  # noqa: E731
         return encode_in_batches(encode, waveforms, self.max_audio_batch)
 
     def _check_window(self, num_samples: int) -> None:

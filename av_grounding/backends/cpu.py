@@ -92,7 +92,7 @@ class CpuBackend:
         if any(side % self.spec.patch_px for side in size):
             raise ValueError(
                 f"image of {size[0]}x{size[1]} pixels; expected multiples of "
-                f"{self.spec.patch_px}: resize it with av_grounding.image.Placement"
+                f"{self.spec.patch_px}: resize it with av_grounding.image.ResizeTransform"
             )
         return ImageTokens(self._image(np.ascontiguousarray(image)[None])[0])
 

@@ -20,14 +20,12 @@ from av_grounding.backends.graphs import Graphs, build_graphs
 from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.parity import BOUNDS, Examples, compare, excesses
 from av_grounding.backends.parity_report import parity_report, parity_table
+from av_grounding.files import sha256, write_json, write_text
 from av_grounding.modeling.bundle import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     load_bundle,
     read_config,
-    sha256,
-    write_json,
-    write_text,
 )
 from av_grounding.types import Backend
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.backends.image_sizes import ImageSizes
-from av_grounding.modeling.bundle import read_config, sha256, spec_from_json
-from av_grounding.reading import parse_json, read_text
+from av_grounding.files import parse_json, read_text, sha256
+from av_grounding.modeling.bundle import read_config, spec_from_json
 from av_grounding.types import Backend, ModelSpec
 
 FORMAT = 1

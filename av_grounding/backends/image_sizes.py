@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from av_grounding.image import MAX_ASPECT, Placement
+from av_grounding.image import MAX_ASPECT, ResizeTransform
 from av_grounding.types import ModelSpec
 
 CAMERA_SIZE = (480, 640)
@@ -89,7 +89,7 @@ class ImageSizes:
 
 def default_image_size(spec: ModelSpec) -> tuple[int, int]:
     """(H, W) of the model's input for a 4:3 camera."""
-    placement = Placement.fit(*CAMERA_SIZE, spec.short_side_px, spec.patch_px)
+    placement = ResizeTransform.fit(*CAMERA_SIZE, spec.short_side_px, spec.patch_px)
     return placement.input_height, placement.input_width
 
 
@@ -119,7 +119,7 @@ def _check_widths(sizes: ImageSizes, spec: ModelSpec) -> None:
             "them"
         )
     for width in sizes.widths:
-        placement = Placement.fit(sizes.height, width, spec.short_side_px, patch_px)
+        placement = ResizeTransform.fit(sizes.height, width, spec.short_side_px, patch_px)
         height_in, width_in = placement.input_height, placement.input_width
         if (height_in, width_in) != (sizes.height, width):
             short = round(spec.short_side_px / patch_px) * patch_px

@@ -35,8 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 def execute(args: argparse.Namespace) -> int:
     if args.matrix:
         return bench_matrix.execute(args)
-    from av_grounding.evaluation import speed
-    from av_grounding.evaluation.machine import pin_to_cores
+    from av_grounding.benchmarking import speed
+    from av_grounding.benchmarking.machine import pin_to_cores
 
     pin_to_cores()
     settings = options.load_settings(args)
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
             grounder, args.duration, advance, max_image_age_s=settings.max_image_age_ms / 1e3
         )
     if args.out is not None:
-        from av_grounding.modeling.bundle import write_json
+        from av_grounding.files import write_json
 
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "bench.json", report)
@@ -61,7 +61,7 @@ def _table(report: dict[str, Any]) -> Table:
     table = Table("", title=title, box=None)
     for column in ("measured", "target", ""):
         table.add_column(column, justify="right")
-    from av_grounding.evaluation.speed import TARGETS
+    from av_grounding.benchmarking.speed import TARGETS
 
     for name, row in report["targets"].items():
         sign = "≥" if TARGETS[name][2] else "≤"

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.evaluation.bench_report import FILES, write_matrix
-    from av_grounding.evaluation.machine import pin_to_cores
+    from av_grounding.benchmarking.machine import pin_to_cores
+    from av_grounding.benchmarking.matrix_report import FILES, write_matrix
     from av_grounding.evaluation.report.plots import check_plots
 
     check_plots()
@@ -55,7 +55,7 @@ def execute(args: argparse.Namespace) -> int:
     if unknown := [name for name in backends if name not in known]:
         raise ValueError(f"backend {unknown[0]!r}; expected some of {', '.join(known)}")
     pin_to_cores()
-    from av_grounding.evaluation.bench_matrix import measure_matrix
+    from av_grounding.benchmarking.matrix import measure_matrix
 
     settings = options.load_settings(args)
     with console.progress(args, "Measuring", None, "measurements") as advance:

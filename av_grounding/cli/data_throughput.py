@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 def execute(args: argparse.Namespace) -> int:
     import json
 
-    from av_grounding.training.data.throughput import measure_throughput
+    from av_grounding.benchmarking.throughput import measure_throughput
 
     with console.busy(args, "Reading clips"):
         result = measure_throughput(args.shards, args.duration)

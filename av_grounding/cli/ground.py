@@ -25,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 def execute(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from av_grounding.heatmap_spool import atomic_write
-    from av_grounding.overlay import colorize, overlay, peak_px
-    from av_grounding.png import write_png
+    from av_grounding.drawing.overlay import colorize, overlay, peak_px
+    from av_grounding.drawing.png import write_png
+    from av_grounding.files import atomic_write
     from av_grounding.sources.media_file import MediaFile
     from av_grounding.sources.still import read_image
 

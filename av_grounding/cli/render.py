@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.render import render_recording
+    from av_grounding.transports.bag.render import render_recording
 
     path = args.recording.removeprefix("bag:")
     with console.progress(args, "Rendering", None, "s") as advance:

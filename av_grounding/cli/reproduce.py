@@ -52,9 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.training.loop import Interrupted
-    from av_grounding.training.reproduce import reproduce
-    from av_grounding.training.reproduction.runs import Run, Schedule
+    from av_grounding.benchmarking.reproduction.reproduce import reproduce
+    from av_grounding.benchmarking.reproduction.runs import Run, Schedule
+    from av_grounding.training.loop.loop import Interrupted
 
     schedule = Schedule(
         steps=args.steps,

@@ -15,10 +15,10 @@ from av_grounding.cli.run_addition import Addition
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
-    from av_grounding.recorder import Recorder
+    from av_grounding.recording.recorder import Recorder
     from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.report import RunReport
-    from av_grounding.types import Frame, Heatmaps, Sink, Source
+    from av_grounding.types import Frame, Grounding, Sink, Source
 
 LIVE = ("camera", "http", "rtsp", "mic")
 
@@ -68,7 +68,7 @@ class Present:
         self._thresholds = thresholds
         self._show = show
 
-    def write(self, frame: Frame, heatmaps: Heatmaps) -> None:
+    def write(self, frame: Frame, heatmaps: Grounding) -> None:
         values = {head: float(getattr(heatmaps, head).max()) for head in self._thresholds}
         for head, threshold in self._thresholds.items():
             self.counts[head] += values[head] >= threshold
@@ -87,8 +87,8 @@ def execute(args: argparse.Namespace) -> int:
             f"got --as-fast-as-possible with the live source {args.source}, expected a file or "
             "demo: leave the option out"
         )
-    from av_grounding.recorder import Recorder
-    from av_grounding.sources.adapters import Thinned
+    from av_grounding.recording.recorder import Recorder
+    from av_grounding.sources.adapters import RateLimiter
     from av_grounding.sources.open import open_source
 
     settings = options.load_settings(args)
@@ -111,7 +111,7 @@ def execute(args: argparse.Namespace) -> int:
     rate_hz = getattr(video, "frame_rate_hz", 0.0) or 30.0
     has_sound = run_bag.has_sound(video, audio)
     if settings.max_rate:
-        video = Thinned(video, settings.max_rate)
+        video = RateLimiter(video, settings.max_rate)
     recorder = None
     if args.out is not None:
         recorder = Recorder(args.out, rate_hz, audio=has_sound, alpha=settings.overlay.alpha)

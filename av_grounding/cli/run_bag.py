@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.pipeline import GroundingStream
-    from av_grounding.transports.bag_recorder import BagRecorder
+    from av_grounding.transports.bag.recorder import BagRecorder
     from av_grounding.types import AudioChunk, Frame, Source
 
 PREFIX = "bag:"
@@ -34,7 +34,7 @@ def is_bag(args: argparse.Namespace) -> bool:
 
 def open_bag(args: argparse.Namespace) -> tuple[Source, Source | None]:
     """Pictures and sound of the bag; where the order is kept, the first source gives both."""
-    from av_grounding.transports.bag_source import open_bag
+    from av_grounding.transports.bag.source import open_bag
 
     if args.audio is not None and args.audio != "none" and not args.audio.startswith("/"):
         raise ValueError(
@@ -50,17 +50,17 @@ def tap_sound(
     video: Source, audio: Source | None, listener: Callable[[AudioChunk], None]
 ) -> tuple[Source, Source | None]:
     """The same sources, whose sound `listener` hears, whichever of them gives it."""
-    from av_grounding.sources.adapters import Tapped
+    from av_grounding.sources.adapters import Tee
     from av_grounding.types import AudioChunk
 
     if audio is not None:
-        return video, Tapped(audio, listener)
+        return video, Tee(audio, listener)
 
     def hear(item: Frame | AudioChunk) -> None:
         if isinstance(item, AudioChunk):
             listener(item)
 
-    return Tapped(video, hear), None
+    return Tee(video, hear), None
 
 
 def has_sound(video: Source, audio: Source | None) -> bool:
@@ -91,7 +91,7 @@ def open_stream(
     """The stream to run, and the recording of what it takes and gives, if one is asked for."""
     if args.record is None:
         return grounder.stream(), []
-    from av_grounding.transports.bag_recorder import BagRecorder
+    from av_grounding.transports.bag.recorder import BagRecorder
 
     recorder = BagRecorder(
         args.record,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
-    from av_grounding.transports.dds_bus import Bus
-    from av_grounding.transports.dds_node import DdsPublisher
-    from av_grounding.transports.dds_source import DdsInputs
+    from av_grounding.transports.dds.bus import Bus
+    from av_grounding.transports.dds.node import DdsPublisher
+    from av_grounding.transports.dds.source import DdsInputs
     from av_grounding.types import Source
 
 SOURCE = "dds"
@@ -71,7 +71,7 @@ class Dds:
     def open_inputs(self, settings: GroundingConfig) -> tuple[Source, Source | None]:
         """Sources for the topics that `--image` and `--audio` name, or the only ones there are."""
         args, bus = self._args, self._open_bus()
-        from av_grounding.transports.dds_source import DdsInputs, find_topic
+        from av_grounding.transports.dds.source import DdsInputs, find_topic
 
         is_microphone = (args.audio or "").partition(":")[0] == "mic"
         image = args.image or find_topic(bus, "image")
@@ -105,7 +105,7 @@ class Dds:
         """Empty without --dds."""
         if not self._args.dds:
             return []
-        from av_grounding.transports.dds_node import DdsPublisher
+        from av_grounding.transports.dds.node import DdsPublisher
 
         publisher, inputs = DdsPublisher(self._open_bus(), settings), self._inputs
         if inputs is not None:
@@ -115,14 +115,14 @@ class Dds:
     def _open_bus(self) -> Bus:
         if self._bus is None:
             try:
-                from av_grounding.transports.dds_bus import Bus
+                from av_grounding.transports.dds.bus import Bus
             except ImportError as error:
                 raise RuntimeError(
                     f"DDS needs cyclonedds and rosbags ({error}): pip install "
                     "'av_grounding[dds]'; on arm64, where cyclonedds has no wheel, use the ROS 2 "
                     "node"
                 ) from error
-            from av_grounding.transports.dds_settings import DdsSettings
+            from av_grounding.transports.dds.settings import DdsSettings
 
             args = self._args
             settings = DdsSettings.from_environment(
@@ -144,7 +144,7 @@ class Publishing(Addition):
         self._backend_facts, self._inputs = backend_facts, inputs
 
     def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
-        from av_grounding.transports.dds_diagnostics import DdsMonitor
+        from av_grounding.transports.dds.diagnostics import DdsMonitor
 
         if runner is None:
             return

@@ -57,7 +57,7 @@ def _write_samples(args: argparse.Namespace) -> int:
 def _write_demo(args: argparse.Namespace) -> int:
     import heapq
 
-    from av_grounding.overlay_video import OverlayVideo
+    from av_grounding.recording.overlay_video import OverlayVideo
     from av_grounding.sources.demo import open_demo
     from av_grounding.types import Frame
 

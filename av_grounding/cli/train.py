@@ -53,9 +53,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     from av_grounding.training import run_clips, run_paper, run_synthetic
-    from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.data.open import holds_clips
-    from av_grounding.training.loop import Interrupted
+    from av_grounding.training.loop.configuration import PRESETS, override
+    from av_grounding.training.loop.loop import Interrupted
 
     if int(os.environ.get("RANK", "0")) > 0:  # Under torchrun one process speaks.
         args.quiet, args.json = True, False

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from av_grounding.config.schema import GroundingConfig, Parameter, parameters
-from av_grounding.reading import brief, one_line, parse_yaml, read_text
+from av_grounding.files import brief, one_line, parse_yaml, read_text
 
 NODE_NAME = "grounding"
 MAX_BYTES = 1 << 18

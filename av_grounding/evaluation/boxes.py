@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from av_grounding.reading import brief
+from av_grounding.files import brief
 
 Box = tuple[float, float, float, float]
 BoxFormat = Literal["xyxy", "xywh"]

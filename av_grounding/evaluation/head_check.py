@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import StatefulResampler, check_sample_rate, to_clean_mono
-from av_grounding.image import Placement
+from av_grounding.image import ResizeTransform
 from av_grounding.types import Backend
 
 KINDS = ("sound", "speech")
@@ -62,7 +62,7 @@ def check_heads(
     scores = np.zeros((len(heads), len(KINDS), len(trials)))
     for number, trial in enumerate(trials):
         spec = backend.spec
-        placement = Placement.fit(*trial.image.shape[:2], spec.short_side_px, spec.patch_px)
+        placement = ResizeTransform.fit(*trial.image.shape[:2], spec.short_side_px, spec.patch_px)
         image_tokens = backend.encode_image(placement.apply(trial.image))
         for kind, name in enumerate(KINDS):
             tokens = _clip_tokens(backend, *getattr(trial, name))

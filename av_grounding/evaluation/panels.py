@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from av_grounding.overlay import overlay
-from av_grounding.png import write_png
-from av_grounding.types import Heatmaps
+from av_grounding.drawing.overlay import overlay
+from av_grounding.drawing.png import write_png
+from av_grounding.types import Grounding
 
 COLUMNS = 4
 CAPTION_LINE_PX = 16
@@ -23,7 +23,7 @@ class Panel(NamedTuple):
     """An image, its heatmaps, and lines of text to set below it."""
 
     image: UInt8[np.ndarray, "H W 3"]
-    heatmaps: Heatmaps
+    heatmaps: Grounding
     caption: tuple[str, ...]
 
 

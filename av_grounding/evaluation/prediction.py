@@ -14,7 +14,7 @@ from av_grounding.audio import NS_PER_S, resample, to_clean_mono
 from av_grounding.evaluation.benchmark import HEADS, Clip
 from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
-from av_grounding.image import Placement
+from av_grounding.image import ResizeTransform
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import Evidence, ground
@@ -212,7 +212,7 @@ class GrounderPredictor:
 
     def _encode(self, image: np.ndarray) -> Any:
         spec = self._backend.spec
-        placement = Placement.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
+        placement = ResizeTransform.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
         return self._backend.encode_image(placement.apply(image))
 
     def _hear(self, clip: Clip) -> tuple[Hearing, int]:

@@ -1,7 +1,7 @@
 """The `synthetic` benchmark: simultaneous grounding on fresh samples of the synthetic world.
 
 The structure is Extended IS3's (000 section 4.1): the sound of one object plus speech that names
-another, over one image that holds both. Heatmaps are those a robot would publish: calibrated,
+another, over one image that holds both. Grounding are those a robot would publish: calibrated,
 gated, without a word timing unless a row says so, resized bilinearly to the image.
 """
 
@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float32, UInt8
 
 from av_grounding.evaluation import metrics
 from av_grounding.evaluation.panels import Panel, write_panels
+from av_grounding.files import write_json
 from av_grounding.image import resize_heatmap
-from av_grounding.modeling.bundle import write_json
 from av_grounding.synthetic.samples import Sample, SyntheticSamples
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.types import Heatmaps
+from av_grounding.types import Grounding
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class GroundsClips(Protocol):
         sample_rate: int,
         *,
         word_span_s: tuple[float, float] | None = None,
-    ) -> Heatmaps: ...
+    ) -> Grounding: ...
 
 
 @dataclass
@@ -95,7 +95,7 @@ def evaluate(
     gated: dict[str, list[np.ndarray]] = {}
     panels: list[Panel] = []
 
-    def keep(condition: str, head: str, heatmaps: Heatmaps) -> None:
+    def keep(condition: str, head: str, heatmaps: Grounding) -> None:
         of_head = maps.setdefault(condition, {}).setdefault(head, [])
         of_head.append(getattr(heatmaps, head))
 

@@ -6,9 +6,6 @@ listed, and the file must have the hash that config.json states.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,9 +15,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from av_grounding.files import (
+    brief,
+    one_line,
+    parse_json,
+    read_text,
+    replacing,
+    sha256,
+    write_json,
+)
 from av_grounding.modeling.bundle_checks import check_model, check_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.reading import brief, one_line, parse_json, read_text
 from av_grounding.types import HeadCalibration, ModelSpec
 
 FORMAT = 1
@@ -55,21 +60,19 @@ def save_bundle(
         for key, value in model.state_dict().items()
     }
     weights = directory / WEIGHTS_FILE
-    partial = weights.with_suffix(".partial")
     try:
-        save_file(state, partial)
+        with replacing(weights) as partial:
+            save_file(state, partial)
     except SafetensorError as error:  # the disk is full, as a rule
-        partial.unlink(missing_ok=True)
         raise OSError(f"{weights} could not be written: {error}") from None
     config = {
         "format": FORMAT,
         "name": name,
         "model": model.config.to_json(),
         "spec": spec_to_json(spec),
-        "weights": {"sha256": sha256(partial), "dtype": str(dtype).removeprefix("torch.")},
+        "weights": {"sha256": sha256(weights), "dtype": str(dtype).removeprefix("torch.")},
         "info": info or {},
     }
-    os.replace(partial, weights)
     write_json(directory / CONFIG_FILE, config)
     return directory
 
@@ -211,22 +214,3 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
         reason = one_line(error)
         raise ValueError(f"the bundle's spec does not fit this version: {reason}") from None
     return spec
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

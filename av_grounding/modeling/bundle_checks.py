@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from av_grounding.reading import brief
+from av_grounding.files import brief
 from av_grounding.types import HeadCalibration, ModelSpec
 
 MAX_LAYERS = 256

@@ -17,13 +17,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from av_grounding.modeling.bundle import CONFIG_FILE, save_bundle, sha256, write_text
+from av_grounding.files import brief, parse_json, read_text, sha256, write_text
+from av_grounding.modeling.bundle import CONFIG_FILE, save_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.denseav_layout import convert
 from av_grounding.modeling.download import download
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
-from av_grounding.reading import brief, parse_json, read_text
 
 logger = logging.getLogger(__name__)
 

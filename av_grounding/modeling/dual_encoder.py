@@ -136,7 +136,7 @@ class DualEncoder(nn.Module):
         if height % self.patch_px or width % self.patch_px:
             raise ValueError(
                 f"image of {height}x{width} pixels; expected multiples of {self.patch_px}: "
-                "resize it with av_grounding.image.Placement"
+                "resize it with av_grounding.image.ResizeTransform"
             )
         tokens = self.image_aligner(self.image_features(pixels))
         if self.training and self.config.train_pool > 1:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from av_grounding.reading import brief, one_line
+from av_grounding.files import brief, one_line
 
 
 class UnreadableFile(ValueError):

@@ -11,7 +11,7 @@ EARLY_SHARE = 0.1
 """Share of the period by which a frame may come early, since drivers' stamps jitter."""
 
 
-class Thinned:
+class RateLimiter:
     """At most `max_rate_hz` frames a second of a source, by their stamps; the rest is skipped.
 
     The kept frames lie on an even grid, so 20 of 30 frames a second are 20 and not 15.
@@ -41,7 +41,7 @@ class Thinned:
         self._source.close()
 
 
-class Tapped:
+class Tee:
     """A source that shows every item to `listener` before it hands it on."""
 
     def __init__(self, source: Source, listener: Callable[[Frame | AudioChunk], None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from av_grounding.audio import NS_PER_S
-from av_grounding.coded import check_if_known
+from av_grounding.image_header import check_if_known
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.types import Frame
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from av_grounding.audio import StatefulResampler, check_sample_rate, to_clean_mono
-from av_grounding.image import Placement, check_image
+from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import ground
-from av_grounding.types import Backend, Heatmaps
+from av_grounding.types import Backend, Grounding
 
 
 def ground_clip(
@@ -25,7 +25,7 @@ def ground_clip(
     word_span_s: tuple[float, float] | None = None,
     use_salience: bool = True,
     hop_s: float | None = None,
-) -> Heatmaps:
+) -> Grounding:
     """Where in one image the sound of a whole clip comes from, and what its words refer to.
 
     The clip is heard as a stream would hear it, with silence before and after: windows end at
@@ -60,12 +60,12 @@ def ground_clip(
     hearing.advance(padded.size)
 
     height, width = image.shape[:2]
-    placement = Placement.fit(height, width, spec.short_side_px, spec.patch_px)
+    placement = ResizeTransform.fit(height, width, spec.short_side_px, spec.patch_px)
     tokens = backend.encode_image(placement.apply(image))
     evidence = listen_to_clip(hearing, spec, config, heard.size, word_span)
     power = spec.salience_power if use_salience and word_span is None else 0.0
     maps = ground(backend, tokens, evidence, hearing.num_channels, power)
-    return Heatmaps(
+    return Grounding(
         sound=maps.sound,
         speech=maps.speech,
         sound_score=maps.sound_score,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from av_grounding.audio import NS_PER_S, StatefulResampler, check_sample_rate, to_clean_mono
-from av_grounding.image import Placement, check_image
+from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.clock import SampleClock
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Evidence, ground
-from av_grounding.types import Backend, Heatmaps, VoiceMarks
+from av_grounding.types import Backend, Grounding, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
@@ -60,7 +60,7 @@ class GroundingStream:
         self._warned: set[str] = set()
         self._drift_ppm = 0.0
         self._audio_lag_s = 0.0
-        self._placement: Placement | None = None
+        self._placement: ResizeTransform | None = None
         self._last_frame_stamp_ns: int | None = None
         self._start_timeline()
 
@@ -121,7 +121,7 @@ class GroundingStream:
         if self.on_voice is not None:
             self._tell_voice(self.on_voice)
 
-    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Heatmaps:
+    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         """Both heatmaps of one (H, W, 3) uint8 RGB image, at the resolution of the grid."""
         image = check_image(image)
         height, width = image.shape[:2]
@@ -139,7 +139,7 @@ class GroundingStream:
             self._hearing.num_channels,
             self.backend.spec.salience_power,
         )
-        return Heatmaps(
+        return Grounding(
             sound=maps.sound,
             speech=maps.speech,
             sound_score=maps.sound_score,
@@ -149,13 +149,13 @@ class GroundingStream:
             image_size=(height, width),
         )
 
-    def _place(self, height: int, width: int) -> Placement:
+    def _place(self, height: int, width: int) -> ResizeTransform:
         placement = self._placement
         if placement is None or (placement.height, placement.width) != (height, width):
             if placement is not None:
                 self._count("num_frame_size_changes", 1, f"frames are now {width}x{height}")
             spec = self.backend.spec
-            placement = Placement.fit(height, width, spec.short_side_px, spec.patch_px)
+            placement = ResizeTransform.fit(height, width, spec.short_side_px, spec.patch_px)
             self._placement = placement
         return placement
 

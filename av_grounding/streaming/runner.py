@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
-from av_grounding.streaming.inbox import Inbox, Pacer
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.report import RunReport
-from av_grounding.types import AudioChunk, Frame, Heatmaps, Sink, Source
+from av_grounding.streaming.waiting import Inbox, Pacer
+from av_grounding.types import AudioChunk, Frame, Grounding, Sink, Source
 
 LOGGER = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -71,7 +71,7 @@ class Runner:
         self._on_progress = on_progress
         self._join_timeout_s = join_timeout_s
         self._inbox = Inbox(max_audio_queue_s)
-        self._results: queue.Queue[tuple[Frame, Heatmaps] | None] = queue.Queue(
+        self._results: queue.Queue[tuple[Frame, Grounding] | None] = queue.Queue(
             MAX_UNWRITTEN_RESULTS
         )
         self._stopped = threading.Event()
@@ -256,7 +256,7 @@ class Runner:
             self._report.latency.record(age_s)
             self._report.num_published_late += age_s > self._max_image_age_s
 
-    def _put_result(self, result: tuple[Frame, Heatmaps] | None) -> bool:
+    def _put_result(self, result: tuple[Frame, Grounding] | None) -> bool:
         while not self._stopped.is_set():
             try:
                 self._results.put(result, timeout=POLL_S)

@@ -12,19 +12,19 @@ import torch
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder
-from av_grounding.training import distributed
-from av_grounding.training.calibrate import fit_cases, pair_cases
-from av_grounding.training.configuration import SssRun
-from av_grounding.training.curves import draw_curves
 from av_grounding.training.data.batches import open_batches
-from av_grounding.training.head_names import name_heads
-from av_grounding.training.loop import train
-from av_grounding.training.mixing import MixedBatches, MixingConfig
+from av_grounding.training.data.mixing import MixedBatches, MixingConfig
+from av_grounding.training.fitting.calibration import fit_cases, pair_cases
+from av_grounding.training.fitting.head_names import name_heads
+from av_grounding.training.loop import distributed
+from av_grounding.training.loop.configuration import SssRun
+from av_grounding.training.loop.curves import draw_curves
+from av_grounding.training.loop.loop import train
+from av_grounding.training.loop.run_folder import Progress, settle_settings
+from av_grounding.training.loop.validation import loss_on
 from av_grounding.training.recipes.build import make_recipe
-from av_grounding.training.run_folder import Progress, settle_settings
 from av_grounding.training.run_paper import naming_pairs
 from av_grounding.training.run_synthetic import write_bundle
-from av_grounding.training.validation import loss_on
 
 logger = logging.getLogger(__name__)
 LAYOUTS = {"sss": "triplets", "denseav": "pairs"}

@@ -12,17 +12,17 @@ from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.denseav import denseav_spec, num_tokens
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.pretrained import load_dino, load_hubert
-from av_grounding.training import distributed
-from av_grounding.training.configuration import SssPaperRun
 from av_grounding.training.data.batches import open_batches
-from av_grounding.training.head_names import KINDS, NUM_NAMING_BATCHES, Pairs, name_heads
-from av_grounding.training.loop import train
-from av_grounding.training.lora import add_lora, merged
-from av_grounding.training.mixing import MixedBatches
+from av_grounding.training.data.mixing import MixedBatches
+from av_grounding.training.fitting.head_names import KINDS, NUM_NAMING_BATCHES, Pairs, name_heads
+from av_grounding.training.loop import distributed
+from av_grounding.training.loop.configuration import SssPaperRun
+from av_grounding.training.loop.loop import train
+from av_grounding.training.loop.run_folder import Progress, settle_settings
+from av_grounding.training.loop.validation import loss_on
 from av_grounding.training.recipes.build import make_recipe
-from av_grounding.training.run_folder import Progress, settle_settings
-from av_grounding.training.validation import loss_on
-from av_grounding.training.warm_up import warm_up_aligners
+from av_grounding.training.recipes.lora import add_lora, merged
+from av_grounding.training.recipes.warm_up import warm_up_aligners
 
 LAYOUTS = {"sss": "triplets", "denseav": "pairs"}
 MAX_VALIDATION_BATCHES = 50

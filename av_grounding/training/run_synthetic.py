@@ -17,20 +17,20 @@ from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
-from av_grounding.training import distributed
-from av_grounding.training.calibrate import calibrate
-from av_grounding.training.configuration import SssRun
-from av_grounding.training.curves import draw_curves
-from av_grounding.training.evidence import evidence_floors
-from av_grounding.training.head_names import KINDS, NUM_NAMING_BATCHES, name_heads
-from av_grounding.training.loop import train
+from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PretextBatches
+from av_grounding.training.fitting.calibration import calibrate
+from av_grounding.training.fitting.evidence_floor import evidence_floors
+from av_grounding.training.fitting.head_names import KINDS, NUM_NAMING_BATCHES, name_heads
+from av_grounding.training.loop import distributed
+from av_grounding.training.loop.configuration import SssRun
+from av_grounding.training.loop.curves import draw_curves
+from av_grounding.training.loop.loop import train
+from av_grounding.training.loop.run_folder import Progress, settle_settings
+from av_grounding.training.loop.validation import loss_on
 from av_grounding.training.recipes.build import make_recipe
 from av_grounding.training.recipes.contrast import Contrast
 from av_grounding.training.recipes.pretext import Pretext
-from av_grounding.training.run_folder import Progress, settle_settings
-from av_grounding.training.synthetic_batches import MixAndSeparateBatches, PretextBatches
-from av_grounding.training.validation import loss_on
-from av_grounding.training.warm_up import warm_up_aligners
+from av_grounding.training.recipes.warm_up import warm_up_aligners
 from av_grounding.types import ModelSpec
 
 VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8

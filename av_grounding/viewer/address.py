@@ -8,7 +8,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from av_grounding.reading import brief
+from av_grounding.files import brief
 
 DEFAULT_PORT = 8642
 LOOPBACK = "127.0.0.1"

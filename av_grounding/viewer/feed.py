@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from av_grounding.types import Frame, Heatmaps, VoiceMarks
+from av_grounding.types import Frame, Grounding, VoiceMarks
 
 HISTORY_S = 60.0
 MAX_POINTS = 60 * 120
@@ -47,7 +47,7 @@ class Shot:
 
     number: int
     frame: Frame
-    heatmaps: Heatmaps
+    heatmaps: Grounding
     time_ms: float
 
 
@@ -101,7 +101,7 @@ class Feed:
         self._origin_ns: int | None = None
         self._start_epoch(None)
 
-    def add_answer(self, frame: Frame, heatmaps: Heatmaps, latency_ms: float | None) -> Shot:
+    def add_answer(self, frame: Frame, heatmaps: Grounding, latency_ms: float | None) -> Shot:
         """Keep the scores; the picture goes back to the caller with its number and time."""
         scores = (heatmaps.sound_score, heatmaps.speech_score)
         with self._lock:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.image import resize_heatmap
-from av_grounding.types import Heatmaps
+from av_grounding.types import Grounding
 from av_grounding.viewer.feed import Shot
 
 MAX_SIDE_PX = 1280
@@ -63,7 +63,7 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     return jpeg.tobytes()
 
 
-def _encode_head(heatmaps: Heatmaps, head: str) -> tuple[dict[str, Any], bytes]:
+def _encode_head(heatmaps: Grounding, head: str) -> tuple[dict[str, Any], bytes]:
     heatmap = _bounded(heatmaps.sound if head == "sound" else heatmaps.speech)
     score = heatmaps.sound_score if head == "sound" else heatmaps.speech_score
     height, width = heatmap.shape

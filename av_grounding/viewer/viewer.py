@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from av_grounding.types import Frame, Heatmaps, VoiceMarks
+from av_grounding.types import Frame, Grounding, VoiceMarks
 from av_grounding.viewer.address import Address, check_token, listen, page_urls, parse_address
 from av_grounding.viewer.feed import Feed
 from av_grounding.viewer.messages import PROTOCOL, plain
@@ -101,7 +101,7 @@ class Viewer:
         """Browsers that are connected."""
         return self._server.num_clients
 
-    def write(self, frame: Frame, heatmaps: Heatmaps) -> None:
+    def write(self, frame: Frame, heatmaps: Grounding) -> None:
         """Show an answer; returns at once, whatever the clients do."""
         if self._is_closed.is_set():
             return

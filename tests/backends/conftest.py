@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from exporting import run_export
 
 from av_grounding.config import default_bundle
+from tests.helpers.exporting import run_export
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ def test_a_damaged_graph(copied, file):
 
 def test_a_graph_that_the_runtime_cannot_read(copied):
     """Hashes that fit do not make a graph of a file that a broken program wrote."""
-    from av_grounding.modeling.bundle import sha256
+    from av_grounding.files import sha256
 
     path = copied / "cpu" / "audio.xml"
     path.write_text("<net>")

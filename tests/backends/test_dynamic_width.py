@@ -7,7 +7,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from exporting import run_export
 from test_graphs import relative, shipped, small_denseav, small_vit
 
 from av_grounding.backends import load_backend
@@ -20,7 +19,8 @@ from av_grounding.backends.tensorrt_operators import unconvertible
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.vision_transformer import DinoBackbone
-from av_grounding.training.lora import add_lora
+from av_grounding.training.recipes.lora import add_lora
+from tests.helpers.exporting import run_export
 
 NEEDS_OPENVINO = pytest.mark.skipif(
     # Not imported: it would report its use.

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from exporting import run_export
 
 from av_grounding import cli
 from av_grounding.backends import export as export_module
@@ -17,6 +16,7 @@ from av_grounding.backends.export import export
 from av_grounding.backends.parity import BOUNDS, Examples, Parity, excesses, relative_l2
 from av_grounding.config import default_bundle
 from av_grounding.modeling.bundle import load_bundle
+from tests.helpers.exporting import run_export
 
 SIZE = (160, 208)
 

@@ -12,7 +12,7 @@ from av_grounding.config import default_bundle
 from av_grounding.modeling.bundle import Bundle, load_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.training.lora import add_lora
+from av_grounding.training.recipes.lora import add_lora
 
 WINDOW_S = 1.0
 

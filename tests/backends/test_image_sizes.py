@@ -4,7 +4,7 @@ import pytest
 
 from av_grounding.backends.image_sizes import ImageSizes, all_widths, default_image_size
 from av_grounding.config import default_bundle
-from av_grounding.image import Placement
+from av_grounding.image import ResizeTransform
 from av_grounding.modeling.bundle import load_bundle
 
 
@@ -49,7 +49,7 @@ def test_every_width_that_a_camera_gives(spec):
     low, high = all_widths(160, 16)
     sizes = ImageSizes.of(spec, (160, 208), (low, high))
     for width in range(480, 4000, 37):
-        placement = Placement.fit(480, width, spec.short_side_px, spec.patch_px)
+        placement = ResizeTransform.fit(480, width, spec.short_side_px, spec.patch_px)
         sizes.check(placement.input_height, placement.input_width)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from av_grounding.backends.compiled import CompiledBackend, Functions
+from av_grounding.backends.cuda_graph import MAX_SHAPES, CudaGraphRunner, call_durations_ms
 from av_grounding.backends.image_sizes import ImageSizes
-from av_grounding.backends.lane import MAX_SHAPES, Lane, call_durations_ms
 from av_grounding.backends.torch_cuda import AUDIO_BATCH, load_torch_cuda, torch_functions
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.config import default_bundle
@@ -111,7 +111,7 @@ def test_the_same_functions_under_another_spec(bundle):
     other = backend.with_spec(spec)
     assert other.spec.salience_power == 0.0
     assert backend.spec is bundle.spec
-    assert other.image_lane is backend.image_lane
+    assert other.image_runner is backend.image_runner
 
 
 def test_code_for_one_window_never_meets_a_shorter_one(bundle):
@@ -161,7 +161,7 @@ def test_a_ground_step_of_at_least_two_vectors_takes_any_number(bundle, num_vect
 
 
 def test_buffers_of_few_shapes_are_kept():
-    lane = Lane(doubled_for, CPU, max_shapes=2)
+    lane = CudaGraphRunner(doubled_for, CPU, max_shapes=2)
     for length in (3, 4, 3, 5, 3):
         array = np.arange(length, dtype=np.float32)
         np.testing.assert_array_equal(lane(array).numpy(), 2 * array)
@@ -170,14 +170,14 @@ def test_buffers_of_few_shapes_are_kept():
 
 
 def test_types_have_buffers_of_their_own():
-    lane = Lane(doubled_for, CPU)
+    lane = CudaGraphRunner(doubled_for, CPU)
     for dtype in (np.uint8, np.float32):
         np.testing.assert_array_equal(lane(np.full(3, 7, dtype)).numpy(), np.full(3, 14.0))
     assert lane.num_shapes == 2
 
 
 def test_the_array_may_be_changed_at_once():
-    lane, array = Lane(doubled_for, CPU), np.ones(4, np.float32)
+    lane, array = CudaGraphRunner(doubled_for, CPU), np.ones(4, np.float32)
     result = lane(array)
     array[:] = 9.0
     np.testing.assert_array_equal(result.numpy(), np.full(4, 2.0))
@@ -185,7 +185,7 @@ def test_the_array_may_be_changed_at_once():
 
 def test_threads_take_turns():
     """Each answer is its own question's, however the threads interleave."""
-    lane, wrong = Lane(doubled_for, CPU), []
+    lane, wrong = CudaGraphRunner(doubled_for, CPU), []
 
     def ask(value):
         for _ in range(200):
@@ -206,7 +206,7 @@ def test_an_error_in_the_function_leaves_the_lane_usable():
             raise ValueError("negative")
         return x.clone()
 
-    lane = Lane(lambda shape: picky, CPU)
+    lane = CudaGraphRunner(lambda shape: picky, CPU)
     with pytest.raises(ValueError, match="negative"):
         lane(np.full(2, -1.0, np.float32))
     np.testing.assert_array_equal(lane(np.ones(2, np.float32)).numpy(), np.ones(2))
@@ -222,7 +222,7 @@ def test_a_function_lives_as_long_as_its_shape():
         made.setdefault(shape, []).append(weakref.ref(function))
         return function
 
-    lane = Lane(function_for, CPU)
+    lane = CudaGraphRunner(function_for, CPU)
     lengths = range(1, MAX_SHAPES + 1)
     for length in (*lengths, 1, MAX_SHAPES + 1):
         lane(np.ones(length, np.float32))
@@ -277,7 +277,7 @@ def test_a_clip_is_encoded_in_batches(bundle):
         )  # fmt: skip
         answer = Grounder(backend).ground(sample.image, sample.mixture, 16_000)
         answers.append(np.stack([answer.sound, answer.speech]))
-    assert backend.audio_lane.num_shapes == 2
+    assert backend.audio_runner.num_shapes == 2
     assert answers[0].max() > 0.2
     np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
 
@@ -285,7 +285,7 @@ def test_a_clip_is_encoded_in_batches(bundle):
 def test_durations_are_of_each_call():
     calls = []
     assert len(call_durations_ms(lambda: calls.append(1), CPU, 5)) == len(calls) == 5
-    lane = Lane(doubled_for, CPU)
+    lane = CudaGraphRunner(doubled_for, CPU)
     durations = lane.durations_ms(np.ones(8, np.float32), 4)
     assert len(durations) == 4
     assert min(durations) > 0.0

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from av_grounding.benchmarking.scoring import drawn_jobs
 from av_grounding.evaluation import harness, metrics
 from av_grounding.evaluation.benchmark import (
     BenchmarkInfo,
@@ -23,7 +24,6 @@ from av_grounding.evaluation.metrics.maps import upsample
 from av_grounding.evaluation.prediction import HeadGrids, PairFeatures
 from av_grounding.evaluation.protocols import PROTOCOLS, find_protocol, protocols_of
 from av_grounding.evaluation.scoring.pairs import similarity_matrices
-from av_grounding.evaluation.scoring_speed import drawn_jobs
 
 SIZE, NUM = 24, 12
 CLIP = Clip(np.zeros(160, np.float32), 16_000)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.io import wavfile
-from small_bundle import save_small_bundle
 
 from av_grounding.evaluation.benchmark import Clip
 from av_grounding.evaluation.noise import NoiseBank
@@ -17,8 +16,9 @@ from av_grounding.evaluation.prediction import (
 )
 from av_grounding.evaluation.scoring.rows import sigmoid
 from av_grounding.grounder import Grounder
-from av_grounding.image import Placement
+from av_grounding.image import ResizeTransform
 from av_grounding.types import HeadCalibration
+from tests.helpers.small_bundle import save_small_bundle
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_silence_is_gated(grounder, picture):
 def test_features_give_the_backends_similarities(grounder, picture, clip):
     features = GrounderPredictor(grounder).features(picture, clip)
     spec = grounder.spec
-    placement = Placement.fit(64, 80, spec.short_side_px, spec.patch_px)
+    placement = ResizeTransform.fit(64, 80, spec.short_side_px, spec.patch_px)
     tokens = grounder.backend.encode_image(placement.apply(picture))
     volume = grounder.backend.ground(tokens, features.tokens)
     expected = np.einsum("kchw,ktc->kthw", features.image, features.tokens)

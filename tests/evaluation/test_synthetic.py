@@ -8,7 +8,7 @@ import pytest
 
 from av_grounding.evaluation.synthetic import centred_disc, evaluate
 from av_grounding.synthetic.samples import SyntheticSamples
-from av_grounding.types import Heatmaps
+from av_grounding.types import Grounding
 
 NUM, SEED = 4, 11
 
@@ -55,7 +55,7 @@ class Oracle:
         elif np.array_equal(waveform, sample.speech):
             sound = 0 * sound
         sound, speech = self.distort(sound, speech, word_span_s)
-        return Heatmaps(sound, speech, float(sound.max()), float(speech.max()), 0)
+        return Grounding(sound, speech, float(sound.max()), float(speech.max()), 0)
 
     def distort(self, sound, speech, word_span_s):
         return sound, speech

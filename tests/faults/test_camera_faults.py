@@ -4,9 +4,10 @@ import itertools
 import time
 
 import pytest
-from mjpeg_camera import MjpegCamera
-from small_bundle import save_small_bundle
-from watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters
+
+from tests.helpers.mjpeg_camera import MjpegCamera
+from tests.helpers.small_bundle import save_small_bundle
+from tests.helpers.watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters
 
 FRESH_NS = 600_000_000
 """Pictures may be this old when they are published, on a machine that others use as well."""

@@ -10,12 +10,12 @@ import threading
 import time
 from pathlib import Path
 
-import bags
 import pytest
 
-from av_grounding.transports import bag_recorder
-from av_grounding.transports.bag_reader import Bag
+from av_grounding.transports.bag import recorder as bag_recorder
+from av_grounding.transports.bag.reader import Bag
 from av_grounding.types import Frame
+from tests.helpers import bags
 
 PATIENT_S = 60.0
 SAID = (
@@ -85,8 +85,8 @@ def test_a_frozen_disk_is_given_up_and_what_it_holds_is_kept(disk, monkeypatch):
 
 HANGS = """
 import os, sys
-import bags
-from av_grounding.transports import bag_recorder
+from tests.helpers import bags
+from av_grounding.transports.bag import recorder as bag_recorder
 
 bag_recorder.GIVE_UP_S = 0.5
 recorder = bags.BagRecorder(sys.argv[1])

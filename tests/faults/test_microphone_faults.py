@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from mjpeg_camera import MjpegCamera
-from small_bundle import save_small_bundle
-from sound_server import NEEDS_PULSEAUDIO, RATE_HZ, SoundServer
-from watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters
 
 from av_grounding.streaming.config import StreamingConfig
+from tests.helpers.mjpeg_camera import MjpegCamera
+from tests.helpers.small_bundle import save_small_bundle
+from tests.helpers.sound_server import NEEDS_PULSEAUDIO, RATE_HZ, SoundServer
+from tests.helpers.watched import BACK_WITHIN_S, SLACK_S, WatchedRun, check_counters
 
 pytestmark = [pytest.mark.device, NEEDS_PULSEAUDIO]
 SILENCE_S = StreamingConfig().silence_s

@@ -14,11 +14,11 @@ import time
 import av
 import numpy as np
 import pytest
-from small_bundle import save_small_bundle
-from watched import PATIENT_S, command
 
-from av_grounding.transports.bag_source import open_bag
+from av_grounding.transports.bag.source import open_bag
 from av_grounding.types import Frame
+from tests.helpers.small_bundle import save_small_bundle
+from tests.helpers.watched import PATIENT_S, command
 
 PATIENT = "/**: {ros__parameters: {max_image_age_ms: 60000.0}}\n"
 """A busy machine is not what is tested here."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from av_grounding.types import Frame, Heatmaps
+from av_grounding.types import Frame, Grounding
 
 RATE_HZ = 15.0
 MAX_GROWTH_MB = 6.0
@@ -44,7 +44,7 @@ class Publishing:
             maps = np.full((2, 5, 7), self.num % 100 / 100, np.float32)
             self._sink.write(
                 Frame(image, stamp_ns),
-                Heatmaps(*maps, 0.5, 0.5, stamp_ns, image_size=image.shape[:2]),
+                Grounding(*maps, 0.5, 0.5, stamp_ns, image_size=image.shape[:2]),
             )
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Publishing:
 
 def holdings() -> tuple[float, int, int]:
     """(resident MB, descriptors, threads) of this process."""
-    from av_grounding.evaluation.speed import resident_mb
+    from av_grounding.benchmarking.speed import resident_mb
 
     gc.collect()
     return resident_mb(), len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
@@ -118,9 +118,9 @@ def test_subscribers_on_dds_come_and_go(num):
     """A steady subscriber misses nothing while nodes appear, subscribe and leave."""
     pytest.importorskip("cyclonedds")
     pytest.importorskip("rosbags")
-    from av_grounding.transports.dds_bus import Bus
-    from av_grounding.transports.dds_node import DdsPublisher
-    from av_grounding.transports.dds_settings import DdsSettings
+    from av_grounding.transports.dds.bus import Bus
+    from av_grounding.transports.dds.node import DdsPublisher
+    from av_grounding.transports.dds.settings import DdsSettings
 
     settings = DdsSettings(domain_id=40 + os.getpid() % 60, discovery="localhost")
     publisher = DdsPublisher(Bus(settings, namespace="/churn"))

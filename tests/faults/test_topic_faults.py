@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from mjpeg_camera import draw_time, read_time
-from small_bundle import save_small_bundle
-from watched import BACK_WITHIN_S, SLACK_S
+
+from tests.helpers.mjpeg_camera import draw_time, read_time
+from tests.helpers.small_bundle import save_small_bundle
+from tests.helpers.watched import BACK_WITHIN_S, SLACK_S
 
 pytest.importorskip("cyclonedds")
 pytest.importorskip("rosbags")
@@ -18,9 +19,9 @@ pytest.importorskip("rosbags")
 from av_grounding.grounder import Grounder
 from av_grounding.streaming.runner import Runner
 from av_grounding.transports import messages
-from av_grounding.transports.dds_bus import Bus
-from av_grounding.transports.dds_settings import DdsSettings
-from av_grounding.transports.dds_source import DdsInputs
+from av_grounding.transports.dds.bus import Bus
+from av_grounding.transports.dds.settings import DdsSettings
+from av_grounding.transports.dds.source import DdsInputs
 from av_grounding.types import AudioChunk
 
 RATE_HZ = 16_000

@@ -38,12 +38,11 @@ _HOME = SCRATCH / "bundles"
 @lru_cache
 def bundle(kind: str) -> Path:
     """A tiny bundle of one of `KINDS` of backbones."""
-    import denseav_checkpoint
-
     from av_grounding.modeling.bundle import save_bundle
     from av_grounding.modeling.denseav import denseav_spec
     from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
     from av_grounding.types import HeadCalibration, ModelSpec
+    from tests.helpers import denseav_checkpoint
 
     spec = ModelSpec(
         ("sound", "speech"), 16_000, 2.56, 0.16, 32, 160, 16, {"sound": HeadCalibration(9.0, -4.0)}
@@ -102,7 +101,7 @@ def tiny_dino():
 
 @lru_cache
 def _checkpoint(is_old: bool) -> bytes:
-    import denseav_checkpoint
+    from tests.helpers import denseav_checkpoint
 
     buffer = io.BytesIO()
     names = ("sim_cal.w", "audio_cls", "image_aligner.layer.bias")
@@ -156,9 +155,8 @@ def packed_mcap(path: Path, compression: str) -> bytes:
 
 def bag_with_facts(folder: Path, text: bytes) -> Path:
     """A bag whose recording topic says `text`."""
-    import bags
-
     from av_grounding.transports import messages
+    from tests.helpers import bags
 
     shutil.rmtree(folder, ignore_errors=True)
     writer = bags.BagWriter(folder)

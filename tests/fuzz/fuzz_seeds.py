@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tarfile
 import tempfile
 from functools import lru_cache
@@ -12,16 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from av_grounding.transports import messages
+from av_grounding.types import AudioChunk
+from tests.fuzz import fuzz_files
+from tests.helpers import bags
+
 TESTS = Path(__file__).resolve().parents[1]
-for folder in (TESTS, TESTS / "streaming", TESTS / "modeling"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
-import bags  # noqa: E402
-import fuzz_files  # noqa: E402
-
-from av_grounding.transports import messages  # noqa: E402
-from av_grounding.types import AudioChunk  # noqa: E402
 
 ROOT = TESTS.parent
 STAMP_NS = 1_700_000_000_123_456_789
@@ -42,7 +38,7 @@ MESSAGE_TYPES = (
 @lru_cache
 def wire_types(type_name: str):
     """Only one of the two packages of one name knows the type."""
-    from av_grounding.transports.dds_types import WireTypes
+    from av_grounding.transports.dds.types import WireTypes
 
     is_portaudio = type_name == "audio_common_msgs/msg/AudioStamped"
     return WireTypes(audio="mgonzs13" if is_portaudio else "ros-drivers")

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-import fuzz_files
-import fuzz_seeds
 import numpy as np
-from fuzz_check import Target
-from fuzz_files import SCRATCH
+
+from tests.fuzz import fuzz_files, fuzz_seeds
+from tests.fuzz.fuzz_check import Target
+from tests.fuzz.fuzz_files import SCRATCH
 
 MAX_ITEMS = 30
 
@@ -70,7 +70,7 @@ def run_picture_message(data: bytes) -> None:
     from types import SimpleNamespace
 
     from av_grounding.transports import messages
-    from av_grounding.transports.messages_jpeg import coded_size
+    from av_grounding.transports.messages.jpeg import coded_size
 
     stamp = SimpleNamespace(sec=1, nanosec=0)
     header = SimpleNamespace(stamp=stamp, frame_id="camera")
@@ -121,7 +121,7 @@ def run_checkpoint(data: bytes) -> None:
     """A checkpoint file of any kind: DenseAV's, DINO's, a run's own."""
     from av_grounding.modeling.denseav_import import find_variant, read_checkpoint
     from av_grounding.modeling.pretrained import load_dino
-    from av_grounding.training import checkpoint
+    from av_grounding.training.loop import checkpoint
 
     path = scratch("denseav.ckpt", data)
     refused = None
@@ -173,7 +173,7 @@ def run_bag_metadata(data: bytes) -> None:
 
 def play(path: Path) -> None:
     """What `run bag:` does with a recording, as fast as possible."""
-    from av_grounding.transports.bag_source import open_bag
+    from av_grounding.transports.bag.source import open_bag
 
     video, audio, _ = open_bag(path, realtime=False)
     for source in (video, audio):
@@ -217,8 +217,8 @@ def run_lists(data: bytes) -> None:
 
 def run_facts(data: bytes) -> None:
     """What a recording says of its run."""
-    from av_grounding.transports.bag_reader import Bag
-    from av_grounding.transports.bag_source import read_facts
+    from av_grounding.transports.bag.reader import Bag
+    from av_grounding.transports.bag.source import read_facts
 
     read_facts(Bag(fuzz_files.bag_with_facts(SCRATCH / "noted", data)))
 

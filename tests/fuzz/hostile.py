@@ -14,11 +14,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_seeds
-import fuzz_targets
-from hostile_inputs import CASES
+from tests.fuzz import fuzz_seeds, fuzz_targets
+from tests.fuzz.hostile_inputs import CASES
 
 WALL_BYTES = 3 << 30
 """Address space beyond what is mapped when all is imported; libraries reserve much of it."""

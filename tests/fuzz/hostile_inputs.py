@@ -6,16 +6,14 @@ import io
 import json
 import pickle
 import struct
-import sys
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_seeds
 import numpy as np
+
+from tests.fuzz import fuzz_seeds
 
 
 def png(width, height, *chunks):

@@ -29,8 +29,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
     parser.add_argument("--list", action="store_true", help="print the targets")
     args = parser.parse_args()
-    sys.path.insert(0, str(HERE))
-    import fuzz_targets
+    from tests.fuzz import fuzz_targets
 
     try:
         names = fuzz_targets.names(args.targets)
@@ -47,7 +46,7 @@ def main() -> int:
 
 def fuzz_in_a_process(name: str, seconds: int) -> bool:
     """Whether the target held; its own process, as libFuzzer ends the one it runs in."""
-    import fuzz_files
+    from tests.fuzz import fuzz_files
 
     corpus = CACHE / name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def fuzz_in_a_process(name: str, seconds: int) -> bool:
         f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-rss_limit_mb={MAX_MEMORY_MB}",
         f"-max_len={MAX_INPUT_BYTES}", "-print_final_stats=1", f"-artifact_prefix={corpus}/",
     ]  # fmt: skip
-    command = [sys.executable, str(Path(__file__)), "--child", name, *options, str(corpus)]
+    command = [sys.executable, "-m", "tests.fuzz.run", "--child", name, *options, str(corpus)]
     log = corpus.with_suffix(".log")
     # libFuzzer ends the process without a word to Python, so its files are ours to remove.
     with fuzz_files.new_folder() as scratch, open(log, "w", encoding="utf-8") as file:
@@ -77,9 +76,8 @@ def fuzz_in_a_process(name: str, seconds: int) -> bool:
 def child(name: str) -> None:
     import atheris
 
-    sys.path.insert(0, str(HERE))
     with atheris.instrument_imports(include=watched(name)):
-        import fuzz_targets
+        from tests.fuzz import fuzz_targets
 
         target = fuzz_targets.targets()[name]
         for number, seed in enumerate(target.seeds()):
@@ -88,7 +86,7 @@ def child(name: str) -> None:
                 target.run(seed)  # so that all modules are loaded, and instrumented
             except target.documented:
                 continue
-    from fuzz_check import check
+    from tests.fuzz.fuzz_check import check
 
     def keep_what_breaks(data: bytes) -> None:
         try:

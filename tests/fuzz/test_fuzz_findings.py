@@ -3,7 +3,6 @@
 import json
 import pickle
 import struct
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_files
-import fuzz_seeds
-
-from av_grounding import coded
+from av_grounding import image_header as coded
 from av_grounding.config import load_config
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.modeling.bundle_checks import check_model
@@ -30,6 +24,7 @@ from av_grounding.modeling.pretrained import load_dino
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors
 from av_grounding.training.data.media import decode_picture
 from av_grounding.transports import messages
+from tests.fuzz import fuzz_files, fuzz_seeds
 
 
 def config(tmp_path, text):
@@ -236,7 +231,7 @@ def test_names_of_tensors_are_text():
 
 
 def test_a_rank_that_is_none_is_not_multiplied_out(tmp_path):
-    import denseav_checkpoint
+    from tests.helpers import denseav_checkpoint
 
     state = denseav_checkpoint.official_state()
     name = next(name for name in state if "lora_A" in name)

@@ -3,25 +3,19 @@
 import json
 import sqlite3
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_seeds
-import fuzz_targets
-
 from av_grounding.evaluation.benchmarks.files import Listing
-from av_grounding.reading import brief, one_line, parse_json
+from av_grounding.files import brief, one_line, parse_json
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.training.data.shards import Shard, ShardClips, find_shards, list_members
 from av_grounding.transports import messages
-from av_grounding.transports.bag_limits import check_mcap, inflate
-from av_grounding.transports.bag_reader import Bag
-from av_grounding.transports.bag_source import open_bag
+from av_grounding.transports.bag.limits import check_mcap, inflate
+from av_grounding.transports.bag.reader import Bag
+from av_grounding.transports.bag.source import open_bag
+from tests.fuzz import fuzz_seeds, fuzz_targets
 
 # Bags
 
@@ -59,9 +53,10 @@ def test_rosbags_unpacks_no_more_than_that(tmp_path):
 
 
 def test_messages_compressed_one_by_one_are_read(tmp_path):
-    import bags
     from rosbags.rosbag2 import Writer
     from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+
+    from tests.helpers import bags
 
     frame = bags.pictures(1)[0]
     store = bags.shared_typestore("ros-drivers")

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import hostile
-from fuzz_check import MAX_CPU_S
+from tests.fuzz import hostile
+from tests.fuzz.fuzz_check import MAX_CPU_S
 
 SLACK_BYTES = 48 << 20
 """What allocators and libraries keep, whatever the input."""
@@ -29,7 +27,7 @@ TAKEN = {
 def measured(tmp_path_factory):
     """Name -> what the input cost; one process for all, as its imports take seconds."""
     done = subprocess.run(
-        [sys.executable, hostile.__file__],
+        [sys.executable, "-m", "tests.fuzz.hostile"],
         capture_output=True,
         text=True,
         timeout=300,

@@ -2,20 +2,16 @@
 
 import logging
 import socket
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp")
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fuzz_strategies import damaged
 
 from av_grounding.viewer.viewer import Viewer
+from tests.fuzz.fuzz_strategies import damaged
 
 ANSWER_WITHIN_S = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"

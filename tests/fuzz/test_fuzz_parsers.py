@@ -1,18 +1,14 @@
 """Damaged bytes into every parser of outside bytes: a documented error in one line, or more."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_targets
-from fuzz_check import check
-from fuzz_strategies import damaged
+from tests.fuzz import fuzz_targets
+from tests.fuzz.fuzz_check import check
+from tests.fuzz.fuzz_strategies import damaged
 
 TARGETS = fuzz_targets.targets()
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from av_grounding import audio, coded, reading
+from av_grounding import audio
+from av_grounding import files as reading
+from av_grounding import image_header as coded
 from av_grounding.config import files
 from av_grounding.modeling import bundle_checks
 from av_grounding.streaming.clock import SampleClock
-from av_grounding.transports import bag_limits, messages_image, topic_sources
+from av_grounding.transports.bag import limits as bag_limits
+from av_grounding.transports.messages import image as messages_image
+from av_grounding.transports.topics import sources as topic_sources
 from av_grounding.viewer import address, client, messages
 
 ROOT = Path(__file__).parents[2]

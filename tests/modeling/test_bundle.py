@@ -4,7 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from av_grounding.modeling.bundle import load_bundle, save_bundle, sha256
+from av_grounding.files import sha256
+from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.types import HeadCalibration, ModelSpec
 

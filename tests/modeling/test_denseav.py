@@ -7,17 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from denseav_checkpoint import LORA_RANK, TINY, Geometry, official_state, write_lightning
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from av_grounding.files import sha256
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import load_bundle, sha256
+from av_grounding.modeling.bundle import load_bundle
 from av_grounding.modeling.denseav import denseav_config, num_tokens
 from av_grounding.modeling.denseav_import import import_denseav
 from av_grounding.modeling.denseav_layout import canonical, convert
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.types import HeadCalibration
+from tests.helpers.denseav_checkpoint import (
+    LORA_RANK,
+    TINY,
+    Geometry,
+    official_state,
+    write_lightning,
+)
 
 
 def load(tmp_path, state, name="denseav_2head.ckpt", num_heads=2, **options):

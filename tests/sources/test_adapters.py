@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_grounding.sources.adapters import Tapped, Thinned
+from av_grounding.sources.adapters import RateLimiter, Tee
 from av_grounding.types import Frame, Source
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -30,14 +30,14 @@ def frames(stamps_s):
 def test_thinning_keeps_the_rate(max_rate_hz):
     rng = np.random.default_rng(0)
     stamps = np.arange(300) / 30.0 + rng.uniform(0.0, 0.002, 300)
-    kept = list(Thinned(frames(stamps), max_rate_hz))
+    kept = list(RateLimiter(frames(stamps), max_rate_hz))
     assert len(kept) == pytest.approx(10 * max_rate_hz, abs=2)
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=60), st.floats(0.5, 50.0))
 def test_thinning_leaves_frames_in_order_and_keeps_the_first(stamps, max_rate_hz):
     source = frames(stamps)
-    kept = list(Thinned(source, max_rate_hz))
+    kept = list(RateLimiter(source, max_rate_hz))
     assert kept[:1] == source.items[:1]
     remaining = iter(source.items)
     assert all(any(frame is item for item in remaining) for frame in kept)
@@ -45,25 +45,25 @@ def test_thinning_leaves_frames_in_order_and_keeps_the_first(stamps, max_rate_hz
 
 def test_a_rate_above_the_source_changes_nothing():
     source = frames(np.arange(50) / 15.0)
-    assert list(Thinned(source, 100.0)) == source.items
+    assert list(RateLimiter(source, 100.0)) == source.items
 
 
 def test_thinning_starts_anew_after_a_pause_or_a_clock_that_was_set():
     stamps = [0.0, 0.1, 50.0, 50.1, 50.5, 3.0, 3.1, 3.5]
-    kept = [frame.stamp_ns / 1e9 for frame in Thinned(frames(stamps), 2.0)]
+    kept = [frame.stamp_ns / 1e9 for frame in RateLimiter(frames(stamps), 2.0)]
     assert kept == [0.0, 50.0, 50.5, 3.0, 3.5]
 
 
 def test_no_rate_is_refused():
     with pytest.raises(ValueError, match="more than 0"):
-        Thinned(frames([]), 0.0)
+        RateLimiter(frames([]), 0.0)
 
 
 def test_a_tap_sees_what_passes_and_closes_the_source():
     source, seen = frames([0.0, 0.1, 0.2]), []
-    tapped = Tapped(source, seen.append)
+    tapped = Tee(source, seen.append)
     assert isinstance(tapped, Source)
     assert list(tapped) == seen == source.items
     tapped.close()
     assert source.is_closed
-    Thinned(source, 1.0).close()
+    RateLimiter(source, 1.0).close()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import av
 import cv2
-import make_media as make
 import numpy as np
 import pytest
 
 from av_grounding.sources.media_file import MediaFile
 from av_grounding.sources.still import read_image
+from tests.helpers import make_media as make
 
 CLIPS = {
     "mp4": ("libx264", "aac"),

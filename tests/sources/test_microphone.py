@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import make_media as make
 import numpy as np
 import pytest
-from sound_server import NEEDS_PULSEAUDIO, PATIENT_S, TONE_HZ, SoundServer
 
 from av_grounding.sources.microphone import find_input
+from tests.helpers import make_media as make
+from tests.helpers.sound_server import NEEDS_PULSEAUDIO, PATIENT_S, TONE_HZ, SoundServer
 
 
 def record(server: SoundServer, name: str, seconds: float, result: Path) -> subprocess.Popen[str]:
-    script = Path(__file__).with_name("record_microphone.py")
+    script = Path(__file__).parents[1] / "helpers" / "record_microphone.py"
     command = (sys.executable, str(script), name, str(seconds), str(result))
     return server.spawn(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import cv2
-import make_media as make
 import numpy as np
 import pytest
 from test_camera import COLORS, nearest_color, serve, solid  # noqa: F401  (a fixture)
 
 from av_grounding.sources.open import open_source
+from tests.helpers import make_media as make
 
 
 def ends_at_s(audio) -> float:
@@ -113,7 +113,7 @@ def test_opening_imports_no_driver_before_it_is_needed():
     code = (
         "import sys, av_grounding.sources.open, av_grounding.sources.camera, "
         "av_grounding.sources.microphone, av_grounding.sources.media_file, "
-        "av_grounding.recorder\n"
+        "av_grounding.recording.recorder\n"
         "print(sorted({'cv2', 'av', 'sounddevice', 'torch'} & set(sys.modules)))"
     )
     root = str(Path(__file__).parents[2])

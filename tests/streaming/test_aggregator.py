@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_backend import TinyBackend
 
 from av_grounding.streaming.aggregator import TokenAggregator, context_weights
 from av_grounding.streaming.pooling import pool, recency_weights, salience, salient_weights
 from av_grounding.types import HeadCalibration, ModelSpec
+from tests.helpers.tiny_backend import TinyBackend
 
 
 def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2, token_spacing_s=0.0):

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import signals
-from tiny_backend import TinyBackend
 
 from av_grounding.streaming import pipeline
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream
+from tests.helpers import signals
+from tests.helpers.tiny_backend import TinyBackend
 
 IMAGE = signals.picture()
 CLIP = signals.scene()

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import signals
-from reference import slot_tokens, utterance_of, voice_marks
-from tiny_backend import TinyBackend
 
 from av_grounding.audio import resample
-from av_grounding.image import Placement
+from av_grounding.image import ResizeTransform
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.offline import ground_clip
+from tests.helpers import signals
+from tests.helpers.reference import slot_tokens, utterance_of, voice_marks
+from tests.helpers.tiny_backend import TinyBackend
 
 IMAGE = signals.picture()
 CONFIG = StreamingConfig()
@@ -24,7 +24,7 @@ def long_way(backend, waveform, *, span_s=None, power):
     voiced, audible = voice_marks(padded[: -(-waveform.size // 320) * 320], CONFIG)
     vectors, weights = slot_tokens(backend, padded, padded.size, CONFIG)
     utterances = utterance_of(voiced, CONFIG)
-    placement = Placement.fit(*IMAGE.shape[:2], backend.spec.short_side_px, 8)
+    placement = ResizeTransform.fit(*IMAGE.shape[:2], backend.spec.short_side_px, 8)
     image_tokens = backend.encode_image(placement.apply(IMAGE))
     sums, totals = [0.0, 0.0], [0.0, 0.0]
     for slot, vector in vectors.items():

@@ -5,15 +5,15 @@ import logging
 
 import numpy as np
 import pytest
-import signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import stream_maps
-from tiny_backend import TinyBackend
 
 from av_grounding.audio import resample
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
+from tests.helpers import signals
+from tests.helpers.reference import stream_maps
+from tests.helpers.tiny_backend import TinyBackend
 
 START_NS = 1_700_000_000_000_000_000
 IMAGE = signals.picture()

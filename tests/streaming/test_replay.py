@@ -1,14 +1,14 @@
 """Offline runs: deterministic, complete, and tidy when interrupted."""
 
 import pytest
-import signals
-from memory import START_NS, ListSink, ListSource, chunks, frames
-from tiny_backend import TinyBackend
 
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.replay import run_offline
 from av_grounding.streaming.report import RunReport
+from tests.helpers import signals
+from tests.helpers.memory import START_NS, ListSink, ListSource, chunks, frames
+from tests.helpers.tiny_backend import TinyBackend
 
 
 def replay(size=320, config=None, **arguments):

@@ -5,14 +5,14 @@ import time
 
 import numpy as np
 import pytest
-import signals
-from memory import START_NS, ListSink, ListSource, chunks, frames
-from tiny_backend import TinyBackend
 
-from av_grounding.streaming.inbox import Inbox
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
+from av_grounding.streaming.waiting import Inbox
 from av_grounding.types import Frame
+from tests.helpers import signals
+from tests.helpers.memory import START_NS, ListSink, ListSource, chunks, frames
+from tests.helpers.tiny_backend import TinyBackend
 
 PATIENT_S = 30.0
 

@@ -7,12 +7,12 @@ import wave
 
 import numpy as np
 import pytest
-import signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_grounding.audio import resample, to_mono
 from av_grounding.streaming.voice import VoiceActivity, find_utterances
+from tests.helpers import signals
 
 RATE_HZ = signals.RATE_HZ
 GATE_DBFS = -50.0

@@ -13,9 +13,10 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.dual_encoder import ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.samples import write_samples
-from av_grounding.training import checkpoint, run_clips
-from av_grounding.training.configuration import DataConfig, DenseavRun, SssRun
-from av_grounding.training.loop import Interrupted, LoopConfig
+from av_grounding.training import run_clips
+from av_grounding.training.loop import checkpoint
+from av_grounding.training.loop.configuration import DataConfig, DenseavRun, SssRun
+from av_grounding.training.loop.loop import Interrupted, LoopConfig
 
 pytestmark = pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"

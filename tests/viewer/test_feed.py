@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from live_client import START_NS, answer, marks
 
 from av_grounding.types import Frame
 from av_grounding.viewer.feed import MAX_WARNINGS, Cursor, Feed, Series, merge_spans
 from av_grounding.viewer.picture import MAX_GRID, MAX_SIDE_PX, encode
+from tests.helpers.live_client import START_NS, answer, marks
 
 
 def test_a_series_tells_what_is_new_and_still_kept():

@@ -8,12 +8,12 @@ import time
 import cv2
 import numpy as np
 import pytest
-from chromium import find_chromium, open_page
-from live_client import marks
 
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 from av_grounding.types import Frame
 from av_grounding.viewer.viewer import Viewer
+from tests.helpers.chromium import find_chromium, open_page
+from tests.helpers.live_client import marks
 
 pytestmark = [
     pytest.mark.browser,

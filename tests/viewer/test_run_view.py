@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from live_client import PATIENT_S, run
 
 from av_grounding.cli import build_parser, main, run_view
+from tests.helpers.live_client import PATIENT_S, run
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import aiohttp
 import cv2
 import numpy as np
 import pytest
-from live_client import PATIENT_S, answer, connect, marks, run, until
 
 from av_grounding.types import Sink
 from av_grounding.viewer import screen, server
 from av_grounding.viewer.messages import PROTOCOL
 from av_grounding.viewer.viewer import Viewer
+from tests.helpers.live_client import PATIENT_S, answer, connect, marks, run, until
 
 
 def test_it_is_a_sink(viewer):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from live_client import PATIENT_S, answer, connect, run, until, url
 
 from av_grounding.viewer import server
 from av_grounding.viewer.messages import PROTOCOL
 from av_grounding.viewer.viewer import Viewer
+from tests.helpers.live_client import PATIENT_S, answer, connect, run, until, url
 
 TOKEN = "a-token-of-some-length"
 FILES = sorted(path.name for path in (Path(server.__file__).parent / "page").iterdir())

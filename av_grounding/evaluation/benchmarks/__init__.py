@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from av_grounding.reading import STRANGE_ROWS, one_line
+from av_grounding.files import STRANGE_ROWS, one_line
 
 if TYPE_CHECKING:
     from av_grounding.evaluation.benchmark import Benchmark

@@ -24,7 +24,7 @@ from av_grounding.evaluation.benchmarks.files import (
     nearest,
     read_label,
 )
-from av_grounding.reading import parse_json
+from av_grounding.files import parse_json
 
 PROMPT_COLUMNS: dict[Head, str] = {"speech": "speech_prompt_file", "sound": "vggsound_file"}
 NUM_SAMPLES: dict[Head, int] = {"speech": 3030, "sound": 106}

@@ -19,7 +19,7 @@ from typing import Any
 from av_grounding.evaluation.benchmarks.files import Listing
 from av_grounding.evaluation.benchmarks.is3 import Annotation, read_annotations
 from av_grounding.evaluation.benchmarks.speaking import SpeechEngine, Spoken, open_engine
-from av_grounding.heatmap_spool import atomic_write
+from av_grounding.files import atomic_write
 
 FORMAT = 1
 SPOKEN_NAMES = {

@@ -24,7 +24,7 @@ from av_grounding.evaluation.benchmark import (
     Problem,
 )
 from av_grounding.evaluation.boxes import Box, BoxFormat, consensus_mask, parse_boxes, union_mask
-from av_grounding.reading import MAX_LIST_BYTES, one_line, read_json, read_text
+from av_grounding.files import MAX_LIST_BYTES, one_line, read_json, read_text
 
 SCORED_PX = 224
 """Side of the square on which the field scores boxes."""
@@ -166,12 +166,12 @@ class SideBySide:
     tile_px: int = 2 * SCORED_PX
 
     def __call__(self) -> UInt8[np.ndarray, "H W 3"]:
-        from av_grounding.image import Placement
+        from av_grounding.image import ResizeTransform
 
         tiles = []
         for path in self.paths:
             image = ImageFile(path)()
-            place = Placement(*image.shape[:2], self.tile_px, self.tile_px)
+            place = ResizeTransform(*image.shape[:2], self.tile_px, self.tile_px)
             tiles.append(place.apply(image))
         return np.concatenate(tiles, axis=1)
 

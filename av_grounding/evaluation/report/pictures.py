@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from av_grounding.drawing.overlay import overlay
 from av_grounding.evaluation.comparison import sample_values
 from av_grounding.evaluation.harness import Evaluation
 from av_grounding.evaluation.metrics.maps import upsample
 from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid
 from av_grounding.image import resize_heatmap
-from av_grounding.overlay import overlay
-from av_grounding.types import Heatmaps
+from av_grounding.types import Grounding
 
 NUM_PICTURES = 24
 LONG_SIDE_PX = 240
@@ -95,7 +95,7 @@ def _draw(job: GroundingJob, score: float) -> Picture:
     return Picture(_data_url(drawn), ", ".join(caption))
 
 
-def _heatmaps(job: GroundingJob) -> Heatmaps:
+def _heatmaps(job: GroundingJob) -> Grounding:
     shapes = [grid.shape[1:] for grid in job.grids.logits.values()]
     maps: Mapping[str, np.ndarray] = {
         # Of several maps for several sources, the strongest at each place.
@@ -105,7 +105,7 @@ def _heatmaps(job: GroundingJob) -> Heatmaps:
         for head in ("sound", "speech")
     }
     maps = {head: upsample(one, *shapes[0], "bilinear") for head, one in maps.items()}
-    return Heatmaps(
+    return Grounding(
         maps["sound"], maps["speech"], float(maps["sound"].max()), float(maps["speech"].max()), 0
     )
 

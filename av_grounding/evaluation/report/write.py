@@ -11,7 +11,7 @@ from av_grounding.evaluation.report.markdown import to_markdown
 from av_grounding.evaluation.report.page import to_html
 from av_grounding.evaluation.report.pictures import draw
 from av_grounding.evaluation.report.plots import draw_plots
-from av_grounding.modeling.bundle import write_json, write_text
+from av_grounding.files import write_json, write_text
 
 FILES = ("report.json", "report.md", "report.html")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from av_grounding.training.augmentation import AugmentationConfig
+from av_grounding.training.data.augmentation import AugmentationConfig
 from av_grounding.training.data.clips import KINDS, ClipSet
+from av_grounding.training.data.mixing import MixedBatches, MixingConfig
 from av_grounding.training.data.open import open_clips
-from av_grounding.training.mixing import MixedBatches, MixingConfig
 
 PLAIN = AugmentationConfig(
     crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, splice=0.0, keep_window=0.0

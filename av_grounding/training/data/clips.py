@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.reading import one_line
+from av_grounding.files import one_line
 
 KINDS = ("sound", "speech")
 SPLITS = ("train", "val")

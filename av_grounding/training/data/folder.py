@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from av_grounding.reading import (
+from av_grounding.files import (
     MAX_LIST_BYTES,
     STRANGE_ROWS,
     one_line,

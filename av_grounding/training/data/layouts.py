@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from av_grounding.reading import MAX_LIST_BYTES, brief, read_json, read_text
+from av_grounding.files import MAX_LIST_BYTES, brief, read_json, read_text
 from av_grounding.training.data.clips import ClipFiles, Listing, Problem
 
 NUM_AUDIOSET_FRAMES = 10

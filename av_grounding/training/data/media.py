@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import check_sample_rate, resample, to_mono
-from av_grounding.coded import check_if_known
+from av_grounding.image_header import check_if_known
 from av_grounding.sources import decoding
 from av_grounding.sources.still import read_image
 

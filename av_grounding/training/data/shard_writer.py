@@ -32,7 +32,7 @@ from av_grounding.training.data.clips import (
     split_of,
 )
 from av_grounding.training.data.shard_workers import run_in_workers
-from av_grounding.training.settings import differences
+from av_grounding.training.loop.settings import differences
 
 INDEX, PROBLEMS, PLAN = "shards.json", "problems.jsonl", "plan.json"
 FORMAT = 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from av_grounding.reading import STRANGE_ROWS, brief, one_line, read_json
+from av_grounding.files import STRANGE_ROWS, brief, one_line, read_json
 from av_grounding.training.data import media
 from av_grounding.training.data.clips import (
     KINDS,

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from av_grounding.modeling.dual_encoder import DualEncoder
-from av_grounding.training import all_pairs, objectives, regularizers
-from av_grounding.training.aggregation import AGGREGATIONS, GlobalPooling
-from av_grounding.training.distributed import gather_with_gradient, num_ranks
+from av_grounding.training.loop.distributed import gather_with_gradient, num_ranks
+from av_grounding.training.losses import all_pairs, objectives, regularizers
+from av_grounding.training.losses.aggregation import AGGREGATIONS, GlobalPooling
 from av_grounding.training.recipes.base import Recipe
 
 # The small model starts from scratch, where the papers start from DINO and HuBERT. So its spatial

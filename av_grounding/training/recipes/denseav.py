@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from av_grounding.training import objectives, regularizers
-from av_grounding.training.distributed import gather_with_gradient, num_ranks
-from av_grounding.training.quad_mixup import own_cells, quad_mixup
+from av_grounding.training.data.quad_mixup import own_cells, quad_mixup
+from av_grounding.training.loop.distributed import gather_with_gradient, num_ranks
+from av_grounding.training.losses import objectives, regularizers
 from av_grounding.training.recipes.contrast import (
     Contrast,
     ContrastConfig,

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from av_grounding.modeling.dual_encoder import DualEncoder
-from av_grounding.training import objectives
-from av_grounding.training.distributed import gather_with_gradient
+from av_grounding.training.loop.distributed import gather_with_gradient
+from av_grounding.training.losses import objectives
 from av_grounding.training.recipes.contrast import (
     Contrast,
     ContrastConfig,

@@ -6,14 +6,14 @@ import wave
 
 import numpy as np
 import pytest
-import trees
-from is3_tree import BOXES, write_is3
 
 from av_grounding import cli
 from av_grounding.evaluation.benchmarks import open_benchmark, speaking
 from av_grounding.evaluation.benchmarks.extended_is3_build import build_extended_is3, spoken_name
 from av_grounding.synthetic.acoustics import active_rms
 from av_grounding.synthetic.speech import VOICES, engine_version
+from tests.helpers import trees
+from tests.helpers.is3_tree import BOXES, write_is3
 
 try:
     engine_version()

@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-import trees
 
 from av_grounding.evaluation.benchmarks import open_benchmark
+from tests.helpers import trees
 
 # As they stand in the published list: a value that overflowed, and a box without height.
 OVERFLOWED = [0.384375, 0.859375, 0.696875, -2.8823037615171176e16]

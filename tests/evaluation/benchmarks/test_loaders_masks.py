@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import trees
-from is3_tree import BOXES, write_is3
 
 from av_grounding.evaluation.benchmarks import open_benchmark
+from tests.helpers import trees
+from tests.helpers.is3_tree import BOXES, write_is3
 
 
 def ade_label(class_map):

@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from make_clips import make_audioset, make_folder, make_places, make_vggsound
 
 from av_grounding.training.data.clips import split_of
 from av_grounding.training.data.folder import detect_layout, list_clips, list_synthetic
+from tests.helpers.make_clips import make_audioset, make_folder, make_places, make_vggsound
 
 
 def by_id(listing):

@@ -2,9 +2,17 @@ import io
 
 import numpy as np
 import pytest
-from make_clips import NAMES, color_of, peak_hz, tone, write_picture, write_sound, write_video
 
 from av_grounding.training.data import media
+from tests.helpers.make_clips import (
+    NAMES,
+    color_of,
+    peak_hz,
+    tone,
+    write_picture,
+    write_sound,
+    write_video,
+)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".flac"])

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from make_clips import make_folder
 
 from av_grounding.training.data.folder import list_clips
 from av_grounding.training.data.shard_writer import ShardConfig, write_shards
+from tests.helpers.make_clips import make_folder
 
 CONFIG = ShardConfig(short_side_px=32, num_frames=2, files_per_shard=1, validation_fraction=0.0)
 SOON_S = 20.0
@@ -112,7 +112,7 @@ write_shards(replace(listing, clips=(first, *listing.clips[1:])), out, CONFIG, n
 
 
 def test_workers_do_not_outlive_a_killed_run(endless, tmp_path):
-    here = Path(__file__).parent
+    here = Path(__file__).parents[2] / "helpers"
     pipe = endless.clips[0].sound
     arguments = (tmp_path / "source", pipe, tmp_path / "out")
     process = subprocess.Popen(

@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from make_clips import (
+
+from av_grounding.training.data import shard_writer
+from av_grounding.training.data.batches import PLAIN, open_batches
+from av_grounding.training.data.folder import list_clips
+from av_grounding.training.data.mixing import MixingConfig
+from av_grounding.training.data.open import holds_clips, open_clips
+from av_grounding.training.data.shard_writer import ShardConfig, write_shards
+from av_grounding.training.data.shards import ShardClips, find_shards, list_members
+from tests.helpers.make_clips import (
     NAMES,
     color_of,
     make_audioset,
@@ -19,14 +27,6 @@ from make_clips import (
     write_picture,
     write_sound,
 )
-
-from av_grounding.training.data import shard_writer
-from av_grounding.training.data.batches import PLAIN, open_batches
-from av_grounding.training.data.folder import list_clips
-from av_grounding.training.data.open import holds_clips, open_clips
-from av_grounding.training.data.shard_writer import ShardConfig, write_shards
-from av_grounding.training.data.shards import ShardClips, find_shards, list_members
-from av_grounding.training.mixing import MixingConfig
 
 CONFIG = ShardConfig(short_side_px=32, num_frames=2, files_per_shard=2, validation_fraction=0.0)
 

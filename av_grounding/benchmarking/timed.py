@@ -1,0 +1,106 @@
+"""A backend and a stream that tell the time of the encoders from all other time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.types import (
+    AudioStream,
+    Backend,
+    Grounding,
+    ImageTokens,
+    KeepsAudio,
+    ModelSpec,
+)
+
+
+class TimedBackend:
+    """A backend that adds up the time its encoders take; `clock` gives seconds."""
+
+    def __init__(self, backend: Backend, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.name, self.clock = backend.name, clock
+        self.encoder_s = 0.0
+        self._backend = backend
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._backend.spec
+
+    def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
+        return self.timed(self._backend.encode_image, image)
+
+    def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
+        return self.timed(self._backend.encode_audio, waveform)
+
+    def ground(
+        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n h w"]:
+        return self._backend.ground(image_tokens, vectors)
+
+    def audio_stream(self) -> TimedAudioStream | None:
+        stream = self._backend.audio_stream() if isinstance(self._backend, KeepsAudio) else None
+        return None if stream is None else TimedAudioStream(self, stream)
+
+    def with_spec(self, spec: ModelSpec) -> TimedBackend:
+        return TimedBackend(self._backend.with_spec(spec), self.clock)
+
+    def describe(self) -> dict[str, Any]:
+        return self._backend.describe()
+
+    def timed(self, encode: Callable[[Any], Any], value: np.ndarray) -> Any:
+        """`encode(value)`, whose time counts as an encoder's."""
+        began = self.clock()
+        try:
+            return encode(value)
+        finally:
+            self.encoder_s += self.clock() - began
+
+
+class TimedAudioStream:
+    """An audio stream whose time counts as its backend's encoders'."""
+
+    def __init__(self, backend: TimedBackend, stream: AudioStream) -> None:
+        self._backend, self._stream = backend, stream
+
+    def encode(
+        self, waveform: Float32[np.ndarray, " s"], num_new: int
+    ) -> Float32[np.ndarray, "k c t"]:
+        return self._backend.timed(lambda window: self._stream.encode(window, num_new), waveform)
+
+    def reset(self) -> None:
+        self._stream.reset()
+
+
+class TimedStream(GroundingStream):
+    """A stream that records, frame by frame, what was spent outside the encoders.
+
+    A frame's entry holds its own share and that of the sound which came since the last frame.
+    """
+
+    backend: TimedBackend
+
+    def __init__(self, backend: TimedBackend, *args: Any) -> None:
+        super().__init__(backend, *args)
+        self.not_encoder_s: list[float] = []
+        self._waiting_s = 0.0
+
+    def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
+        began = self._own_time()
+        super().push_audio(samples, stamp_ns, sample_rate_hz)
+        self._waiting_s += self._own_time() - began
+
+    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
+        began = self._own_time()
+        heatmaps = super().push_frame(image, stamp_ns, frame_id)
+        self.not_encoder_s.append(self._waiting_s + self._own_time() - began)
+        self._waiting_s = 0.0
+        return heatmaps
+
+    def _own_time(self) -> float:
+        return self.backend.clock() - self.backend.encoder_s

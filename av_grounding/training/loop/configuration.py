@@ -1,0 +1,210 @@
+"""Settings of a training run: typed dataclasses, overridden by `section.key=value`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, ClassVar
+
+from av_grounding.modeling.denseav import HOP_S, SHORT_SIDE_PX, WINDOW_S, denseav_config
+from av_grounding.modeling.dual_encoder import ModelConfig
+from av_grounding.training.data.mixing import MixingConfig
+from av_grounding.training.loop.config import LoopConfig
+from av_grounding.training.recipes.denseav import DenseavConfig
+from av_grounding.training.recipes.sss import SssConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The synthetic banks and the batches drawn from them."""
+
+    num_scene_groups: int = 3000
+    num_sounds_per_class: int = 80
+    num_utterances_per_class: int = 250
+    bank_seed: int = 1
+    batch_size: int = 32
+    pretext_groups: int = 4
+    pretext_clips: int = 64
+    num_calibration_samples: int = 300
+    calibration_seed: int = 0
+
+
+def small_model() -> ModelConfig:
+    return ModelConfig(audio_options={"widths": (32, 64, 96), "dim": 192})
+
+
+@dataclass(frozen=True)
+class SssRun:
+    """Everything that `train sss` needs for the small bundle of the synthetic world."""
+
+    recipe_name: ClassVar[str] = "sss"
+    stage: ClassVar[str] = "mix-and-separate"
+
+    name: str = "synthetic-small"
+    window_s: float = 2.56
+    hop_s: float = 0.16
+    short_side_px: int = 160
+    salience_power: float = 2.0
+    """How strongly the speech head prefers tokens whose own map is peaked (see ModelSpec)."""
+    model: ModelConfig = field(default_factory=small_model)
+    data: DataConfig = field(default_factory=DataConfig)
+    recipe: SssConfig = field(default_factory=SssConfig.synthetic)
+    pretext: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1200, seed=1))
+    aligners: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=0, learning_rate=3e-3, warmup_steps=50, seed=4)
+    )
+    """The warm-up of the aligners (000 section 3.3.2; 001 section 3.5); 0 steps leaves it out."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3200, seed=2))
+    tuning: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=800, learning_rate=3e-4, warmup_steps=50, seed=3)
+    )
+    """A last stage in which the image backbone learns too; 0 steps leaves it out."""
+    tuning_image_rate: float = 0.1
+    """Its factor on the learning rate: enough to tell look-alikes apart, and outlines stay."""
+
+    def to_json(self) -> dict[str, Any]:
+        return run_to_json(self)
+
+
+@dataclass(frozen=True)
+class DenseavRun(SssRun):
+    """The same model, data and schedule under 001's recipe: the other side of a comparison."""
+
+    recipe_name: ClassVar[str] = "denseav"
+    stage: ClassVar[str] = "head-max contrast"
+
+    name: str = "synthetic-denseav"
+    recipe: DenseavConfig = field(default_factory=DenseavConfig.synthetic)
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """The backbones' weights: a name on the Hugging Face hub or a local folder, and their LoRA."""
+
+    image: str = "facebook/dino-vits8"
+    """DINO with patches of 8 pixels (000 section 3.3.1; 001 section 3.3 and figure 6)."""
+    audio: str = "facebook/hubert-large-ll60k"
+    """HuBERT Large pretrained on Libri-Light (000 section 3.3.1)."""
+    lora_rank: int = 8
+    """On query, key and value of the image attention (000 section 3.3.2; 001 section 3.5)."""
+    lora_alpha: int = 32
+    """Not in the papers, as the dropout: 001's released code."""
+    lora_dropout: float = 0.1
+
+
+def paper_loop(steps: int, seed: int) -> LoopConfig:
+    """Adam at 5e-5 after 1000 steps of warm-up, clipped at 10: 001's released code.
+
+    Neither paper states the optimiser. Half precision is bf16 here, which needs no loss scaling.
+    """
+    return LoopConfig(
+        steps=steps, seed=seed, learning_rate=5e-5, final_learning_rate=5e-5, warmup_steps=1000,
+        weight_decay=0.0, clip_norm=10.0, ema_decay=0.0, num_workers=4, checkpoint_every=2000,
+        validate_every=2000,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SssPaperRun:
+    """`train sss --preset paper`: 800 000 steps with 64 pairs on 8 GPUs (000 section 3.3.2)."""
+
+    recipe_name: ClassVar[str] = "sss"
+    stage: ClassVar[str] = "mix-and-separate"
+
+    name: str = "sss"
+    window_s: float = WINDOW_S
+    hop_s: float = HOP_S
+    short_side_px: int = SHORT_SIDE_PX
+    model: ModelConfig = field(default_factory=denseav_config)
+    pretrained: PretrainedConfig = field(default_factory=PretrainedConfig)
+    data: MixingConfig = field(default_factory=lambda: MixingConfig(batch_size=8))
+    recipe: SssConfig = field(default_factory=SssConfig)
+    aligners: LoopConfig = field(default_factory=lambda: paper_loop(3000, seed=1))
+    """The warm-up of the aligners (000 section 3.3.2; 001 section 3.5)."""
+    loop: LoopConfig = field(default_factory=lambda: paper_loop(800_000, seed=2))
+
+    def to_json(self) -> dict[str, Any]:
+        return run_to_json(self)
+
+
+@dataclass(frozen=True)
+class DenseavPaperRun(SssPaperRun):
+    """`train denseav --preset paper`: 800 000 steps with 80 pairs on 8 GPUs (001 section 3.5)."""
+
+    recipe_name: ClassVar[str] = "denseav"
+    stage: ClassVar[str] = "head-max contrast"
+
+    name: str = "denseav"
+    data: MixingConfig = field(default_factory=lambda: MixingConfig(batch_size=10))
+    recipe: DenseavConfig = field(default_factory=DenseavConfig)
+
+
+PRESETS = {
+    "synthetic": {"sss": SssRun, "denseav": DenseavRun},
+    "paper": {"sss": SssPaperRun, "denseav": DenseavPaperRun},
+}
+
+
+def run_to_json(run: Any) -> dict[str, Any]:
+    """A run's settings as strict JSON: infinity is written as a word, as `override` reads it."""
+    return _finite({**asdict(run), "model": run.model.to_json()})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def override(config: Any, assignments: list[str]) -> Any:
+    """Apply `key=value` or `section.key=value` settings to a frozen dataclass.
+
+    Raises ValueError for a form that is not key=value, an unknown key (with the nearest one) or
+    a value of another type than the default's.
+    """
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator:
+            raise ValueError(f"--set {assignment!r}; expected key=value, such as loop.steps=2000")
+        config = assign(config, path.strip().split("."), text.strip(), path)
+    return config
+
+
+def assign(config: Any, keys: list[str], text: str, path: str) -> Any:
+    names = [f.name for f in fields(config)]
+    if keys[0] not in names:
+        near = difflib.get_close_matches(keys[0], names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+        raise ValueError(f"--set {path}: no setting {keys[0]!r}; {hint}")
+    current = getattr(config, keys[0])
+    if is_dataclass(current):
+        if len(keys) == 1:
+            raise ValueError(f"--set {path}: a section; name one of its keys, as {path}.key=value")
+        return replace(config, **{keys[0]: assign(current, keys[1:], text, path)})
+    if len(keys) > 1 and not isinstance(current, dict):
+        raise ValueError(f"--set {path}: {keys[0]!r} has no keys of its own")
+    value = parse(text, current, path)
+    return replace(config, **{keys[0]: {**current, keys[1]: value} if len(keys) > 1 else value})
+
+
+def parse(text: str, current: Any, path: str) -> Any:
+    """Read `text` as a value of the kind of `current`."""
+    if isinstance(current, str):
+        return text
+    try:
+        value = {"true": True, "false": False, "none": None, "inf": float("inf")}.get(
+            text.lower(), ...
+        )
+        value = ast.literal_eval(text) if value is ... else value
+    except (ValueError, SyntaxError):
+        raise ValueError(f"--set {path}={text}: not a value; expected e.g. {current!r}") from None
+    numeric = isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool)
+    same = numeric or current is None or value is None or isinstance(current, dict)
+    if not same and type(value) is not type(current):
+        raise ValueError(
+            f"--set {path}={text}: got a {type(value).__name__}, expected a "
+            f"{type(current).__name__} such as {current!r}"
+        )
+    return float(value) if numeric else value

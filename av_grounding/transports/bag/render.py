@@ -1,0 +1,256 @@
+"""From a recording to a clip to show around: camera and both heads, with the sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from av_grounding.audio import NS_PER_S, StatefulResampler, to_clean_mono
+from av_grounding.drawing.clip import BINS_PER_S, ClipCanvas, Timeline, gated_score
+from av_grounding.recording.overlay_video import OverlayVideo
+from av_grounding.streaming.voice import VoiceActivity
+from av_grounding.transports import messages
+from av_grounding.transports.bag.reader import Bag, RawMessage
+from av_grounding.transports.bag.source import BagPlayback
+from av_grounding.types import AudioChunk, Frame, Grounding
+
+MARKS_RATE_HZ = 16_000
+# Chunks whose stamps disagree with the samples so far by more than this are moved.
+JUMP_S = 0.15
+MAX_WAITING = 60
+"""Frames whose answer is still to come; what waits longer has none."""
+PARTS = tuple(f"{head}/{kind}" for head in messages.HEADS for kind in ("heatmap", "score"))
+
+
+def render_recording(
+    path: str | Path, out: str | Path, on_progress: Callable[[float, float], None] | None = None
+) -> dict[str, Any]:
+    """Write the clip of a recording as MP4 (H.264, AAC); returns its length and counts.
+
+    `on_progress` hears the seconds done and the seconds there are. The file appears when it is
+    complete. ValueError where the recording holds no pictures or no heatmaps.
+    """
+    path, out = Path(path), Path(out)
+    if (path / "heatmaps.npz").exists() and not (path / "metadata.yaml").exists():
+        raise ValueError(
+            f"{path} is a folder of run --out, whose overlay.mp4 is a clip already; panels need "
+            "the pictures themselves: record with run … --record FILE.mcap"
+        )
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"{out}: clips are MP4: name it {out.with_suffix('.mp4')}")
+    recording = _Recording(path)
+    timeline = recording.timeline()
+    part = out.with_name(f".{out.stem}.rendering.mp4")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    video = OverlayVideo(part, recording.frame_rate_hz, recording.playback.audio is not None)
+    canvas: ClipCanvas | None = None
+    try:
+        for item in recording.play():
+            if isinstance(item, AudioChunk):
+                video.write_audio(item)
+                continue
+            frame, heatmaps = item
+            if canvas is None:
+                canvas = ClipCanvas(frame.image.shape[:2], timeline, recording.thresholds)
+            time_s = (frame.stamp_ns - recording.origin_ns) / NS_PER_S
+            video.write(canvas.draw(frame, heatmaps, time_s), frame.stamp_ns)
+            if on_progress is not None:
+                on_progress(time_s, timeline.duration_s)
+        video.close()
+        os.replace(part, out)
+    finally:
+        for leftover in (part, video.part_path):
+            leftover.unlink(missing_ok=True)
+    return {
+        "clip": str(out),
+        "num_frames": video.num_frames,
+        "duration_s": round(video.duration_s, 3),
+        "num_utterances": len(timeline.utterances_s),
+        "fault": recording.bag.fault,
+    }
+
+
+class _Recording:
+    """A bag with pictures and answers to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.bag = Bag(path)
+        self.playback = BagPlayback(self.bag, realtime=False)
+        self._parts: dict[str, str] = {}
+        for part in PARTS:
+            found = [name for name in self.bag.topics if name.endswith(f"/{part}")]
+            if found:
+                self._parts[found[0]] = part
+        if not {f"{head}/heatmap" for head in messages.HEADS} <= set(self._parts.values()):
+            raise ValueError(
+                f"{path}: no heatmaps in it; compute and record them: av-grounding run bag:{path} "
+                "--as-fast-as-possible --record grounded.mcap"
+            )
+        if self.playback.image is None:
+            raise ValueError(f"{path}: no pictures in it; record them along with the heatmaps")
+        config = self.playback.facts.get("config", {})
+        self.thresholds = {
+            head: float(config.get(head, {}).get("threshold", 0.5)) for head in messages.HEADS
+        }
+        self._gate_dbfs = float(config.get("gate", {}).get("min_dbfs", -50.0))
+        self._hangover_s = float(config.get("speech", {}).get("hangover_s", 0.3))
+        self.origin_ns = 0
+        self.frame_rate_hz = 30.0
+
+    def timeline(self) -> Timeline:
+        """Read everything but the pictures once."""
+        answers = _Answers()
+        stamps: list[int] = []
+        scores: list[tuple[float, ...]] = []
+        chunks: list[AudioChunk] = []
+        marks = _Marks(self._gate_dbfs, self._hangover_s)
+        for message in self.bag.messages(self._names(with_pictures=False)):
+            part = self._parts.get(message.topic)
+            if part is None:
+                chunk = self._item(message)
+                if chunk is not None and not stamps:
+                    # Only the first frame says where the clip begins.
+                    chunks.append(chunk)
+                elif chunk is not None:
+                    marks.push(chunk)
+                continue
+            heatmaps = self._add(answers, part, message)
+            if heatmaps is None:
+                continue
+            if not stamps:
+                self.origin_ns = marks.origin_ns = heatmaps.stamp_ns
+                for chunk in chunks:
+                    marks.push(chunk)
+            stamps.append(heatmaps.stamp_ns)
+            scores.append(tuple(gated_score(heatmaps, head) for head in messages.HEADS))
+        if not stamps:
+            raise ValueError(f"{self.bag.path}: no complete answer in it, so there is no clip")
+        times_s = (np.array(stamps) - self.origin_ns) / NS_PER_S
+        order = np.argsort(times_s, kind="stable")
+        duration_s = float(times_s.max())
+        if duration_s > 0.0:
+            self.frame_rate_hz = (len(stamps) - 1) / duration_s
+        values = np.array(scores, np.float32)[order]
+        return Timeline(
+            duration_s + 1.0 / self.frame_rate_hz,
+            marks.peaks(),
+            marks.utterances_s(),
+            times_s[order],
+            {head: values[:, column] for column, head in enumerate(messages.HEADS)},
+        )
+
+    def play(self) -> Iterator[AudioChunk | tuple[Frame, Grounding]]:
+        """Sound, and frames with their answers, in the order of the recording."""
+        answers = _Answers()
+        for message in self.bag.messages(self._names(with_pictures=True)):
+            part = self._parts.get(message.topic)
+            if part is None:
+                item = self._item(message)
+                if isinstance(item, AudioChunk):
+                    yield item
+                elif item is not None:
+                    answers.frames[item.stamp_ns] = item
+                    while len(answers.frames) > MAX_WAITING:
+                        answers.frames.pop(next(iter(answers.frames)))
+                continue
+            heatmaps = self._add(answers, part, message)
+            if heatmaps is not None:
+                frame = answers.frames.pop(heatmaps.stamp_ns, None)
+                if frame is not None:
+                    yield frame, heatmaps
+
+    def _names(self, with_pictures: bool) -> list[str]:
+        inputs = [self.playback.audio, self.playback.image if with_pictures else None]
+        return [*self._parts, *(topic.name for topic in inputs if topic is not None)]
+
+    def _item(self, message: RawMessage) -> Any:
+        try:
+            return self.playback.item(message)
+        except messages.MalformedMessage as error:
+            self.playback.malformed.add(message.topic, error)
+            return None
+
+    def _add(self, answers: _Answers, part: str, message: RawMessage) -> Grounding | None:
+        try:
+            return answers.add(part, self.bag.decode(message), len(self._parts))
+        except ValueError as error:
+            self.playback.malformed.add(message.topic, error)
+            return None
+
+
+@dataclass
+class _Answers:
+    """Frames and parts of answers that wait for each other, by stamp."""
+
+    frames: dict[int, Frame] = field(default_factory=dict)
+    _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, part: str, message: Any, num_parts: int) -> Grounding | None:
+        """The whole answer, once its last part is there."""
+        stamp_ns, frame_id = messages.header_of(message)
+        parts = self._parts.setdefault(stamp_ns, {})
+        head, kind = part.split("/")
+        if kind == "heatmap":
+            parts[head] = messages.decode_heatmap(message)
+            parts.setdefault(f"{head}_score", float(parts[head].max(initial=0.0)))
+        else:
+            results = message.results
+            parts[f"{head}_score"] = float(results[0].score) if len(results) else 0.0
+        parts[part] = True
+        while len(self._parts) > MAX_WAITING:
+            self._parts.pop(next(iter(self._parts)))
+        if sum(name in parts for name in PARTS) < num_parts:
+            return None
+        values = {
+            name: value for name, value in self._parts.pop(stamp_ns).items() if "/" not in name
+        }
+        return Grounding(**values, stamp_ns=stamp_ns, frame_id=frame_id)
+
+
+class _Marks:
+    """Envelope and utterances of the sound, from `origin_ns` on."""
+
+    def __init__(self, gate_dbfs: float, hangover_s: float) -> None:
+        self.origin_ns = 0
+        self._gate_dbfs, self._hangover_s = gate_dbfs, hangover_s
+        self._resampler: StatefulResampler | None = None
+        self._pieces: list[np.ndarray] = []
+        self._num_samples = 0
+
+    def push(self, chunk: AudioChunk) -> None:
+        waveform, _, _ = to_clean_mono(chunk.samples)
+        if self._resampler is None or self._resampler.from_hz != chunk.sample_rate_hz:
+            self._resampler = StatefulResampler(chunk.sample_rate_hz, MARKS_RATE_HZ)
+        due = round((chunk.stamp_ns - self.origin_ns) * MARKS_RATE_HZ / NS_PER_S)
+        samples = self._resampler.push(waveform)
+        missing = due - self._num_samples
+        if self._num_samples == 0 or abs(missing) > JUMP_S * MARKS_RATE_HZ:
+            if missing < 0:
+                samples = samples[-missing:]
+            elif missing > 0:
+                self._append(np.zeros(missing, np.float32))
+        self._append(samples)
+
+    def _append(self, samples: np.ndarray) -> None:
+        # 16 bits are plenty for marks, and an hour of sound stays below 120 MB.
+        self._pieces.append(np.rint(samples * 32767).astype(np.int16))
+        self._num_samples += samples.size
+
+    def peaks(self) -> np.ndarray:
+        step = MARKS_RATE_HZ // BINS_PER_S
+        samples = np.concatenate([np.zeros(0, np.int16), *self._pieces])
+        whole = samples[: len(samples) // step * step].reshape(-1, step)
+        return (np.abs(whole.astype(np.int32)).max(axis=1) / 32767).astype(np.float32)
+
+    def utterances_s(self) -> list[tuple[float, float]]:
+        history_s = self._num_samples / MARKS_RATE_HZ + 1.0
+        voice = VoiceActivity(MARKS_RATE_HZ, hangover_s=self._hangover_s, history_s=history_s)
+        for piece in self._pieces:
+            voice.push(piece.astype(np.float32) / 32767)
+        found = voice.utterances(0, self._num_samples, self._gate_dbfs)
+        return [(u.start / MARKS_RATE_HZ, u.stop / MARKS_RATE_HZ) for u in found]

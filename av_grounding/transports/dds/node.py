@@ -1,0 +1,190 @@
+"""The heatmap topics without a ROS install: a Sink that publishes them over DDS.
+
+    bus = Bus(DdsSettings.from_environment())
+    publisher = DdsPublisher(bus)        # give it to a Runner as a sink
+
+The topics are those of `messages.TOPICS` but for the points, which need TF.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from av_grounding.config import GroundingConfig
+from av_grounding.transports.dds.bus import Bus, Writer
+from av_grounding.transports.messages import (
+    HEADS,
+    TOPICS,
+    CameraInfo,
+    Fields,
+    OutputOptions,
+    Status,
+    diagnostics_fields,
+    encode_outputs,
+)
+from av_grounding.transports.topics.sources import Recent
+from av_grounding.types import Frame, Grounding
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 30
+"""Frames that wait to be published: a second of them at 30 Hz."""
+HISTORY = 100
+"""Messages kept for readers that are late: three seconds, so that none is lost to a hiccup.
+Memory is bounded by Cyclone's watermark, beyond which a write is refused and tried again."""
+RETRY_S = 0.005
+MAX_RETRY_S = 0.25
+DIAGNOSTICS_S = 1.0
+DRAIN_S = 1.0
+NS_PER_MS = 1e6
+
+
+class DdsPublisher:
+    """Publishes every heatmap in order in a thread of its own; `write` never waits for it.
+
+    What nobody subscribes to is not computed, and overlays are left out while heatmaps wait.
+    If the thread falls behind by `MAX_WAITING` frames the oldest is dropped and counted.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        config: GroundingConfig | None = None,
+        camera: Callable[[], CameraInfo | None] = lambda: None,
+        statuses: Callable[[], Sequence[Status]] = lambda: (),
+    ) -> None:
+        """`camera` gives the calibration, where it is known, and `statuses` what to diagnose."""
+        self.config = config or GroundingConfig()
+        self.camera = camera
+        self.statuses = statuses
+        """May be set later; asked once a second in the publishing thread."""
+        self.num_written = 0
+        self.num_published = 0
+        self.num_dropped = 0
+        """Frames dropped because publishing fell behind."""
+        self.num_refused = 0
+        """Messages not sent because a reliable subscriber did not keep up."""
+        self.age_ms = Recent()
+        """From a frame's stamp to the moment its heatmaps are on the wire."""
+        self._bus = bus.retain()
+        self._writers: dict[str, Writer] = {
+            name: bus.writer(name, topic.type_name, 1 if topic.is_lazy else HISTORY)
+            for name, topic in TOPICS.items()
+            if not name.endswith("/point")
+        }
+        self._waiting: deque[tuple[Frame, Grounding]] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._publish, name="av-dds-publish", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+        with self._changed:
+            if self._error is not None:
+                raise RuntimeError(f"publishing over DDS failed: {self._error}") from self._error
+            if len(self._waiting) >= MAX_WAITING:
+                self._waiting.popleft()
+                self.num_dropped += 1
+            self._waiting.append((frame, heatmaps))
+            self.num_written += 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Publish what waits, for a second at most, and leave the bus."""
+        with self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join(DRAIN_S + 2.0 * MAX_RETRY_S)
+        if self._thread.is_alive():
+            logger.warning("publishing over DDS did not end in time")
+            return
+        self._bus.release()
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_subscribers(self) -> dict[str, int]:
+        """Matched subscribers of every topic."""
+        return {name: writer.num_readers for name, writer in self._writers.items()}
+
+    @property
+    def incompatible(self) -> list[str]:
+        """Topics with subscribers that ask for a quality of service which is not offered."""
+        return [
+            f"{writer.topic}: a subscriber asks for more than reliable, volatile"
+            for writer in self._writers.values()
+            if writer.num_incompatible
+        ]
+
+    def _publish(self) -> None:
+        diagnosed_s = time.monotonic() - DIAGNOSTICS_S
+        deadline_s: float | None = None
+        while True:
+            with self._changed:
+                if not self._waiting and not self._is_closed:
+                    self._changed.wait(DIAGNOSTICS_S / 4)
+                taken = self._waiting.popleft() if self._waiting else None
+                is_closed = self._is_closed
+            if is_closed:
+                deadline_s = deadline_s or time.monotonic() + DRAIN_S
+                if taken is None or time.monotonic() > deadline_s:
+                    return
+            try:
+                if taken is not None:
+                    self._publish_frame(*taken)
+                if time.monotonic() - diagnosed_s >= DIAGNOSTICS_S:
+                    diagnosed_s = time.monotonic()
+                    self._publish_diagnostics()
+            except Exception as error:
+                logger.exception("publishing over DDS failed")
+                with self._changed:
+                    self._error = error
+                    self._waiting.clear()
+                return
+
+    def _publish_frame(self, frame: Frame, heatmaps: Grounding) -> None:
+        options = OutputOptions.of(self.config, frame.image.shape[:2])
+        num_heatmaps = 0
+        for name, fields in encode_outputs(
+            frame, heatmaps, options, self.camera(), self._is_wanted
+        ):
+            self._send(name, fields)
+            if name.endswith("/heatmap"):
+                num_heatmaps += 1
+                if num_heatmaps == 1:
+                    self.age_ms.add((time.time_ns() - frame.stamp_ns) / NS_PER_MS)
+        self.num_published += 1
+
+    def _is_wanted(self, name: str) -> bool:
+        head = name.partition("/")[0]
+        if head in HEADS and not getattr(self.config, head).enabled:
+            return False
+        writer = self._writers.get(name)
+        if writer is None or (TOPICS[name].is_lazy and len(self._waiting) > 1):
+            return False
+        return writer.num_readers > 0
+
+    def _send(self, name: str, fields: Fields) -> None:
+        """Heatmaps and what goes with them are tried again for a while, pictures are not."""
+        writer = self._writers[name]
+        retry_until_s = time.monotonic() + (0.0 if TOPICS[name].is_lazy else MAX_RETRY_S)
+        while not writer.write(fields):
+            if time.monotonic() >= retry_until_s or self._is_closed:
+                self.num_refused += 1
+                return
+            # Waiting inside the write would keep the whole process waiting.
+            time.sleep(RETRY_S)
+
+    def _publish_diagnostics(self) -> None:
+        statuses = list(self.statuses())
+        if statuses and self._writers["/diagnostics"].num_readers:
+            self._send("/diagnostics", diagnostics_fields(time.time_ns(), statuses))

@@ -1,0 +1,163 @@
+"""The reproduction: its runs, its measurements, its resuming, its page."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from av_grounding.benchmarking.reproduction import page as pages
+from av_grounding.benchmarking.reproduction import reproduce as reproducing
+from av_grounding.benchmarking.reproduction import runs as listed
+from av_grounding.benchmarking.reproduction.measuring import retrieve, segment, word_weights
+from av_grounding.benchmarking.reproduction.runs import Schedule, list_runs
+from av_grounding.synthetic import espeak_worker, speech
+from av_grounding.training.loop.configuration import DenseavRun, SssRun
+
+needs_speech = pytest.mark.skipif(
+    espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
+)
+TINY = (
+    "short_side_px=32", "model.image_options.dim=16", "model.audio_options.dim=16",
+    "model.audio_options.widths=(8,16,16)", "model.audio_options.num_mels=32",
+    "model.head_dim=8", "data.num_scene_groups=2", "data.num_sounds_per_class=1",
+    "data.num_utterances_per_class=1", "data.pretext_groups=1", "data.pretext_clips=2",
+    "loop.precision=fp32", "pretext.precision=fp32", "loop.num_workers=0",
+    "pretext.num_workers=0", "loop.tensorboard=false", "pretext.tensorboard=false",
+    "loop.log_every=1", "recipe.cell_block=(2,2)",
+)  # fmt: skip
+
+
+def test_runs_are_one_seed_of_everything_first():
+    runs = list_runs(Schedule(steps=320, seeds=(4, 5), ablation_seeds=(4,)))
+    assert len(runs) == 2 * 2 + 6
+    assert [run.seed for run in runs] == [4] * 8 + [5] * 2
+    assert len({run.name for run in runs}) == len(runs)
+    by_group = {run.group: run.config for run in runs}
+    assert isinstance(by_group["denseav"], DenseavRun)
+    assert type(by_group["sss"]) is SssRun
+    for config in by_group.values():
+        assert config.loop.steps == 320
+        assert config.recipe.sharpness_steps == 120
+        assert config.pretext == by_group["sss"].pretext
+    assert by_group["sss without L_cor"].recipe.weight_correspondence == 0.0
+    assert by_group["sss without L_dis"].recipe.weight_disentanglement == 0.0
+    assert by_group["denseav, SimPool"].recipe.aggregation == "simpool"
+    with pytest.raises(ValueError, match=r"seeds are \(1, 1\)"):
+        Schedule(seeds=(1, 1))
+
+
+def test_segmentation_takes_the_head_of_the_name_and_speech_its_word():
+    """One sample: the sound head sees the left half, the speech head the right, in the word."""
+    images = torch.zeros(1, 2, 2, 4, 4)
+    images[0, 1, 0, :, :2] = images[0, 0, 0, :, 2:] = 1.0
+    tokens = torch.zeros(1, 2, 2, 4)
+    tokens[0, 1, 0] = 1.0  # sound all the time
+    tokens[0, 0, 0] = torch.tensor([-1.0, -1.0, 1.0, -1.0])  # the word is the third token
+    left = np.zeros((1, 8, 8), bool)
+    left[:, :, :4] = True
+    samples = {
+        "mask_sound": left, "mask_speech": ~left,
+        "sound_class": np.array([0]), "speech_class": np.array([1]),
+    }  # fmt: skip
+    word = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
+    for kind, head in (("sound", 1), ("speech", 0)):
+        found = segment(kind, head, tokens, images, word, samples)
+        assert found["own"]["map"] > 0.99
+        assert found["own"]["miou"] > 0.9
+    # Over both heads the word's token lights the whole image: the sound goes on.
+    total = segment("speech", 0, tokens, images, word, samples)["total"]["map"]
+    assert total == pytest.approx(0.5, abs=0.01)
+    whole = torch.ones(1, 4)
+    assert segment("speech", 0, tokens, images, whole, samples)["own"]["map"] < 0.6
+
+
+def test_word_weights_mark_the_words_tokens():
+    spans = np.array([[0.12, 0.31], [0.26, 0.27]])
+    assert word_weights(spans, 5, 0.1).tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]
+
+
+def test_retrieval_by_own_opposite_and_both_heads():
+    right, wrong = np.eye(3) * 2, np.eye(3)[[1, 2, 0]]
+    partners = np.eye(3, dtype=bool)
+    found = retrieve(1, [wrong, right], partners)
+    assert found["own"] == found["total"] == {"i2a": 1.0, "a2i": 1.0}
+    assert found["opposite"] == {"i2a": 0.0, "a2i": 0.0}
+    # Another image that shows the class is as right.
+    partners = partners | (wrong > 0)
+    assert retrieve(1, [wrong, right], partners)["opposite"]["i2a"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("higher", "lower", "answer"),
+    [
+        ([60.0, 62.0], [50.0, 51.0], "reproduced, difference +10.5"),
+        ([50.0, 51.0], [60.0, 62.0], "**not reproduced**, difference -10.5"),
+        ([60.0, 50.0], [56.0, 53.0], "**undecided**"),
+        ([60.0], [50.0], "one seed"),
+        ([], [50.0], "not run yet"),
+    ],
+)
+def test_a_verdict_weighs_the_difference_against_the_spread(higher, lower, answer):
+    assert answer in pages.verdict("claim", higher, lower)
+
+
+def test_what_did_not_learn_is_named():
+    def result(group, recall):
+        scores = {"total": {"i2a": recall, "a2i": recall}}
+        clean = {kind: scores for kind in ("sound", "speech")}
+        return {
+            "group": group,
+            "retrieval": {"clean": clean, "chance": {"sound": 0.16, "speech": 0.16}},
+        }
+
+    results = {"a": result("denseav", 0.8), "b": result("denseav, CLS token", 0.18)}
+    assert pages.retrieval_over_chance(results, "denseav") == pytest.approx(5.0)
+    assert pages.retrieval_over_chance(results, "denseav, SimPool") is None
+    assert pages.retrieval_over_chance(results, "denseav, CLS token") < pages.NEAR_CHANCE
+
+
+@needs_speech
+def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(listed, "ABLATIONS", listed.ABLATIONS[4:5])  # SimPool
+    schedule = Schedule(
+        steps=2,
+        pretext_steps=1,
+        aligner_steps=1,
+        batch_size=3,
+        num_samples=4,
+        seeds=(1, 2),
+        settings=TINY,
+    )
+    args = (schedule, tmp_path / "data", tmp_path / "out", tmp_path / "docs" / "page.md")
+    stages = []
+    page = reproducing.reproduce(*args, lambda *row: stages.append(row[0]))
+    trained = {"pretext", "aligners", "mix-and-separate", "head-max contrast"}
+    assert {"scenes", "audio"} | trained <= set(stages)
+    text = page.read_text()
+    assert "5 of 5 runs: 2 steps of 3 images" in text
+    assert "| denseav, SimPool |" in text
+    result = json.loads((tmp_path / "out" / "sss-1" / "result.json").read_text())
+    assert result["heads"] == ["sound", "speech"]
+    own = result["segmentation"]["simultaneous"]["sound"]["own"]
+    assert 0.0 < own["map"] < 1.0
+    row = next(line for line in text.splitlines() if line.startswith("| sss |"))
+    second = json.loads((tmp_path / "out" / "sss-2" / "result.json").read_text())
+    maps = [one["segmentation"]["simultaneous"]["sound"]["own"]["map"] for one in (result, second)]
+    assert row.split("|")[2].strip().startswith(f"{50 * sum(maps):.1f} ± ")
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(reproducing, "train_recipe", refuse)
+    before = page.read_bytes()
+    reproducing.reproduce(*args, lambda *_: None)
+    assert page.read_bytes() == before
+    noted = before + f"\n{pages.NOTES}\n\nSeen by hand.\n".encode()
+    page.write_bytes(noted)
+    reproducing.reproduce(*args, lambda *_: None)
+    assert page.read_bytes() == noted
+    # Other seeds are other runs: only those are missing.
+    (tmp_path / "out" / "sss-2" / "result.json").unlink()
+    with pytest.raises(AssertionError, match="trained again"):
+        reproducing.reproduce(*args, lambda *_: None)

@@ -1,0 +1,297 @@
+"""A real ROS graph for the tests: the node in one context, whoever talks to it in another.
+
+Both meet on a bus of their own: loopback, and a domain of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosidl_runtime_py.utilities import get_message
+
+from av_grounding.transports.messages import (
+    CameraInfo,
+    Fields,
+    build,
+    decode_heatmap,
+    header_fields,
+    image_fields,
+)
+
+DOMAIN_ID = 1 + os.getpid() % 100
+os.environ["ROS_DOMAIN_ID"] = str(DOMAIN_ID)
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+os.environ.setdefault(
+    "CYCLONEDDS_URI",
+    "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
+    "<AllowMulticast>true</AllowMulticast></General></Domain></CycloneDDS>",
+)
+
+BUNDLE = Path(__file__).parents[2] / "models" / "synthetic-small"
+SECOND_NS = 1_000_000_000
+NAMESPACE = "/robot"
+NODE = f"{NAMESPACE}/grounding"
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+AUDIO_TYPE = "audio_common_msgs/msg/AudioDataStamped"
+CAMERA = CameraInfo(
+    120,
+    160,
+    np.array([[150.0, 0.0, 79.5], [0.0, 150.0, 59.5], [0.0, 0.0, 1.0]]),
+    np.array([[150.0, 0.0, 79.5, 0.0], [0.0, 150.0, 59.5, 0.0], [0.0, 0.0, 1.0, 0.0]]),
+    np.zeros(5),
+    np.eye(3),
+    frame_id="optical",
+)
+
+
+class Spinning:
+    """A context with one node, spun in a thread of its own."""
+
+    def __init__(self, make_node):
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = make_node(self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self):
+        with suppress(ExternalShutdownException):
+            self.executor.spin()
+
+    def run(self, function, *arguments):
+        """Call something in the executor's thread, as transitions are."""
+        task = self.executor.create_task(function, *arguments)
+        self.executor.wake()
+        wait_for(task.done, 120.0)
+        return task.result()
+
+    def close(self):
+        self.executor.shutdown()
+        self._thread.join(10.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+def wait_for(condition, timeout_s=15.0, what="the condition"):
+    """Poll until the condition holds; AssertionError after the timeout."""
+    ends_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < ends_s, f"waited {timeout_s} s in vain for {what}"
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def grounding_node(*, is_active=True, **parameters):
+    """The node under test: `grounding_node(max_rate=5.0, **{"audio.source": "topic"})`."""
+    from av_grounding.transports.ros.node import GroundingNode
+
+    values = {"model.path": str(BUNDLE), "device": "cpu", "max_image_age_ms": 5000.0}
+    overrides = [Parameter(name, value=value) for name, value in (values | parameters).items()]
+    spinning = Spinning(
+        lambda context: GroundingNode(
+            context=context, namespace=NAMESPACE, parameter_overrides=overrides
+        )
+    )
+    try:
+        if is_active:
+            from rclpy.lifecycle import TransitionCallbackReturn
+
+            node = spinning.node
+            for trigger in (node.trigger_configure, node.trigger_activate):
+                assert spinning.run(trigger) == TransitionCallbackReturn.SUCCESS
+        yield spinning
+    finally:
+        spinning.close()
+
+
+class Peer:
+    """A robot's other nodes: publishes what the node reads, collects what it says."""
+
+    def __init__(self):
+        self.received = defaultdict(list)
+        self._publishers = {}
+        self._spinning = Spinning(lambda context: Node("peer", context=context))
+        self.node = self._spinning.node
+
+    def close(self):
+        self._spinning.close()
+
+    def collect(self, *topics):
+        """Subscribe to topics of the node by their names in `TOPICS`."""
+        from av_grounding.transports.messages import TOPICS
+
+        for name in topics:
+            resolved = name if name.startswith("/") else f"{NAMESPACE}/{name}"
+            self.node.create_subscription(
+                get_message(TOPICS[name].type_name), resolved, self.received[name].append, 20
+            )
+
+    def publish(self, topic, fields, *, is_reliable=True):
+        self.publisher(topic, fields.type_name, is_reliable).publish(build(fields, get_message))
+
+    def publisher(self, topic, type_name, is_reliable=True):
+        if topic not in self._publishers:
+            policy = ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
+            self._publishers[topic] = self.node.create_publisher(
+                get_message(type_name), topic, QoSProfile(depth=20, reliability=policy)
+            )
+        return self._publishers[topic]
+
+    def insist(self, topic, make_fields, condition, timeout_s=20.0):
+        """Publish anew until the condition holds: the first may pass before both have met."""
+        ends_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < ends_s, f"{topic}: published in vain for {timeout_s} s"
+            self.publish(topic, make_fields())
+            wait_until_s = time.monotonic() + 1.0
+            while not condition() and time.monotonic() < wait_until_s:
+                time.sleep(0.02)
+
+    def connect(self, topic, type_name, is_reliable=True):
+        """Publish a topic and wait until the node has found it."""
+        publisher = self.publisher(topic, type_name, is_reliable)
+        wait_for(publisher.get_subscription_count, 15.0, f"a subscription to {topic}")
+        return publisher
+
+    def call(self, service_type, name, request):
+        client = self.node.create_client(service_type, f"{NODE}/{name}")
+        assert client.wait_for_service(15.0), name
+        future = client.call_async(request)
+        wait_for(future.done, 30.0, f"{name} to answer")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def latest(self, topic, timeout_s=20.0):
+        wait_for(lambda: self.received[topic], timeout_s, topic)
+        return self.received[topic][-1]
+
+
+def picture(height=120, width=160, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def image(stamp_ns, pixels=None, frame_id="optical", encoding="rgb8"):
+    return image_fields(picture() if pixels is None else pixels, encoding, stamp_ns, frame_id)
+
+
+def sound(samples, stamp_ns):
+    """ros-drivers' AudioDataStamped, 16 bits."""
+    pcm = np.clip(np.rint(np.asarray(samples) * 32767), -32768, 32767).astype("<i2")
+    data = array("B", pcm.tobytes())
+    return Fields(
+        "audio_common_msgs/msg/AudioDataStamped",
+        header=header_fields(stamp_ns, "mic"),
+        audio=Fields("audio_common_msgs/msg/AudioData", data=data),
+    )
+
+
+class Scene:
+    """Sends sound and images moment by moment, no faster than the node takes them in.
+
+    How busy the machine is must not decide what is heard, so a step waits until the node has
+    nothing left to do.
+    """
+
+    RATE_HZ = 16_000
+    CHUNK_S = 0.1
+
+    def __init__(self, peer, spinning, waveform, start_ns=None, pixels=None):
+        self.peer = peer
+        self.spinning = spinning
+        self.waveform = np.asarray(waveform, np.float32)
+        self.now_ns = time.time_ns() if start_ns is None else start_ns
+        self.pixels = pixels
+        self._at = 0
+        self.stamps = []
+
+    def step(self):
+        """One chunk of sound, then an image stamped at its end."""
+        size = round(self.CHUNK_S * self.RATE_HZ)
+        chunk = self.waveform.take(range(self._at, self._at + size), mode="wrap")
+        self.peer.publish("/robot/audio", sound(chunk, self.now_ns))
+        self._at += size
+        self.now_ns += round(self.CHUNK_S * SECOND_NS)
+        self.wait_until_idle()
+        self.stamps.append(self.now_ns)
+        self.peer.publish("/robot/image", image(self.now_ns, self.pixels))
+        self.wait_until_idle()
+
+    def wait_until_idle(self, settle_s=0.05, timeout_s=5.0):
+        """Until the node has answered or counted all that arrived."""
+        session = self.spinning.node._session
+        time.sleep(settle_s)
+        ends_s = time.monotonic() + timeout_s
+        while session is not None and time.monotonic() < ends_s:
+            counters, stream = session.runner.counters, session.stream.stats
+            is_taken = session.inputs.topic_audio.num_decoded <= counters["num_audio_chunks"]
+            answered = stream["num_frames"] + counters["num_frames_too_old"]
+            answered += counters["num_frames_replaced"]
+            is_answered = counters["num_frames_captured"] <= answered
+            if is_taken and is_answered and counters["queued_audio_s"] == 0.0:
+                return
+            time.sleep(0.01)
+
+    def play(self, seconds):
+        for _ in range(round(seconds / self.CHUNK_S)):
+            self.step()
+
+    def play_until(self, condition, what, timeout_s=40.0):
+        ends_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < ends_s, f"waited {timeout_s} s in vain for {what}"
+            self.step()
+
+
+def connect(peer, audio_type=AUDIO_TYPE):
+    peer.connect("/robot/image", IMAGE_TYPE)
+    peer.connect("/robot/audio", audio_type)
+    announce(peer)
+
+
+def announce(peer):
+    """ros-drivers' AudioInfo; the samples themselves say nothing."""
+    peer.connect("/robot/audio_info", "audio_common_msgs/msg/AudioInfo")
+    info = Fields(
+        "audio_common_msgs/msg/AudioInfo",
+        channels=1,
+        sample_rate=16_000,
+        sample_format="S16LE",
+        bitrate=256_000,
+        coding_format="wave",
+    )
+    for _ in range(3):
+        peer.publish("/robot/audio_info", info)
+        time.sleep(0.1)
+
+
+def stamp_ns(message):
+    return message.header.stamp.sec * SECOND_NS + message.header.stamp.nanosec
+
+
+def maximum(peer, head):
+    messages = peer.received[f"{head}/heatmap"]
+    return decode_heatmap(messages[-1]).max() if messages else 0.0
+
+
+def diagnostic(peer, name):
+    """The newest values of one status line, and its message."""
+    for message in reversed(peer.received["/diagnostics"]):
+        for status in message.status:
+            if status.name == f"{NODE}: {name}":
+                return {item.key: item.value for item in status.values}, status
+    return {}, None
