@@ -1,4 +1,4 @@
-"""Cameras and network video through OpenCV, opened again when they vanish."""
+"""Cameras and network video, opened again when they vanish."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_grounding.sources.backlog import Backlog
-from av_grounding.types import Frame
+from av_grounding.sources.mjpeg import MjpegStream, NotMjpeg, decode
+from av_grounding.types import EncodedFrame, Frame
 
 if TYPE_CHECKING:
     import cv2
@@ -32,11 +34,12 @@ MAX_READ_FAILURES = 3
 class Camera:
     """Frames of a camera index, a device path, or an http(s) or rtsp URL (MJPEG, H.264).
 
-    A frame is stamped with the system clock when the driver hands it over; frames that waited
-    there while this process did not run are left out (`num_old`). After a loss the camera is
-    opened again with growing pauses until `close` (`reconnect`), else the iteration ends. A stream
-    that changes its size is scaled to the first one until it is opened again. An index may name
-    another device after replugging; /dev/v4l/by-id/… paths do not.
+    A frame is stamped with the system clock when the driver hands it over, and one of MJPEG is
+    decoded when it is asked for, so that replaced ones cost nothing (`EncodedFrame`). Frames that
+    waited while this process did not run are left out (`num_old`). After a loss the camera is
+    opened again with growing pauses until `close` (`reconnect`), else the iteration ends. A video
+    stream that changes its size is scaled to the first one until it is opened again; MJPEG is
+    not. An index may name another device after replugging; /dev/v4l/by-id/… paths do not.
 
     Raises FileNotFoundError (listing the devices there are), PermissionError or ConnectionError.
     """
@@ -50,16 +53,18 @@ class Camera:
         self.num_frames = 0
         self.num_reconnects = 0
         self.num_old = 0
+        self.num_unreadable = 0
+        """Pictures of an MJPEG stream that could not be decoded when their turn came."""
         self._backlog = Backlog()
         self._closed = threading.Event()
         self._driver = threading.Lock()  # OpenCV captures are not safe to share
         capture = _open(which)
         if capture is None:
             raise _open_error(which)
-        self._capture: cv2.VideoCapture | None = capture
+        self._capture: cv2.VideoCapture | MjpegStream | None = capture
         self.frame_rate_hz = _frame_rate_hz(capture)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | EncodedFrame]:
         try:
             while not self._closed.is_set():
                 with self._driver:
@@ -81,7 +86,7 @@ class Camera:
             finally:
                 self._driver.release()
 
-    def _read(self) -> Frame | None:
+    def _read(self) -> Frame | EncodedFrame | None:
         num_failures = 0
         while num_failures < MAX_READ_FAILURES:
             if self._closed.is_set() or self._capture is None:
@@ -91,13 +96,29 @@ class Camera:
             if delivered and self._backlog.holds(time.monotonic()):
                 self.num_old += 1
                 continue
+            if delivered and isinstance(self._capture, MjpegStream):
+                self.num_frames += 1
+                encoded = self._capture.encoded
+                return EncodedFrame(stamp_ns, partial(self._decoded, encoded, stamp_ns))
             if delivered:
                 delivered, image = self._capture.retrieve()
             num_failures += 1
             if delivered and image is not None and image.size:
                 self.num_frames += 1
-                return Frame(np.ascontiguousarray(image[..., ::-1]), stamp_ns, self.frame_id)
+                return self._frame(image, stamp_ns)
         return None
+
+    def _frame(self, image: np.ndarray, stamp_ns: int) -> Frame:
+        return Frame(np.ascontiguousarray(image[..., ::-1]), stamp_ns, self.frame_id)
+
+    def _decoded(self, encoded: bytes, stamp_ns: int) -> Frame | None:
+        image = decode(encoded)
+        if image is None:
+            self.num_unreadable += 1
+            if self.num_unreadable == 1:
+                logger.warning("camera %s: a picture cannot be decoded; counted", self.which)
+            return None
+        return self._frame(image, stamp_ns)
 
     def _recover(self) -> bool:
         with self._driver:
@@ -136,9 +157,16 @@ def _is_url(which: int | str) -> bool:
     return isinstance(which, str) and "://" in which
 
 
-def _open(which: int | str) -> cv2.VideoCapture | None:
+def _open(which: int | str) -> cv2.VideoCapture | MjpegStream | None:
     import cv2
 
+    if _is_url(which) and which.startswith("http"):
+        try:
+            return MjpegStream(which, NETWORK_TIMEOUT_MS / 1000)
+        except NotMjpeg:
+            pass  # another kind of video, which FFmpeg knows
+        except OSError:
+            return None
     # A failed try is reported by this module; OpenCV's own lines would repeat at every retry.
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -183,8 +211,10 @@ def _open_error(which: int | str) -> OSError:
     )
 
 
-def _frame_rate_hz(capture: cv2.VideoCapture) -> float:
+def _frame_rate_hz(capture: cv2.VideoCapture | MjpegStream) -> float:
     import cv2
 
+    if isinstance(capture, MjpegStream):
+        return 0.0
     rate = capture.get(cv2.CAP_PROP_FPS)
     return rate if 1.0 <= rate <= 240.0 else 0.0

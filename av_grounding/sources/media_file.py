@@ -6,6 +6,8 @@ import difflib
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from av_grounding.audio import NS_PER_S
 from av_grounding.sources import decoding
 from av_grounding.sources.decoding import MediaType, StreamProbe
 from av_grounding.sources.playback import PlaybackClock
+from av_grounding.sources.reading import PictureReader, SoundReader
 from av_grounding.sources.still import StillFrames, is_still, read_image
 from av_grounding.types import AudioChunk, Frame
 
@@ -33,9 +36,10 @@ TRUNCATION_TOLERANCE_S = 0.25
 class MediaFile:
     """A media file: what it holds, and Sources of its pictures and its sound.
 
-    A still picture is a video of one frame (see `video_frames`). Stamps count from the first
-    frame or sample of the file; with `realtime` they are mapped to the wall clock and delivery
-    is paced as from live devices. Files that play together share `clock`.
+    A still picture is a video of one frame (see `video_frames`). Times count from the first
+    frame or sample of the file, for all that reads it. With `realtime` stamps are mapped to the
+    wall clock and delivery is paced as from live devices; files that play together share `clock`.
+    Where the first track of a kind does not decode, the next one that does is used.
 
     Raises FileNotFoundError (naming similar files) or ValueError (corrupt, empty, no codec).
     """
@@ -45,16 +49,29 @@ class MediaFile:
     ) -> None:
         self.path = Path(path)
         self.clock = clock or PlaybackClock(realtime)
-        self.duration_s: float | None = None
+        self._stated_s: float | None = None
         self._image: np.ndarray | None = None
         self._probes: dict[MediaType, StreamProbe] = {}
         _check_file(self.path)
         if is_still(self.path):
             self._image = read_image(self.path)
             return
-        self._probes, self.duration_s = decoding.probe_streams(self.path)
-        if self.duration_s is None:
-            self.duration_s = decoding.measured_duration_s(self.path)
+        self._probes, self._stated_s = decoding.probe_streams(self.path)
+        for kind, probe in self._probes.items():
+            if probe.passed_over:
+                _say_once(f"{kind} track {len(probe.passed_over) + 1} is used: "
+                          f"{'; '.join(probe.passed_over)}")  # fmt: skip
+
+    @cached_property
+    def duration_s(self) -> float | None:
+        """As the file states it; measured, by reading all of it, where it cannot know."""
+        if self._image is not None or self._stated_s is not None:
+            return self._stated_s
+        return self.measured_duration_s()
+
+    def measured_duration_s(self) -> float:
+        """How long pictures and sound really last, which a damaged file does not state."""
+        return decoding.measured_duration_s(self.path, self._indices())
 
     @property
     def is_still(self) -> bool:
@@ -102,10 +119,18 @@ class MediaFile:
         return AudioChunks(self, self._usable("audio"), self._start_s())
 
     def read_audio(self) -> tuple[Float32[np.ndarray, "s channels"], int]:
-        """The whole sound and its sample rate."""
-        source = AudioChunks(self, self._usable("audio"), self._start_s(), PlaybackClock(False))
-        chunks = [chunk.samples for chunk in source]
-        return np.concatenate(chunks), self.sample_rate_hz
+        """The whole sound on the file's clock and its sample rate; zeros where there is none."""
+        with closing(self.sound_reader()) as reader:
+            sound = reader.read()
+        return sound.samples, sound.sample_rate_hz
+
+    def sound_reader(self) -> SoundReader:
+        """The sound of any moment; raises as `audio_chunks`."""
+        return SoundReader(self.path, self._usable("audio"), self._indices(), self._start_s())
+
+    def picture_reader(self) -> PictureReader:
+        """The picture of any moment of a video; raises as `video_frames`."""
+        return PictureReader(self.path, self._usable("video"), self._indices(), self._start_s())
 
     def _usable(self, kind: MediaType) -> StreamProbe:
         probe = self._probes.get(kind)
@@ -116,6 +141,10 @@ class MediaFile:
         if probe.fault is not None:
             raise ValueError(probe.fault)
         return probe
+
+    def _indices(self) -> tuple[int, ...]:
+        """The streams whose packets tell the file's clock."""
+        return tuple(probe.index for probe in self._probes.values() if probe.fault is None)
 
     def _start_s(self) -> float:
         return min(probe.start_s for probe in self._probes.values() if probe.fault is None)
@@ -135,11 +164,16 @@ class _MediaSource:
     ) -> None:
         self.path = file.path
         self.num_errors = 0
-        self.duration_s = file.duration_s
+        self._file, self._indices = file, file._indices()
         self._probe = probe
         self._start_s = start_s
         self._clock = clock or file.clock
         self._closed = threading.Event()
+
+    @property
+    def duration_s(self) -> float | None:
+        """Of the file."""
+        return self._file.duration_s
 
     def close(self) -> None:
         """End the iteration, also from another thread."""
@@ -153,7 +187,8 @@ class _MediaSource:
         with av.open(str(self.path)) as container:
             stream = container.streams[self._probe.index]
             expected_s = decoding.stream_end_s(container, stream)
-            for frame in decoding.decode(container, stream, self._on_error):
+            packets = decoding.packets(container, self._indices, self._on_error)
+            for frame in decoding.decode(packets, self._probe.index, self._on_error):
                 if self._closed.is_set():
                     return
                 time_s = next_s if frame.time is None else frame.time
@@ -178,7 +213,7 @@ class _MediaSource:
 
 
 class VideoFrames(_MediaSource):
-    """The frames of a video, upright (the display matrix of phone video is applied)."""
+    """The frames of a video, upright and with square pixels, as players show them."""
 
     kind: MediaType = "video"
 
@@ -188,7 +223,7 @@ class VideoFrames(_MediaSource):
 
     def __iter__(self) -> Iterator[Frame]:
         for frame, media_ns in self._decoded():
-            image = decoding.upright(frame)
+            image = decoding.upright(frame, self._probe.pixel_aspect)
             if not self._clock.wait(media_ns, self._closed):
                 return
             yield Frame(image, self._clock.stamp(media_ns))
@@ -222,6 +257,12 @@ class AudioChunks(_MediaSource):
 
     def _frame_duration_s(self, frame: av.frame.Frame) -> float:
         return frame.samples / frame.sample_rate
+
+
+@lru_cache(maxsize=1000)
+def _say_once(line: str) -> None:
+    """Data sets are opened again and again."""
+    logger.warning(line)
 
 
 def similar_names(path: Path) -> list[str]:

@@ -33,7 +33,8 @@ class Microphone:
     """Sound of an input device as blocks of `block_ms`, (s, channels) float32.
 
     `name` is part of the device's name, in any case; None takes the system's default. `rate`
-    None takes the device's own. A stamp is the capture time of a block's first sample: the
+    None takes the device's own. As many channels are recorded as it takes to have `channel`, from
+    0 on. A stamp is the capture time of a block's first sample: the
     driver's while it is plausible, else arrival minus duration. Blocks that waited in the driver
     while this process did not run are left out (`num_old`). A device that delivers nothing for
     two seconds is opened again with growing pauses until `close`.
@@ -42,7 +43,11 @@ class Microphone:
     """
 
     def __init__(
-        self, name: str | None = None, rate: int | None = None, block_ms: float = 20.0
+        self,
+        name: str | None = None,
+        rate: int | None = None,
+        block_ms: float = 20.0,
+        channel: int = -1,
     ) -> None:
         self.name = name
         self.block_ms = block_ms
@@ -50,6 +55,7 @@ class Microphone:
         self.num_reopens = 0
         self.num_old = 0
         self._requested_rate = rate
+        self._num_wanted = max(2, channel + 1)
         self._queue: queue.Queue[AudioChunk] = queue.Queue(round(QUEUE_S * 1000 / block_ms))
         self._closed = threading.Event()
         self._finished = threading.Event()
@@ -84,8 +90,8 @@ class Microphone:
         sd = self._sounddevice
         device = find_input(sd.query_devices(), sd.default.device[0], self.name)
         rate = self._requested_rate or round(device["default_samplerate"])
-        # Two channels at most: what is not mono is averaged, and arrays have odd extra channels.
-        channels = min(device["max_input_channels"], 2)
+        # Else two at most: what is not mono is averaged, and arrays have odd extra channels.
+        channels = min(device["max_input_channels"], self._num_wanted)
         self._finished = finished = threading.Event()
         self._is_driver_time_sane = True
         self._backlog = Backlog(self.block_ms / 1000)

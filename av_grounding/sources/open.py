@@ -6,6 +6,7 @@ import logging
 import math
 from pathlib import Path
 
+from av_grounding.config import AudioSettings
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.types import Source
 
@@ -20,6 +21,7 @@ def open_source(
     *,
     realtime: bool = True,
     duration_s: float | None = None,
+    settings: AudioSettings | None = None,
 ) -> tuple[Source, Source | None]:
     """Sources of frames and of sound for a SOURCE and an AUDIO; None where there is no sound.
 
@@ -27,9 +29,11 @@ def open_source(
     `audio`: mic[:NAME] | a media file | none; by default a file's own sound, the default
     microphone beside a camera. Files are paced as live with `realtime`, and always beside a live
     device; sources from files share one clock. `duration_s` bounds the demo.
+    `settings` name the microphone where AUDIO does not, and the channel that it must have.
 
     Raises ValueError, OSError or RuntimeError with one line that says what to do.
     """
+    settings = settings or AudioSettings()
     kind, _, argument = spec.partition(":")
     if kind == "mic":
         raise ValueError(
@@ -37,28 +41,31 @@ def open_source(
             f"camera[:INDEX], an http:// or rtsp:// URL or a media file, and --audio {spec}"
         )
     if kind == "camera" or spec.startswith(URL_SCHEMES):
-        return _open_camera(spec, argument, audio)
+        return _open_camera(spec, argument, audio, settings)
     if spec == "demo":
         from av_grounding.sources.demo import open_demo
 
         video, sound = open_demo(realtime or _is_microphone(audio), duration_s)
         if audio is None:
             return video, sound
-        return video, _open_audio(audio, PlaybackClock(realtime or _is_microphone(audio)))
+        clock = PlaybackClock(realtime or _is_microphone(audio))
+        return video, _open_audio(audio, clock, settings)
     if "://" in spec:
         raise ValueError(
             f"SOURCE {spec!r} has a scheme that is not read; expected http://, https:// or rtsp://"
         )
-    return _open_file(spec, audio, realtime)
+    return _open_file(spec, audio, realtime, settings)
 
 
-def _open_camera(spec: str, argument: str, audio: str | None) -> tuple[Source, Source | None]:
+def _open_camera(
+    spec: str, argument: str, audio: str | None, settings: AudioSettings
+) -> tuple[Source, Source | None]:
     from av_grounding.sources.camera import Camera
 
     which = spec if spec.startswith(URL_SCHEMES) else argument or "0"
     camera = Camera(int(which) if which.isdecimal() else which)
     try:
-        return camera, _open_audio(audio or "mic", PlaybackClock(realtime=True))
+        return camera, _open_audio(audio or "mic", PlaybackClock(realtime=True), settings)
     except (OSError, RuntimeError, ValueError) as error:
         camera.close()
         if audio is not None:
@@ -66,7 +73,9 @@ def _open_camera(spec: str, argument: str, audio: str | None) -> tuple[Source, S
         raise type(error)(f"{error}; or run without sound: --audio none") from error
 
 
-def _open_file(spec: str, audio: str | None, realtime: bool) -> tuple[Source, Source | None]:
+def _open_file(
+    spec: str, audio: str | None, realtime: bool, settings: AudioSettings
+) -> tuple[Source, Source | None]:
     from av_grounding.sources.media_file import MediaFile
 
     clock = PlaybackClock(realtime or _is_microphone(audio))
@@ -79,7 +88,7 @@ def _open_file(spec: str, audio: str | None, realtime: bool) -> tuple[Source, So
     sound: Source | None = None
     sound_s: float | None = None
     if audio is not None:
-        sound = _open_audio(audio, clock)
+        sound = _open_audio(audio, clock, settings)
         sound_s = math.inf if _is_microphone(audio) else getattr(sound, "duration_s", None)
     elif file.has_audio:
         sound = file.audio_chunks()
@@ -88,13 +97,14 @@ def _open_file(spec: str, audio: str | None, realtime: bool) -> tuple[Source, So
     return file.video_frames(sound_s), sound
 
 
-def _open_audio(audio: str, clock: PlaybackClock) -> Source | None:
+def _open_audio(audio: str, clock: PlaybackClock, settings: AudioSettings) -> Source | None:
     if audio == "none":
         return None
     if _is_microphone(audio):
         from av_grounding.sources.microphone import Microphone
 
-        return Microphone(audio.partition(":")[2] or None)
+        name = audio.partition(":")[2] or settings.device
+        return Microphone(name or None, channel=settings.channel)
     from av_grounding.sources.media_file import MediaFile
 
     return MediaFile(Path(audio), clock=clock).audio_chunks()

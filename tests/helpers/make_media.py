@@ -142,3 +142,90 @@ def corner_colors(image: np.ndarray) -> list[str]:
         return name if distance(name) < 40 else f"{pixel.tolist()}"
 
     return [nearest(pixel) for pixel in pixels]
+
+
+def spoken_time(times_s: np.ndarray) -> np.ndarray:
+    """(1, s): a chirp whose frequency says the time, 400 Hz and 100 Hz more every second."""
+    return 0.4 * np.sin(2 * np.pi * (400 * times_s + 50 * times_s**2))[None]
+
+
+def heard_time(waveform: np.ndarray, rate_hz: int, at_s: float, window_s: float = 0.1) -> float:
+    """What the chirp says at a place of the waveform; NaN where it is silent."""
+    first = round((at_s - window_s / 2) * rate_hz)
+    window = waveform[first : first + round(window_s * rate_hz)]
+    if np.abs(window).max(initial=0.0) < 0.02:
+        return float("nan")
+    spectrum = np.abs(np.fft.rfft(window * np.hanning(len(window)), 1 << 17))
+    return float((spectrum.argmax() * rate_hz / (1 << 17) - 400) / 100)
+
+
+def shown_time(time_s: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A picture whose 12 cells are the bits of the time in hundredths of a second."""
+    number = round(100 * time_s)
+    cells = np.array([number >> bit & 1 for bit in range(12)], np.uint8).reshape(2, 6)
+    grey = np.kron(cells, np.ones((height // 2, width // 6 + 1), np.uint8))[:, :width]
+    return np.repeat((20 + 215 * grey)[..., None], 3, axis=2)
+
+
+def seen_time(image: np.ndarray) -> float:
+    height, width = image.shape[:2]
+    cells = image[[height // 4, 3 * height // 4]][:, (np.arange(6) * width // 6) + width // 12]
+    return (
+        int(sum(1 << bit for bit, cell in enumerate(cells.reshape(12, 3)) if cell.mean() > 128))
+        / 100
+    )
+
+
+def write_times(
+    path: Path,
+    duration_s: float,
+    *,
+    sound_s: float = 0.0,
+    picture_s: float = 0.0,
+    muted_s: Sequence[tuple[float, float]] = (),
+    video: str = "libx264",
+    audio: str = "aac",
+    options: dict[str, str] | None = None,
+    gop: int = 50,
+    rate_hz: int = 48_000,
+    pixel_aspect: Fraction | None = None,
+) -> Path:
+    """Pictures (25 Hz) from `picture_s` and sound from `sound_s` on, both saying the time.
+
+    Within `muted_s` there are no packets of sound. MPEG-2 video makes a program stream's.
+    """
+    codec_options = CODEC_OPTIONS.get(video, {}) if options is None else options
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream(video, rate=25, options=codec_options)
+        pictures.height, pictures.width, pictures.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        pictures.codec_context.gop_size = gop
+        if pixel_aspect is not None:
+            pictures.codec_context.sample_aspect_ratio = pixel_aspect
+        sounds = container.add_stream(audio, rate=rate_hz)
+        sounds.layout = "mono"
+        block = {"libopus": 960, "mp2": 1152}.get(audio, 1024)
+        events = [(n / 25, n) for n in range(round(25 * picture_s), round(25 * duration_s))]
+        events += [
+            (n / rate_hz, -n - 1)
+            for n in range(round(sound_s * rate_hz), round(duration_s * rate_hz), block)
+            if not any(start <= n / rate_hz < stop for start, stop in muted_s)
+        ]
+        for time_s, n in sorted(events):
+            if n >= 0:
+                frame = av.VideoFrame.from_ndarray(shown_time(time_s), format="rgb24")
+                frame.pts, frame.time_base = n, Fraction(1, 25)
+                container.mux(pictures.encode(frame))
+                continue
+            first = -n - 1
+            samples = spoken_time((first + np.arange(block)) / rate_hz).astype(np.float32)
+            kind = sounds.format.name
+            if kind == "s16":
+                samples = np.round(samples * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16" if kind == "s16" else "fltp",
+                                               layout="mono")  # fmt: skip
+            frame.sample_rate, frame.pts = rate_hz, first
+            frame.time_base = Fraction(1, rate_hz)
+            container.mux(sounds.encode(frame))
+        for stream in (pictures, sounds):
+            container.mux(stream.encode(None))
+    return path

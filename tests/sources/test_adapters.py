@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_grounding.sources.adapters import RateLimiter, Tee
-from av_grounding.types import Frame, Source
+from av_grounding.sources.adapters import OneChannel, RateLimiter, Tee
+from av_grounding.types import AudioChunk, Frame, Source
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -67,3 +67,22 @@ def test_a_tap_sees_what_passes_and_closes_the_source():
     tapped.close()
     assert source.is_closed
     RateLimiter(source, 1.0).close()
+
+
+def test_one_channel_is_heard_and_pictures_pass(caplog):
+    six = np.arange(24, dtype=np.int16).reshape(4, 6)
+    frame, mono = Frame(IMAGE, 5), AudioChunk(six[:, 3].copy(), 7, 16_000)
+    source = OneChannel(Listed([AudioChunk(six, 3, 16_000), frame, mono, mono]), channel=4)
+    assert isinstance(source, Source)
+    heard, picture, *others = source
+    np.testing.assert_array_equal(heard.samples, [4, 10, 16, 22])
+    assert (heard.stamp_ns, heard.sample_rate_hz) == (3, 16_000)
+    assert picture is frame
+    # What has no such channel is heard as it is, and said once.
+    assert others[0] is others[1] is mono
+    assert source.num_channels_missing == 1
+    assert caplog.text.count("got audio.channel 4, expected one of the 1 channels") == 1
+    source.channel = 0
+    np.testing.assert_array_equal(list(source)[2].samples, mono.samples)
+    source.close()
+    assert source.source.is_closed

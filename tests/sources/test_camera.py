@@ -15,6 +15,7 @@ import pytest
 
 from av_grounding.sources import camera as camera_module
 from av_grounding.sources.camera import Camera
+from av_grounding.types import EncodedFrame
 
 COLORS = [(220, 30, 30), (30, 220, 30), (30, 30, 220)]
 GARBAGE = b"\xff\xd8" + b"this is no picture" * 20
@@ -96,11 +97,34 @@ def nearest_color(image: np.ndarray) -> int:
     return int(np.argmin(distances))
 
 
+def decoded(camera):
+    """Its frames, each decoded as it comes."""
+    for frame in camera:
+        if isinstance(frame, EncodedFrame):
+            frame = frame.decode()
+        if frame is not None:
+            yield frame
+
+
+def test_a_picture_that_is_replaced_is_never_decoded(serve, monkeypatch):
+    from av_grounding.sources import camera as module
+
+    asked = []
+    decode = module.decode
+    monkeypatch.setattr(module, "decode", lambda data: asked.append(1) or decode(data))
+    camera = Camera(serve([solid(color) for color in COLORS]).url)
+    frames = list(itertools.islice(camera, 9))
+    camera.close()
+    assert asked == []
+    assert frames[-1].decode().stamp_ns == frames[-1].stamp_ns
+    assert len(asked) == 1
+
+
 def test_frames_are_rgb_in_order_and_stamped_when_read(serve):
     server = serve([solid(color) for color in COLORS])
     before_ns = time.time_ns()
     camera = Camera(server.url)
-    frames = list(itertools.islice(camera, 9))
+    frames = list(itertools.islice(decoded(camera), 9))
     camera.close()
     after_ns = time.time_ns()
     order = [nearest_color(frame.image) for frame in frames]
@@ -118,7 +142,7 @@ def test_frames_are_rgb_in_order_and_stamped_when_read(serve):
 def test_a_damaged_picture_does_not_end_the_stream(serve):
     server = serve([solid(COLORS[0]), GARBAGE, b"", solid(COLORS[1]), solid(COLORS[2])])
     camera = Camera(server.url)
-    frames = list(itertools.islice(camera, 12))
+    frames = list(itertools.islice(decoded(camera), 12))
     camera.close()
     found = [nearest_color(frame.image) for frame in frames]
     assert set(found) == {0, 1, 2}
@@ -129,7 +153,7 @@ def test_a_server_that_vanishes_and_returns(serve, caplog):
     caplog.set_level(logging.INFO)
     first = serve([solid(COLORS[0])])
     camera = Camera(first.url)
-    stream = iter(camera)
+    stream = decoded(camera)
     assert nearest_color(next(stream).image) == 0
     second: list[MjpegServer] = []
 
@@ -154,7 +178,7 @@ def test_a_server_that_vanishes_and_returns(serve, caplog):
 def test_without_reconnect_the_end_is_the_end(serve):
     server = serve([solid(COLORS[0])])
     camera = Camera(server.url, reconnect=False)
-    stream = iter(camera)
+    stream = decoded(camera)
     next(stream)
     server.stop()
     remaining = list(stream)
@@ -165,7 +189,7 @@ def test_without_reconnect_the_end_is_the_end(serve):
 def test_close_while_waiting_for_a_lost_camera(serve):
     server = serve([solid(COLORS[0])])
     camera = Camera(server.url)
-    stream = iter(camera)
+    stream = decoded(camera)
     next(stream)
     server.stop()
     thread = threading.Thread(target=lambda: list(stream), daemon=True)

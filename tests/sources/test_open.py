@@ -74,7 +74,7 @@ def test_two_files_share_the_wall_clock(tmp_path, wav):
 def test_a_network_camera_with_the_sound_of_a_file(serve, wav):  # noqa: F811
     server = serve([solid(COLORS[1])])
     video, audio = open_source(server.url, str(wav), realtime=False)
-    frame = next(iter(video))
+    frame = next(iter(video)).decode()
     chunk = next(iter(audio))
     video.close()
     assert nearest_color(frame.image) == 1

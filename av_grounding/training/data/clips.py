@@ -13,9 +13,23 @@ from av_grounding.files import one_line
 
 KINDS = ("sound", "speech")
 SPLITS = ("train", "val")
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".ts"}
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-SOUND_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"}
+# Of phones, camcorders, cameras, browsers and recorders. A .gif shows a video to another sound.
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe",
+    ".m2v", ".vob", ".mod", ".tod", ".ts", ".m2ts", ".m2t", ".mts", ".tts", ".trp", ".3gp",
+    ".3gpp", ".3g2", ".3gp2", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".mxf", ".dv", ".nut",
+    ".rm", ".rmvb", ".mj2", ".y4m", ".mjpg", ".mjpeg", ".gif", ".insv", ".lrv", ".360",
+}  # fmt: skip
+PICTURE_SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff",
+    ".heic", ".heif", ".hif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm", ".pbm",
+}  # fmt: skip
+SOUND_SUFFIXES = {
+    ".wav", ".wave", ".w64", ".rf64", ".flac", ".mp3", ".mp2", ".mpga", ".ogg", ".oga",
+    ".opus", ".spx", ".m4a", ".m4b", ".m4r", ".mp4a", ".aac", ".adts", ".wma", ".amr", ".awb",
+    ".3ga", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".mka", ".weba", ".ac3", ".eac3",
+    ".dts", ".wv", ".ape", ".tta", ".voc", ".alac",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set lists: clips whose files are there, and those whose are not."""
+    """What a data set lists: clips whose files are there, and those whose are not.
+
+    `unused` are files that lie there and are no part of a clip.
+    """
 
     layout: str
     clips: tuple[ClipFiles, ...]
     missing: tuple[Problem, ...] = ()
+    unused: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.clips:

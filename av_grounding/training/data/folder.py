@@ -22,6 +22,7 @@ from av_grounding.training.data.clips import (
 )
 from av_grounding.training.data.layouts import list_audioset, list_places, list_vggsound
 
+ROLES = {"video": VIDEO_SUFFIXES, "picture": PICTURE_SUFFIXES, "sound": SOUND_SUFFIXES}
 LAYOUTS = ("audioset", "places", "vggsound", "synthetic", "folder")
 
 
@@ -76,31 +77,39 @@ def list_folder(root: Path) -> Listing:
 
     Clips below `root`/speech are speech that describes its picture, all others sound (see
     `clip_folder`, which reads the same folders for calibration). A picture or a sound alone is
-    missing its other half. A video beside a sound of the same name gives the pictures.
+    missing its other half. A video beside a sound of the same name gives the pictures. Of several
+    files that could, the first is taken; the others are unused, as are files of no known kind.
     """
-    by_name: dict[Path, dict[str, Path]] = {}
+    by_name: dict[Path, list[tuple[str, Path]]] = {}
+    unused = []
     for path in sorted(root.rglob("*")):
-        parts = path.relative_to(root).parts
-        if any(part.startswith(".") for part in parts) or not path.is_file():
+        place = path.relative_to(root)
+        if any(part.startswith(".") for part in place.parts) or not path.is_file():
             continue
         suffix = path.suffix.lower()
-        for role, suffixes in (
-            ("video", VIDEO_SUFFIXES), ("picture", PICTURE_SUFFIXES), ("sound", SOUND_SUFFIXES),
-        ):  # fmt: skip
-            if suffix in suffixes:
-                by_name.setdefault(path.with_suffix(""), {}).setdefault(role, path)
+        roles = [role for role, suffixes in ROLES.items() if suffix in suffixes]
+        if roles:
+            by_name.setdefault(path.with_suffix(""), []).append((roles[0], path))
+        else:
+            unused.append(Problem(place.as_posix(), "its name is of no known kind"))
     clips, missing = [], []
-    for name, found in by_name.items():
+    for name, files in by_name.items():
+        found: dict[str, Path] = {}
+        for role, path in files:
+            found.setdefault(role, path)
         ident = name.relative_to(root).as_posix()
         picture = found.get("video") or found.get("picture")
         sound = found.get("sound") or found.get("video")
+        for path in (path for _, path in files if path not in (picture, sound)):
+            reason = f"{(picture or sound).name} of the same name is used: rename it to use both"
+            unused.append(Problem(path.relative_to(root).as_posix(), reason))
         if not (picture and sound):
             lacking = "sound" if picture else "picture"
             missing.append(Problem(ident, f"no {lacking} of the same name"))
             continue
         kind = KINDS[name.relative_to(root).parts[0] == "speech"]
         clips.append(ClipFiles(ident, sound, (picture,), kind=kind, recording=ident))
-    return Listing("folder", tuple(clips), tuple(missing))
+    return Listing("folder", tuple(clips), tuple(missing), tuple(unused))
 
 
 def list_synthetic(root: Path) -> Listing:

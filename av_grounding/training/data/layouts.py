@@ -83,10 +83,16 @@ def list_audioset(root: Path, split: str = "train") -> Listing:
 
 
 def segments(path: Path) -> Iterator[tuple[str, str, str, list[str]]]:
-    """Rows of a segment list, with or without its header and comments."""
-    for row in rows(path):
-        if len(row) >= 4 and not row[0].startswith("#") and row[0] != "YTID":
-            yield row[0], row[1], row[2], [mid for mid in row[3].strip('"').split(",") if mid]
+    """Rows of a segment list, with or without its header and comments; ValueError for others."""
+    for number, row in enumerate(rows(path), 1):
+        if not row or row[0].startswith("#") or row[0] == "YTID":
+            continue
+        if len(row) < 4:
+            raise ValueError(
+                f"{path}, row {number}: got {brief(row)}, expected YTID, start, end and labels: "
+                "fetch it again"
+            )
+        yield row[0], row[1], row[2], [mid for mid in row[3].strip('"').split(",") if mid]
 
 
 def rows(path: Path) -> Iterator[list[str]]:
@@ -114,7 +120,10 @@ def list_vggsound(root: Path, split: str = "train") -> Listing:
     """
     path = root / "vggsound.csv"
     folders, clips, missing = Folders(), [], []
-    for row in rows(path):
+    for number, row in enumerate(rows(path), 1):
+        if row and len(row) < 4:
+            reason = f"got {len(row)} columns, expected ytid, start, label and split"
+            missing.append(Problem(f"{path.name}, row {number}", reason))
         if len(row) < 4 or row[3].strip() != split:
             continue
         name = f"{row[0]}_{int(float(spelled(row[1])[1])):06d}"

@@ -3,121 +3,111 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.audio import check_sample_rate, resample, to_mono
+from av_grounding.audio import check_sample_rate, dbfs, resample, to_mono
 from av_grounding.image_header import check_if_known
 from av_grounding.sources import decoding
+from av_grounding.sources.media_file import MediaFile
+from av_grounding.sources.reading import SoundReader
 from av_grounding.sources.still import read_image
 
 JPEG_QUALITY = 92
 # A file whose packets are damaged more often than this is called unreadable.
 MAX_DAMAGED = 0.05
 MIN_CLIP_S = 0.2
+# Rooms are at about -60 in a recording, the rounding of 16 bits at -98.
+MUTED_DBFS = -75.0
 
 
-def read_waveform(
-    source: Path | io.BytesIO,
-    sample_rate_hz: int | None = None,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-    name: str | None = None,
+def checked_sound(
+    reader: SoundReader, sample_rate_hz: int | None, start_s: float, duration_s: float | None
 ) -> tuple[Float32[np.ndarray, " s"], int]:
-    """The sound of a file, mono, and its rate; None keeps the file's own rate.
+    """A stretch of a file's sound on the file's clock, mono, and its rate; None keeps its own.
 
-    Raises ValueError, with the reason, for a file without sound, one that does not decode, or
-    one whose sound is nearly nothing.
+    Where the file has no sound it is zero; see `is_muted`. Raises ValueError, with the reason, for
+    one of which much is damaged or which is nearly nothing.
     """
-    import av
-
-    name = name or str(source)
-    blocks, rate, num_damaged = [], 0, 0
-    try:
-        with av.open(str(source) if isinstance(source, Path) else source) as container:
-            if not container.streams.audio:
-                raise ValueError(f"{name}: has no sound")
-            stream = container.streams.audio[0]
-            origin_s = float((stream.start_time or 0) * stream.time_base)
-            if start_s:
-                container.seek(round((origin_s + start_s) / stream.time_base), stream=stream)
-            first_s, num_samples, damaged = None, 0, []
-            for frame in decoding.decode(container, stream, lambda: damaged.append(None)):
-                rate = frame.sample_rate
-                if first_s is None:
-                    first_s = (frame.time or 0.0) - origin_s
-                blocks.append(to_mono(decoding.float_samples(frame)))
-                num_samples += len(blocks[-1])
-                if duration_s and first_s + num_samples / rate >= start_s + duration_s:
-                    break
-            num_damaged = len(damaged)
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"{name}: its sound does not open ({error.strerror})") from error
-    num_packets = num_damaged + len(blocks)
-    if num_damaged > MAX_DAMAGED * num_packets:
+    sound = reader.read(start_s, duration_s)
+    if reader.num_errors > MAX_DAMAGED * reader.num_packets:
         raise ValueError(
-            f"{name}: {num_damaged} of {num_packets} packets of its sound are damaged"
+            f"{reader.path}: {reader.num_errors} of {reader.num_packets} packets of its sound are "
+            "damaged"
         )
-    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if start_s and blocks:
-        waveform = waveform[max(0, round((start_s - first_s) * rate)) :]
-    if duration_s:
-        waveform = waveform[: round(duration_s * rate)]
-    if len(waveform) < MIN_CLIP_S * check_sample_rate(rate or 16_000):
-        raise ValueError(f"{name}: has {len(waveform)} samples of sound from {start_s:.1f} s on")
+    waveform, rate = to_mono(sound.samples), sound.sample_rate_hz
+    if len(waveform) < MIN_CLIP_S * check_sample_rate(rate):
+        raise ValueError(
+            f"{reader.path}: has {len(waveform)} samples of sound from {start_s:.1f} s on"
+        )
     if not np.isfinite(waveform).all():
-        raise ValueError(f"{name}: its sound holds values that are not finite")
+        raise ValueError(f"{reader.path}: its sound holds values that are not finite")
     if sample_rate_hz not in (None, rate):
         waveform = resample(waveform, rate, sample_rate_hz)
     return waveform, sample_rate_hz or rate
 
 
+def read_waveform(
+    path: Path,
+    sample_rate_hz: int | None = None,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> tuple[Float32[np.ndarray, " s"], int]:
+    """As `checked_sound`, of a file; no longer than the sound or the pictures last."""
+    file = open_media(path)
+    with closing(file.sound_reader()) as reader:
+        if duration_s is not None and file.duration_s:
+            duration_s = min(duration_s, max(0.0, file.duration_s - start_s))
+        return checked_sound(reader, sample_rate_hz, start_s, duration_s)
+
+
 def read_frames(path: Path, times_s: list[float]) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """The video's frames at the given times, ascending; past its end the last one that decodes.
+    """The pictures on show at the given times; past the video's end the last one that decodes.
 
     Raises ValueError for a file without a picture that decodes.
     """
+    with closing(open_media(path).picture_reader()) as reader:
+        return [reader.at(time_s) for time_s in times_s]
+
+
+def open_media(path: Path) -> MediaFile:
+    """ValueError, for the list of problems, also where the file is not there."""
+    try:
+        return MediaFile(path)
+    except OSError as error:
+        raise ValueError(f"{path}: does not open ({error.strerror or error})") from error
+
+
+def is_muted(waveform: Float32[np.ndarray, " s"]) -> bool:
+    """Whether nothing is heard: no sound at all, or noise that no microphone is free of."""
+    return dbfs(waveform) < MUTED_DBFS
+
+
+def decode_sound(data: bytes, name: str) -> tuple[Float32[np.ndarray, " s"], int]:
+    """The sound of a shard's member, mono, and its rate; ValueError where it does not decode."""
     import av
 
-    images: list[np.ndarray] = []
+    blocks, rate = [], 0
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: has no picture")
-            stream = container.streams.video[0]
-            stream.thread_type = "SLICE"
-            origin_s = float((stream.start_time or 0) * stream.time_base)
-            for time_s in times_s:
-                container.seek(round((origin_s + time_s) / stream.time_base), stream=stream)
-                found = None
-                for frame in decoding.decode(container, stream, lambda: None):
-                    found = frame
-                    if frame.time is None or frame.time - origin_s >= time_s - 1e-3:
-                        break
-                if found is not None:
-                    images.append(decoding.upright(found))
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"{path}: its picture does not open ({error.strerror})") from error
-    if not images:
-        raise ValueError(f"{path}: no frame decodes")
-    return images
-
-
-def video_duration_s(path: Path) -> float:
-    """As the container states it, else measured; ValueError for a file that does not open."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if container.duration:
-                return container.duration / 1e6
-        return decoding.measured_duration_s(path)
-    except (av.FFmpegError, OSError) as error:
-        raise ValueError(f"{path}: does not open ({error.strerror})") from error
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                raise ValueError(f"{name}: has no sound")
+            for frame in container.decode(container.streams.audio[0]):
+                rate = frame.sample_rate
+                blocks.append(to_mono(decoding.float_samples(frame)))
+    except av.FFmpegError as error:
+        raise ValueError(f"{name}: its sound does not decode ({error.strerror})") from error
+    waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if not rate or len(waveform) < MIN_CLIP_S * check_sample_rate(rate):
+        raise ValueError(f"{name}: has {len(waveform)} samples of sound")
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"{name}: its sound holds values that are not finite")
+    return waveform, rate
 
 
 def read_still(path: Path) -> UInt8[np.ndarray, "H W 3"]:

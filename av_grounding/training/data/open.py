@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from av_grounding.training.data.shard_writer import INDEX
 from av_grounding.training.data.shards import ShardClips, find_shards, near
 
 VALIDATION_FRACTION = 0.02
+NUM_PLACES = 16
+"""So many are listened to in a file until something is heard."""
 
 
 class FileClips(ClipSet):
@@ -23,19 +26,32 @@ class FileClips(ClipSet):
         self.sizes = [len(files)]
 
     def read(self, index: int, rng: np.random.Generator) -> Clip:
-        """`max_s` seconds of clip `index`, from a random place of a video that is longer."""
+        """`max_s` seconds of clip `index`, from a random place of a video that is longer.
+
+        Where nothing is heard there another place is tried: microphones are muted and stop.
+        """
         files = self.files[index]
-        start_s, picture = 0.0, files.pictures[int(rng.integers(len(files.pictures)))]
-        if files.is_video and files.sound == picture:
-            spare_s = media.video_duration_s(picture) - self.max_s
-            start_s = float(rng.uniform(0.0, spare_s)) if spare_s > 0.1 else 0.0
-        waveform, rate = media.read_waveform(
-            files.sound, self.sample_rate_hz, start_s=start_s, duration_s=self.max_s
-        )
-        if files.is_video:
-            image = media.read_frames(picture, [start_s + 0.5 * len(waveform) / rate])[0]
-        else:
-            image = media.read_still(picture)
+        picture = files.pictures[int(rng.integers(len(files.pictures)))]
+        if not (files.is_video and files.sound == picture):
+            waveform, rate = media.read_waveform(
+                files.sound, self.sample_rate_hz, duration_s=self.max_s
+            )
+            middle_s = 0.5 * len(waveform) / rate
+            if files.is_video:
+                image = media.read_frames(picture, [middle_s])[0]
+            else:
+                image = media.read_still(picture)
+            return Clip(files.id, waveform, rate, image)
+        file = media.open_media(picture)
+        spare_s = (file.duration_s or 0.0) - self.max_s
+        clip_s = self.max_s if spare_s > 0.0 else file.duration_s or self.max_s
+        with closing(file.sound_reader()) as sound, closing(file.picture_reader()) as pictures:
+            for _ in range(NUM_PLACES if spare_s > 0.1 else 1):
+                start_s = float(rng.uniform(0.0, spare_s)) if spare_s > 0.1 else 0.0
+                waveform, rate = media.checked_sound(sound, self.sample_rate_hz, start_s, clip_s)
+                if not media.is_muted(waveform):
+                    break
+            image = pictures.at(start_s + 0.5 * len(waveform) / rate)
         return Clip(files.id, waveform, rate, image)
 
 

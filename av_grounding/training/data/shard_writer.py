@@ -2,7 +2,8 @@
 
 A clip is `<key>.json`, `<key>.flac` (mono, one rate) and `<key>.<n>.jpg`. Files longer than a
 clip are cut, a video into one clip after the other. What was missing or unreadable is in
-`problems.jsonl` with its reason; nothing takes its place.
+`problems.jsonl` with its reason; nothing takes its place. Clips in which nothing is heard are
+listed there too, and left out where that is asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from av_grounding.training.data import media
 from av_grounding.training.data.clips import (
@@ -32,7 +34,7 @@ from av_grounding.training.data.clips import (
     split_of,
 )
 from av_grounding.training.data.shard_workers import run_in_workers
-from av_grounding.training.loop.settings import differences
+from av_grounding.training.loop.run_folder import differences
 
 INDEX, PROBLEMS, PLAN = "shards.json", "problems.jsonl", "plan.json"
 FORMAT = 1
@@ -55,6 +57,7 @@ class ShardConfig:
     num_frames: int = 3
     files_per_shard: int = 256
     validation_fraction: float = 0.02
+    leave_out_muted: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -72,7 +75,9 @@ class Piece:
 
     number: int
     members: dict[str, bytes]
+    start_s: float
     duration_s: float
+    is_muted: bool
 
 
 def write_shards(
@@ -178,11 +183,17 @@ def write_shard(task: tuple[Path, str, tuple[ClipFiles, ...], ShardConfig]) -> i
 
 def fill_shard(path: Path, sources: tuple[ClipFiles, ...], config: ShardConfig) -> dict[str, Any]:
     """All readable clips into one tar; returns how many, how long, and what was unreadable."""
-    problems, num_clips, duration_s = [], 0, 0.0
+    problems, muted, num_clips, duration_s = [], [], 0, 0.0
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, files in enumerate(sources):
             try:
                 for piece in encoded_pieces(files, config):
+                    if piece.is_muted:
+                        reason = f"nothing is heard for {piece.duration_s:.1f} s"
+                        problem = Problem(files.id, f"{reason} from {piece.start_s:.1f} s on")
+                        muted.append(asdict(problem))
+                        if config.leave_out_muted:
+                            continue
                     key = f"{number:06d}_{piece.number:03d}"
                     for suffix, data in piece.members.items():
                         info = tarfile.TarInfo(f"{key}.{suffix}")
@@ -192,49 +203,65 @@ def fill_shard(path: Path, sources: tuple[ClipFiles, ...], config: ShardConfig) 
                     duration_s += piece.duration_s
             except ValueError as error:
                 problems.append(asdict(Problem(files.id, str(error))))
-    return {"num_clips": num_clips, "duration_s": round(duration_s, 2), "problems": problems}
+    return {
+        "num_clips": num_clips, "duration_s": round(duration_s, 2), "problems": problems,
+        "muted": muted,
+    }  # fmt: skip
 
 
 def encoded_pieces(files: ClipFiles, config: ShardConfig) -> Iterator[Piece]:
-    """The clips of one listed clip, encoded; ValueError where it does not decode."""
-    starts = [0.0]
-    if files.is_video and files.sound == files.pictures[0]:
-        whole_s = media.video_duration_s(files.sound)
-        starts = [
-            i * config.clip_s
-            for i in range(MAX_PIECES)
-            if i == 0 or whole_s - i * config.clip_s >= MIN_PIECE_S
-        ]
-    for number, start_s in enumerate(starts):
-        waveform, _ = media.read_waveform(
-            files.sound, config.sample_rate_hz, start_s=start_s, duration_s=config.clip_s
+    """The clips of one listed clip, encoded; ValueError where it does not decode further."""
+    is_cut = files.is_video and files.sound == files.pictures[0]
+    sound_file = media.open_media(files.sound)
+    with ExitStack() as opened:
+        sound = opened.enter_context(closing(sound_file.sound_reader()))
+        video = None
+        if files.is_video:
+            file = sound_file if is_cut else media.open_media(files.pictures[0])
+            video = opened.enter_context(closing(file.picture_reader()))
+        whole_s = sound_file.measured_duration_s()
+        num_pieces = 1 + int((whole_s - MIN_PIECE_S) / config.clip_s) if is_cut else 1
+        for number in range(min(max(1, num_pieces), MAX_PIECES)):
+            start_s = number * config.clip_s
+            waveform, _ = media.checked_sound(
+                sound, config.sample_rate_hz, start_s, min(config.clip_s, whole_s - start_s)
+            )
+            duration_s = len(waveform) / config.sample_rate_hz
+            places = (np.arange(config.num_frames) + 0.5) / config.num_frames
+            if video is not None:
+                images = [video.at(start_s + place * duration_s) for place in places]
+            else:
+                chosen = sorted({int(place * len(files.pictures)) for place in places})
+                images = [media.read_still(files.pictures[index]) for index in chosen]
+            yield encoded_piece(files, config, number, waveform, images)
+    if num_pieces > MAX_PIECES:
+        raise ValueError(
+            f"lasts {whole_s:.0f} s, of which the first {MAX_PIECES * config.clip_s:.0f} s are "
+            "used: cut it into several files"
         )
-        duration_s = len(waveform) / config.sample_rate_hz
-        meta = {
-            "id": files.id, "kind": files.kind, "labels": list(files.labels), "text": files.text,
-            "recording": files.recording or files.id, "start_s": start_s,
-            "duration_s": round(duration_s, 3), "sample_rate_hz": config.sample_rate_hz,
-        }  # fmt: skip
-        members = {
-            "json": json.dumps(meta).encode(),
-            "flac": media.encode_flac(waveform, config.sample_rate_hz),
-        }
-        for i, image in enumerate(pictures(files, start_s, duration_s, config.num_frames)):
-            small = media.shrink(image, config.short_side_px)
-            members[f"{i}.jpg"] = media.encode_jpeg(small)
-        yield Piece(number, members, duration_s)
 
 
-def pictures(
-    files: ClipFiles, start_s: float, duration_s: float, num_frames: int
-) -> list[np.ndarray]:
-    """Up to `num_frames` pictures, evenly spread over the clip."""
-    places = (np.arange(num_frames) + 0.5) / num_frames
-    if files.is_video:
-        return media.read_frames(files.pictures[0], [start_s + p * duration_s for p in places])
-    stills = files.pictures
-    chosen = sorted({int(place * len(stills)) for place in places})
-    return [media.read_still(stills[index]) for index in chosen]
+def encoded_piece(
+    files: ClipFiles,
+    config: ShardConfig,
+    number: int,
+    waveform: Float32[np.ndarray, " s"],
+    images: list[UInt8[np.ndarray, "H W 3"]],
+) -> Piece:
+    start_s, duration_s = number * config.clip_s, len(waveform) / config.sample_rate_hz
+    is_muted = media.is_muted(waveform)
+    meta = {
+        "id": files.id, "kind": files.kind, "labels": list(files.labels), "text": files.text,
+        "recording": files.recording or files.id, "start_s": start_s, "is_muted": is_muted,
+        "duration_s": round(duration_s, 3), "sample_rate_hz": config.sample_rate_hz,
+    }  # fmt: skip
+    members = {
+        "json": json.dumps(meta).encode(),
+        "flac": media.encode_flac(waveform, config.sample_rate_hz),
+    }
+    for i, image in enumerate(images):
+        members[f"{i}.jpg"] = media.encode_jpeg(media.shrink(image, config.short_side_px))
+    return Piece(number, members, start_s, duration_s, is_muted)
 
 
 def write_index(
@@ -243,9 +270,13 @@ def write_index(
     """shards.json, which training reads, and problems.jsonl, which people read."""
     records = {name: json.loads((out / f"{name}.json").read_text()) for name in names}
     unreadable = [p for record in records.values() for p in record["problems"]]
+    muted = [p for record in records.values() for p in record["muted"]]
     missing = [asdict(problem) for problem in listing.missing]
+    unused = [asdict(problem) for problem in listing.unused]
     lines = [{"why": "missing", **p} for p in missing]
     lines += [{"why": "unreadable", **p} for p in unreadable]
+    lines += [{"why": "muted", **p} for p in muted]
+    lines += [{"why": "unused", **p} for p in unused]
     write_text(out / PROBLEMS, "".join(json.dumps(line) + "\n" for line in lines))
     shards = [
         {"file": f"{name}.tar", "split": name.split("/")[0],
@@ -261,12 +292,14 @@ def write_index(
         "num_listed": len(listing.clips) + len(listing.missing),
         "num_missing": len(listing.missing),
         "num_unreadable": len({p["id"] for p in unreadable}),
+        "num_muted": len(muted),
+        "num_unused": len(unused),
         "num_clips": {f"{s} {k}": counts[f"{s} {k}"] for s in SPLITS for k in KINDS},
         "hours": round(sum(r["duration_s"] for r in records.values()) / 3600, 4),
         "problems": str(out / PROBLEMS),
     }
     if not shards:
-        raise ValueError(f"none of {len(listing.clips)} clips is readable: see {out / PROBLEMS}")
+        raise ValueError(f"none of {len(listing.clips)} clips can be used: see {out / PROBLEMS}")
     index = {"format": FORMAT, **asdict(config), "report": report, "shards": shards}
     write_text(out / INDEX, json.dumps(index, indent=2))
     return report

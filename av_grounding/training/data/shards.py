@@ -7,7 +7,6 @@ read up to that place again, and a shuffle buffer would be lost.) Nothing is unp
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import tarfile
@@ -154,7 +153,7 @@ class ShardClips(ClipSet):
             raise ValueError(f"{name}: has {found}; expected a picture and a sound")
         still = stills[int(rng.integers(len(stills)))]
         image = media.decode_picture(pread(file, still), name)
-        waveform, rate = media.read_waveform(io.BytesIO(pread(file, sounds[0])), name=name)
+        waveform, rate = media.decode_sound(pread(file, sounds[0]), name)
         if rate != self.sample_rate_hz:
             raise ValueError(
                 f"{name}: sound at {rate} Hz, but the model hears {self.sample_rate_hz} Hz: write "

@@ -1,5 +1,3 @@
-import io
-
 import numpy as np
 import pytest
 
@@ -48,7 +46,6 @@ def test_frames_are_those_of_their_times(tmp_path):
     assert [color_of(frame) for frame in frames] == list(NAMES)
     assert frames[0].shape == (48, 64, 3)
     assert color_of(media.read_frames(path, [99.0])[0]) == NAMES[-1]
-    assert media.video_duration_s(path) == pytest.approx(3.0, abs=0.15)
 
 
 def test_unreadable_files_say_why(tmp_path):
@@ -58,9 +55,9 @@ def test_unreadable_files_say_why(tmp_path):
     with pytest.raises(ValueError, match="has no picture"):
         media.read_frames(write_sound(tmp_path / "a.wav"), [0.0])
     (tmp_path / "torn.wav").write_bytes(b"RIFF----")
-    with pytest.raises(ValueError, match=r"torn\.wav: its sound does not open"):
+    with pytest.raises(ValueError, match=r"torn\.wav: cannot be decoded"):
         media.read_waveform(tmp_path / "torn.wav", 16_000)
-    with pytest.raises(ValueError, match=r"gone\.wav: its sound does not open \(No such file"):
+    with pytest.raises(ValueError, match=r"gone\.wav: does not open \(.*no such file"):
         media.read_waveform(tmp_path / "gone.wav", 16_000)
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     for path in (tmp_path / "torn.jpg", tmp_path / "gone.jpg"):
@@ -80,7 +77,7 @@ def test_flac_and_jpeg_come_back(tmp_path):
     rng = np.random.default_rng(0)
     waveform = rng.uniform(-1, 1, 20_000).astype(np.float32)
     encoded = media.encode_flac(waveform, 16_000)
-    decoded, rate = media.read_waveform(io.BytesIO(encoded), name="x")
+    decoded, rate = media.decode_sound(encoded, "x")
     assert rate == 16_000
     np.testing.assert_allclose(decoded, waveform, atol=1e-4)
     image = media.read_still(write_picture(tmp_path / "a.png", "blue", (30, 40)))

@@ -96,7 +96,7 @@ PARENT = """
 import multiprocessing, sys
 from dataclasses import replace
 from pathlib import Path
-from test_shard_workers import CONFIG, list_clips, write_shards
+from tests.training.data.test_shard_workers import CONFIG, list_clips, write_shards
 
 source, pipe, out = map(Path, sys.argv[1:])
 listing = list_clips(source)
@@ -112,12 +112,10 @@ write_shards(replace(listing, clips=(first, *listing.clips[1:])), out, CONFIG, n
 
 
 def test_workers_do_not_outlive_a_killed_run(endless, tmp_path):
-    here = Path(__file__).parents[2] / "helpers"
     pipe = endless.clips[0].sound
     arguments = (tmp_path / "source", pipe, tmp_path / "out")
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here}"},
         stdout=subprocess.PIPE,
         text=True,
     )

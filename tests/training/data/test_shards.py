@@ -192,7 +192,7 @@ def test_nothing_readable_at_all_is_refused(tmp_path):
     for name in ("sound", "speech"):
         shutil.rmtree(root / name)
     (root / "walk.mp4").unlink()
-    with pytest.raises(ValueError, match=r"none of 2 clips is readable: see .*problems\.jsonl"):
+    with pytest.raises(ValueError, match=r"none of 2 clips can be used: see .*problems\.jsonl"):
         write_shards(list_clips(root), tmp_path / "out", CONFIG)
 
 
