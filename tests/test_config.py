@@ -1,6 +1,6 @@
 """Runtime configuration: what is accepted, what is refused and in which words."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from av_grounding.config import (
     GroundingConfig,
+    StreamingConfig,
     config_from_mapping,
     default_bundle,
     find_bundles,
@@ -17,6 +18,7 @@ from av_grounding.config import (
 )
 
 SHIPPED = Path(__file__).parents[1] / "config" / "grounding.yaml"
+OF_STREAM = [parameter for parameter in parameters() if parameter.path[0] == "stream"]
 NUMBERS = [parameter for parameter in parameters() if parameter.range]
 
 
@@ -31,7 +33,7 @@ def test_shipped_file_states_every_default_and_nothing_else():
 
     assert load_config(SHIPPED) == GroundingConfig()
     stated = yaml.safe_load(SHIPPED.read_text())["/**"]["ros__parameters"]
-    assert stated == asdict(GroundingConfig())
+    assert stated == GroundingConfig().as_mapping()
     # rclpy refuses an integer for a parameter that is declared as a double.
     types = {parameter.name: type(parameter.default) for parameter in parameters()}
     for name, value in _leaves(stated):
@@ -51,10 +53,10 @@ def test_nested_and_dotted_names_mean_the_same(tmp_path):
     dotted = "/robot/grounding:\n  ros__parameters:\n    speech.hold_s: 3.0\n    device: cpu\n"
     loaded = load_config(write(tmp_path, nested))
     assert loaded == load_config(write(tmp_path, dotted))
-    assert loaded.speech.hold_s == 3.0
-    assert isinstance(loaded.speech.hold_s, float)
+    assert loaded.stream.hold_s == 3.0
+    assert isinstance(loaded.stream.hold_s, float)
     assert loaded.device == "cpu"
-    assert loaded.speech.threshold == GroundingConfig().speech.threshold
+    assert loaded.head("speech") == GroundingConfig().head("speech")
 
 
 def test_other_nodes_are_ignored_and_later_sections_win(tmp_path):
@@ -64,7 +66,23 @@ def test_other_nodes_are_ignored_and_later_sections_win(tmp_path):
         "grounding: {ros__parameters: {max_rate: 7.0, speech: {threshold: 0.25}}}\n"
     )
     loaded = load_config(write(tmp_path, text))
-    assert (loaded.max_rate, loaded.speech.hold_s, loaded.speech.threshold) == (7.0, 4.0, 0.25)
+    assert (loaded.max_rate, loaded.stream.hold_s, loaded.head("speech").threshold) == (7, 4, 0.25)
+    changes = {"speech.threshold": 0.75}
+    assert load_config(write(tmp_path, text), changes).head("speech").threshold == 0.75
+
+
+def leaf(mapping, name):
+    for key in name.split("."):
+        mapping = mapping[key]
+    return mapping
+
+
+# Settings that must not pass one another are set together.
+BELOW = {
+    "speech.hangover_s": "speech.hold_s",
+    "speech.min_utterance_s": "speech.max_utterance_s",
+    "sync.gap_tolerance_s": "sync.max_gap_s",
+}
 
 
 @given(st.sampled_from(NUMBERS), st.floats(0, 1))
@@ -73,10 +91,17 @@ def test_every_value_within_its_range_arrives(parameter, share):
     value = min(high, low + share * (high - low))
     if isinstance(parameter.default, int):
         value = round(value)
-    section, _, name = parameter.name.rpartition(".")
-    config = config_from_mapping({parameter.name: value})
-    holder = getattr(config, section) if section else config
-    assert getattr(holder, name) == value
+    of = {other.name: other for other in NUMBERS}
+    above, below = BELOW, {long: short for short, long in BELOW.items()}
+    values = {parameter.name: value}
+    if parameter.name in above:
+        values[above[parameter.name]] = of[above[parameter.name]].range[1]
+    elif parameter.name in below:
+        values[below[parameter.name]] = of[below[parameter.name]].range[0]
+        value = values[parameter.name] = max(value, of[below[parameter.name]].range[0])
+    arrived = leaf(config_from_mapping(values).as_mapping(), parameter.name)
+    assert arrived == pytest.approx(value, abs=1e-6)
+    assert type(arrived) is type(parameter.default)
 
 
 @pytest.mark.parametrize("parameter", NUMBERS, ids=lambda parameter: parameter.name)
@@ -104,6 +129,15 @@ def test_defaults_are_valid_and_described(parameter):
         ({"max_rate": True}, "True for max_rate, expected a number"),
         ({"use_3d": 1}, "1 for use_3d, expected true or false"),
         ({"peaks": {"max": 2.5}}, "2.5 for peaks.max, expected a whole number"),
+        ({"speech.vad_frame_ms": 25}, "25 for speech.vad_frame_ms, expected one of 10, 20, 30"),
+        ({"sync.offset_ms": 10**400}, "for sync.offset_ms, expected -5000 to 5000"),
+        ({"sync.offset_ms": 6000}, "6000.0 for sync.offset_ms, expected -5000 to 5000"),
+        ({"audio.sample_format": "s16"}, "'S16' for audio.sample_format, .*did you mean 'S16LE'"),
+        ({"stream": {"hold_s": 1.0}}, "unknown parameter 'stream.hold_s'"),
+        (
+            {"max_rate": -1, "peaks.max": 2.5},
+            "for max_rate, .*; got 2.5 for peaks.max, expected a",
+        ),
         ({"max_rate": float("nan")}, "nan for max_rate, expected a number"),
         (
             {"backend": "trch"},
@@ -139,29 +173,82 @@ def test_files_that_are_no_configuration(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_stream_takes_every_value_under_its_own_name():
-    from av_grounding.streaming.config import StreamingConfig
-
-    assert StreamingConfig(**GroundingConfig().streaming_values()) == StreamingConfig()
-    changed = {
-        "audio.hop_s": 0.2,
-        "gate.min_dbfs": -40.0,
-        "sound.recency_s": 0.9,
-        "sound.silence_s": 2.0,
-        "speech.hold_s": 1.25,
-        "speech.hangover_s": 0.5,
-        "sync.offset_ms": -30.0,
-        "sync.lookahead_ms": 80.0,
+def test_the_stream_takes_its_values_under_the_names_of_parameters():
+    assert config_from_mapping({}).stream == GroundingConfig().stream == StreamingConfig()
+    names = {parameter.path[1]: parameter.name for parameter in OF_STREAM}
+    assert names == {
+        "gate_dbfs": "gate.min_dbfs",
+        "silence_s": "sound.silence_s",
+        "recency_s": "sound.recency_s",
+        "vad_aggressiveness": "speech.vad_aggressiveness",
+        "vad_frame_ms": "speech.vad_frame_ms",
+        "hangover_s": "speech.hangover_s",
+        "min_utterance_s": "speech.min_utterance_s",
+        "hold_s": "speech.hold_s",
+        "max_utterance_s": "speech.max_utterance_s",
+        "hop_s": "audio.hop_s",
+        "audio_offset_s": "sync.offset_ms",
+        "min_context_weight": "audio.min_context_weight",
+        "lookahead_s": "sync.lookahead_ms",
+        "stamp_guard_s": "sync.stamp_guard_s",
+        "gap_tolerance_s": "sync.gap_tolerance_s",
+        "max_gap_s": "sync.max_gap_s",
+        "max_backstep_s": "sync.max_backstep_s",
+        "clock_fit_s": "sync.clock_fit_s",
     }
-    stream = StreamingConfig(**config_from_mapping(changed).streaming_values())
-    assert (stream.hop_s, stream.gate_dbfs, stream.recency_s, stream.silence_s) == (
-        0.2,
-        -40,
-        0.9,
-        2,
+    changed = {"gate.min_dbfs": -40, "speech.vad_frame_ms": 30.0, "sync.clock_fit_s": 5.0}
+    stream = config_from_mapping(changed | {"sync.offset_ms": -30.1}).stream
+    assert stream == StreamingConfig(
+        gate_dbfs=-40.0, vad_frame_ms=30, clock_fit_s=5.0, audio_offset_s=-0.0301
     )
-    assert (stream.hold_s, stream.hangover_s) == (1.25, 0.5)
-    assert (stream.audio_offset_s, stream.lookahead_s) == pytest.approx((-0.03, 0.08))
+    assert (
+        config_from_mapping({"sync.offset_ms": -30.1}).as_mapping()["sync"]["offset_ms"] == -30.1
+    )
+
+
+def test_a_streams_settings_are_a_value():
+    config = StreamingConfig(gate_dbfs=-40)
+    assert config == StreamingConfig(gate_dbfs=-40.0) != StreamingConfig()
+    assert hash(config) == hash(StreamingConfig(gate_dbfs=-40.0))
+    assert replace(config, gate_dbfs=-50.0) == StreamingConfig()
+    assert set(vars(config)) == {parameter.path[1] for parameter in OF_STREAM}
+    with pytest.raises(AttributeError):
+        config.gate_dbfs = 0.0
+    with pytest.raises(ValueError, match=r"got 99.0 for hold_s, expected 0 to 60"):
+        replace(config, hold_s=99.0)
+    with pytest.raises(ValueError, match=r"'gate_db'.*did you mean 'gate_dbfs'"):
+        StreamingConfig(gate_db=-40.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"speech.hold_s": 0.1}, r"got hold_s 0.1, expected at least hangover_s \(0.3\)"),
+        ({"speech": {"min_utterance_s": 2.0, "max_utterance_s": 1.0}}, "got max_utterance_s 1"),
+        ({"sync.max_gap_s": 0.1, "sync.gap_tolerance_s": 0.2}, "got max_gap_s 0.1"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused_as_a_set(values, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_mapping(values)
+
+
+def test_heads_of_any_name_have_settings():
+    config = config_from_mapping({"music": {"threshold": 0.25}, "sound.enabled": False})
+    assert config.head("music") == replace(config.head("speech"), threshold=0.25)
+    assert not config.head("sound").enabled
+    assert config.head("birds") == GroundingConfig().head("sound")
+    assert config.thresholds(("music", "speech")) == {"music": 0.25, "speech": 0.5}
+    assert config.as_mapping()["music"] == {"threshold": 0.25, "enabled": True}
+    config.check_heads(["music"])
+    with pytest.raises(
+        ValueError, match="head 'music', expected one of musik, sound, speech: did"
+    ):
+        config.check_heads(["musik"])
+    with pytest.raises(ValueError, match=r"'speach.threshold'.*did you mean 'speech.threshold'"):
+        config_from_mapping({"speach.threshold": 0.2})
+    with pytest.raises(ValueError, match=r"2 for music.threshold, expected 0 to 1"):
+        config_from_mapping({"music.threshold": 2})
 
 
 def test_backends_are_those_that_load():

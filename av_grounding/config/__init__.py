@@ -1,8 +1,8 @@
-"""Runtime configuration: typed, ranged, read from a ROS parameter file.
+"""Settings in one place: typed, ranged, read from a ROS parameter file.
 
 One file (config/grounding.yaml) serves `ros2 launch` and the command line, so names are ROS
-parameter names (`gate.min_dbfs`), nested or dotted. Every field carries its range and its
-meaning, from which a node can declare its parameters.
+parameter names (`gate.min_dbfs`), nested or dotted. Every field carries its name, its range and
+its meaning, from which a node declares its parameters; the streaming core takes its own part.
 """
 
 from av_grounding.config.bundles import (
@@ -10,16 +10,31 @@ from av_grounding.config.bundles import (
     default_bundle,
     find_bundles,
 )
-from av_grounding.config.files import NODE_NAME, config_from_mapping, load_config
-from av_grounding.config.schema import GroundingConfig, Parameter, parameters
+from av_grounding.config.checking import Parameter
+from av_grounding.config.files import NODE_NAME, config_from_mapping, extra_heads, load_config
+from av_grounding.config.schema import (
+    HEADS,
+    SAMPLE_FORMATS,
+    AudioSettings,
+    GroundingConfig,
+    StampReference,
+    parameters,
+)
+from av_grounding.config.streaming import StreamingConfig
 
 __all__ = [
+    "HEADS",
     "MODEL_ENVIRONMENT_VARIABLE",
     "NODE_NAME",
+    "SAMPLE_FORMATS",
+    "AudioSettings",
     "GroundingConfig",
     "Parameter",
+    "StampReference",
+    "StreamingConfig",
     "config_from_mapping",
     "default_bundle",
+    "extra_heads",
     "find_bundles",
     "load_config",
     "parameters",
