@@ -12,16 +12,37 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo bench performance soak fuzz reproduce test test-slow lint venv system
+.PHONY: help demo bench performance soak fuzz reproduce test test-slow lint venv system test-tools
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
-# A sourced ROS 2 brings pytest plugins that stop a current pytest.
-PYTEST := $(BIN)/python -m pytest -p no:launch_testing -p no:launch_ros -p no:launch_pytest
+PYTHONS := $(PYTHON) python3.12 python3.11 python3.13 python3.10 python3.14 python3
+EXTRAS := bag,cpu,dds,evaluate,synthetic,test,train,view
 
 # Shared libraries and the Debian packages that hold them: sound input, OpenCV.
 LIBRARIES := libportaudio.so.2=libportaudio2 \
   libGL.so.1=libgl1 libgthread-2.0.so.0=libglib2.0-0
+# What tests of the live page, of microphones and of speech run, and the packages that hold it.
+TEST_TOOLS := chromium,chromium-browser,google-chrome=chromium pulseaudio=pulseaudio \
+  pactl=pulseaudio-utils espeak-ng=espeak-ng
+ALSA_PLUGIN := /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so=libasound2-plugins
+
+# Installs $$wanted where that is permitted, one by one, since not every system has them all; else
+# says what to install. Only fetching can hang, and only fetching may be stopped.
+define INSTALL
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  export DEBIAN_FRONTEND=noninteractive; \
+  timeout 60 apt-get update -qq || true; \
+  for package in $$wanted; do \
+    echo "apt-get install -y $$package"; \
+    get="apt-get install -y -qq --no-install-recommends $$package"; \
+    { timeout 120 $$get --download-only && $$get; } </dev/null >/dev/null 2>&1 \
+      || echo "That failed; what needs $$package is left out" >&2; \
+  done; \
+else \
+  echo "Left out is what needs these: sudo apt-get install -y$$wanted" >&2; \
+fi
+endef
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -45,11 +66,11 @@ fuzz: $(INSTALLED)
 reproduce: $(INSTALLED)
 	$(BIN)/av-grounding reproduce --data out/data --out runs/reproduce --page docs/reproduction.md $(ARGS)
 
-test: lint
-	$(PYTEST) $(ARGS)
+test: lint test-tools
+	$(BIN)/python -m pytest $(ARGS)
 
-test-slow: lint
-	$(PYTEST) -m slow $(ARGS)
+test-slow: lint test-tools
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -58,34 +79,40 @@ venv: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt | system
 	@if ! $(BIN)/python -c '' 2>/dev/null; then \
-	  for python in $(PYTHON) python3.12 python3.11 python3.10 python3; do \
-	    if $$python -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	  for python in $(PYTHONS); do \
+	    if $$python -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
 	      echo "$$python -m venv .venv"; $$python -m venv --clear .venv; break; \
 	    fi; \
 	  done; \
 	fi; \
 	$(BIN)/python -c '' 2>/dev/null || { \
-	  echo 'No Python 3.10, 3.11 or 3.12 with venv: sudo apt-get install -y python3 python3-venv' >&2; exit 2; }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bag,cpu,dds,evaluate,synthetic,test,train,view]'
+	  echo 'No Python 3.10 to 3.14 with venv: sudo apt-get install -y python3 python3-venv' >&2; exit 2; }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -c 'from av_grounding.extras import left_out; \
+	  [print(f"Left out is {name}: its wheels are for {where}") for name, where in left_out().items()]'
 	@touch $@
 
-# Installs what is missing where it may; else says what to install. Without these, what needs
-# them says so, so a failure here stops nothing.
+# Without these, what needs them says so, so a failure here stops nothing.
 system:
 	@wanted=; \
 	known=$$(PATH=$$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true); \
 	for pair in $(LIBRARIES); do \
 	  case "$$known" in *"$${pair%%=*} "*) ;; *) wanted="$$wanted $${pair#*=}" ;; esac; \
 	done; \
-	for python in $(PYTHON) python3.12 python3.11 python3.10 python3; do \
+	for python in $(PYTHONS); do \
 	  if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=1; break; fi; \
 	done; \
 	[ -n "$${found-}" ] || wanted="$$wanted python3 python3-venv"; \
 	[ -n "$$wanted" ] || exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "apt-get install -y$$wanted"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$wanted >/dev/null; } \
-	    || echo "That failed; install by hand: apt-get install -y$$wanted" >&2; \
-	else \
-	  echo "Missing system packages: sudo apt-get install -y$$wanted" >&2; \
-	fi
+	$(INSTALL)
+
+test-tools:
+	@wanted=; \
+	for pair in $(TEST_TOOLS); do \
+	  names=$${pair%%=*}; command -v $${names//,/ } >/dev/null || wanted="$$wanted $${pair#*=}"; \
+	done; \
+	for pair in $(ALSA_PLUGIN); do \
+	  compgen -G "$${pair%%=*}" >/dev/null || wanted="$$wanted $${pair#*=}"; \
+	done; \
+	[ -n "$$wanted" ] || exit 0; \
+	$(INSTALL)

@@ -24,7 +24,6 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(exclude=["tests", "tests.*"]),
-    include_package_data=True,
     package_data={"av_grounding.viewer": ["page/*"]},
     install_requires=[
         "av>=13",
@@ -32,7 +31,10 @@ setup(
         "jaxtyping>=0.2.34",
         "numpy>=1.26",
         "opencv-python>=4.9",
+        # Photographs of phones; the decoder alone, without the GPL parts of pillow-heif.
+        "pi-heif>=0.18",
         "platformdirs>=4",
+        "pydantic>=2.7",
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4.3",
@@ -53,8 +55,11 @@ setup(
         "evaluate": ["matplotlib>=3.8"],
         # Coverage-guided fuzzing of the parsers: make fuzz.
         "fuzz": ["atheris>=2.3"],
-        # ROS 2 topics without ROS. cyclonedds has no wheels for arm64: use the node there.
-        "dds": ["cyclonedds>=11.0.1; platform_machine == 'x86_64'", "rosbags>=0.11"],
+        # ROS 2 topics without ROS. cyclonedds has no wheels elsewhere: use the node there.
+        "dds": [
+            "cyclonedds>=11.0.1; platform_machine == 'x86_64' and python_version < '3.14'",
+            "rosbags>=0.11",
+        ],
         # The synthetic world: drawing its sounds and speaking its words.
         "synthetic": ["espeakng-loader>=0.2.4", "scipy>=1.10"],
         "test": [

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from av_grounding import extras
 from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NATIVE_MODULES = {
     "soxr": "soxr",
     "webrtcvad-wheels": "webrtcvad",
 }
-INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e .[synthetic]"
+INSTALL_PACKAGE = f"{sys.executable} -m pip install -c constraints.txt -e '.[synthetic]'"
 INSTALL_OPENCV_LIBRARIES = "sudo apt-get install -y libgl1 libglib2.0-0"
 INSTALL_PORTAUDIO = "sudo apt-get install -y libportaudio2"
 INSTALL_ESPEAK = "pip install espeakng-loader"
@@ -47,6 +48,7 @@ def examine() -> list[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _packages,
+        _extras,
         _espeak,
         _microphones,
         _cameras,
@@ -120,13 +122,32 @@ def _load(module: str) -> str | None:
     return None
 
 
+def _extras() -> Iterator[Finding]:
+    try:
+        left_out = extras.left_out()
+    except importlib.metadata.PackageNotFoundError:
+        return  # already reported
+    for extra, purpose in extras.PURPOSES.items():
+        missing = extras.missing(extra)
+        if not missing:
+            yield Finding(f"[{extra}]", "ok", purpose)
+            continue
+        reasons = [f"wheels of {name}: {left_out[name]}" for name in missing if name in left_out]
+        detail = "; ".join([f"{purpose}: no {', '.join(missing)}", *reasons])
+        can_mend = len(reasons) < len(missing)
+        remedy = f"{sys.executable} -m {extras.install_line(extra)}" if can_mend else ""
+        yield Finding(f"[{extra}]", "optional", detail, remedy)
+
+
 def _espeak() -> Iterator[Finding]:
+    if extras.missing("synthetic"):
+        return  # already reported
     from av_grounding.synthetic.speech import engine_version
 
     try:
         yield Finding("espeak-ng", "ok", engine_version())
     except (RuntimeError, OSError) as error:
-        detail = f"{error}; needed by the demo, synth, train and evaluate"
+        detail = f"{error}; needed by {extras.PURPOSES['synthetic']}"
         yield Finding("espeak-ng", "optional", detail, INSTALL_ESPEAK)
 
 
@@ -180,7 +201,11 @@ def _accelerator() -> Iterator[Finding]:
     else:
         yield Finding("CUDA", "optional", "no device answers", "nvidia-smi")
     if importlib.util.find_spec("tensorrt") is not None:
-        yield Finding("TensorRT", "ok", importlib.metadata.version("tensorrt"))
+        try:
+            version = importlib.metadata.version("tensorrt")
+        except importlib.metadata.PackageNotFoundError:
+            version = "installed, but not by pip"  # as a system's own packages may be
+        yield Finding("TensorRT", "ok", version)
     else:
         remedy = f"{sys.executable} -m pip install tensorrt" if torch.cuda.is_available() else ""
         yield Finding("TensorRT", "optional", "not installed", remedy)
