@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from array import array
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -21,30 +21,45 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosidl_runtime_py.utilities import get_message
 
+from av_grounding.transports.bag.encoding import exact_audio_fields
 from av_grounding.transports.messages import (
     CameraInfo,
-    Fields,
+    audio_fields,
+    audio_info_fields,
     build,
     decode_heatmap,
-    header_fields,
     image_fields,
 )
+from av_grounding.types import AudioChunk
 
 DOMAIN_ID = 1 + os.getpid() % 100
-os.environ["ROS_DOMAIN_ID"] = str(DOMAIN_ID)
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault(
-    "CYCLONEDDS_URI",
-    "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
-    "<AllowMulticast>true</AllowMulticast></General></Domain></CycloneDDS>",
-)
+os.environ |= {
+    "ROS_DOMAIN_ID": str(DOMAIN_ID),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    "CYCLONEDDS_URI": (
+        "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
+        "<AllowMulticast>true</AllowMulticast></General></Domain></CycloneDDS>"
+    ),
+}
 
 BUNDLE = Path(__file__).parents[2] / "models" / "synthetic-small"
 SECOND_NS = 1_000_000_000
 NAMESPACE = "/robot"
 NODE = f"{NAMESPACE}/grounding"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
-AUDIO_TYPE = "audio_common_msgs/msg/AudioDataStamped"
+
+
+def is_installed(type_name):
+    try:
+        return get_message(type_name) is not None
+    except (ModuleNotFoundError, AttributeError):
+        return False
+
+
+# Two packages are called audio_common_msgs: ros-drivers' and mgonzs13's.
+AUDIO_PACKAGE = "audio_common_msgs/msg"
+IS_ROS_DRIVERS = is_installed(f"{AUDIO_PACKAGE}/AudioDataStamped")
+AUDIO_TYPE = f"{AUDIO_PACKAGE}/{'AudioDataStamped' if IS_ROS_DRIVERS else 'AudioStamped'}"
 CAMERA = CameraInfo(
     120,
     160,
@@ -132,13 +147,16 @@ class Peer:
         self._spinning.close()
 
     def collect(self, *topics):
-        """Subscribe to topics of the node by their names in `TOPICS`."""
-        from av_grounding.transports.messages import TOPICS
+        """Subscribe to topics of the node by their names."""
+        from av_grounding.config import HEADS
+        from av_grounding.transports.topics.table import topics_of
+
+        types = {name: topic.type_name for name, topic in topics_of(HEADS).items()}
 
         for name in topics:
             resolved = name if name.startswith("/") else f"{NAMESPACE}/{name}"
             self.node.create_subscription(
-                get_message(TOPICS[name].type_name), resolved, self.received[name].append, 20
+                get_message(types[name]), resolved, self.received[name].append, 20
             )
 
     def publish(self, topic, fields, *, is_reliable=True):
@@ -190,14 +208,10 @@ def image(stamp_ns, pixels=None, frame_id="optical", encoding="rgb8"):
 
 
 def sound(samples, stamp_ns):
-    """ros-drivers' AudioDataStamped, 16 bits."""
-    pcm = np.clip(np.rint(np.asarray(samples) * 32767), -32768, 32767).astype("<i2")
-    data = array("B", pcm.tobytes())
-    return Fields(
-        "audio_common_msgs/msg/AudioDataStamped",
-        header=header_fields(stamp_ns, "mic"),
-        audio=Fields("audio_common_msgs/msg/AudioData", data=data),
-    )
+    """16 bits, in the messages that are installed."""
+    pcm = np.clip(np.rint(np.asarray(samples) * 32767), -32768, 32767).astype(np.int16)
+    fields = audio_fields if IS_ROS_DRIVERS else exact_audio_fields
+    return fields(AudioChunk(pcm, stamp_ns, Scene.RATE_HZ), "mic")
 
 
 class Scene:
@@ -240,7 +254,7 @@ class Scene:
             counters, stream = session.runner.counters, session.stream.stats
             is_taken = session.inputs.topic_audio.num_decoded <= counters["num_audio_chunks"]
             answered = stream["num_frames"] + counters["num_frames_too_old"]
-            answered += counters["num_frames_replaced"]
+            answered += counters["num_frames_replaced"] + counters["num_frames_unreadable"]
             is_answered = counters["num_frames_captured"] <= answered
             if is_taken and is_answered and counters["queued_audio_s"] == 0.0:
                 return
@@ -257,23 +271,20 @@ class Scene:
             self.step()
 
 
-def connect(peer, audio_type=AUDIO_TYPE):
+def connect(peer):
+    if not is_installed(AUDIO_TYPE):
+        pytest.skip("needs audio_common_msgs, of ros-drivers or of mgonzs13")
     peer.connect("/robot/image", IMAGE_TYPE)
-    peer.connect("/robot/audio", audio_type)
+    peer.connect("/robot/audio", AUDIO_TYPE)
     announce(peer)
 
 
 def announce(peer):
-    """ros-drivers' AudioInfo; the samples themselves say nothing."""
-    peer.connect("/robot/audio_info", "audio_common_msgs/msg/AudioInfo")
-    info = Fields(
-        "audio_common_msgs/msg/AudioInfo",
-        channels=1,
-        sample_rate=16_000,
-        sample_format="S16LE",
-        bitrate=256_000,
-        coding_format="wave",
-    )
+    """ros-drivers' AudioInfo: the samples themselves say nothing. mgonzs13's do."""
+    if not IS_ROS_DRIVERS:
+        return
+    info = audio_info_fields(AudioChunk(np.zeros(1, np.int16), 0, Scene.RATE_HZ))
+    peer.connect("/robot/audio_info", info.type_name)
     for _ in range(3):
         peer.publish("/robot/audio_info", info)
         time.sleep(0.1)

@@ -14,6 +14,7 @@ from av_grounding.transports.topics.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.topics.status_report import (
     ERROR,
     OK,
+    WARN,
     MalformedReporter,
     StatusReport,
     sync_report,
@@ -92,7 +93,10 @@ class Monitor:
                 "channels; all are heard"
             )
         self._malformed.add_to(report)
-        for line in {*inputs.incompatible, *self._outputs.incompatible}:
+        for name, number in inputs.num_lost.items():
+            report.values[f"{name}_lost"] = number
+        losses = filter(None, map(inputs.loss, inputs.num_lost))
+        for line in {*inputs.incompatible, *losses, *self._outputs.incompatible}:
             report.complain(line)
         return report
 
@@ -130,7 +134,9 @@ class Monitor:
             for reason, number in outputs.locator.missing.items():
                 report.values[f"no point: {reason}"] = number
         age_ms = outputs.age_ms.percentile(50)
-        if age_ms > config.max_image_age_ms and is_enabled:
+        if outputs.is_clock_missing:
+            report.complain("use_sim_time is set, but nothing publishes /clock")
+        elif age_ms > config.max_image_age_ms and is_enabled:
             report.complain(
                 f"heatmaps are {age_ms:.0f} ms old, over max_image_age_ms: "
                 + (
@@ -163,7 +169,10 @@ def gpu_values(facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def idle_status(node_name: str, state: str, error: str) -> Status:
-    """What an inactive node says."""
+    """What a node says that is not active; `state` is the lifecycle's word for it."""
     if error:
         return Status(f"{node_name}: lifecycle", ERROR, f"{state}: {error}")
+    if state == "finalized":
+        line = "finalized: it was shut down; start it anew"
+        return Status(f"{node_name}: lifecycle", WARN, line)
     return Status(f"{node_name}: lifecycle", OK, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from typing import Any
 
 PACKAGE = "av_grounding"
 REPEAT_S = 10.0
-"""A line of code that warns again and again is heard once in this time."""
+"""A message that comes again and again, but for its numbers, is heard once in this time."""
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 class RosLogHandler(logging.Handler):
@@ -44,9 +46,9 @@ class RosLogHandler(logging.Handler):
 
     def _withheld(self, record: logging.LogRecord) -> int | None:
         """How many records of this line and message were left out; None: this one is, too."""
-        key, now_s = (str(record.msg), record.lineno), time.monotonic()
-        if record.msg == "%s":  # a line that says many things
-            key = (record.getMessage(), record.lineno)
+        # Not the template: it may say something new with every topic, name or reason.
+        key = (_NUMBER.sub("#", record.getMessage()), record.lineno)
+        now_s = time.monotonic()
         with self._counting:
             said_s, num_withheld = self._said.get(key, (-REPEAT_S, 0))
             if now_s - said_s < REPEAT_S:
@@ -59,12 +61,16 @@ class RosLogHandler(logging.Handler):
 
 
 def bridge_logging(ros_logger: Any) -> Callable[[], None]:
-    """Send the package's log to a node's logger until the returned function is called."""
+    """Send the package's log to a node's logger until the returned function is called.
+
+    The node's own level counts, as `--log-level NODE:=debug` sets it.
+    """
     package_logger = logging.getLogger(PACKAGE)
     handler = RosLogHandler(ros_logger)
     level = package_logger.level
     package_logger.addHandler(handler)
-    package_logger.setLevel(logging.INFO)
+    # The numbers of both kinds of level are the same.
+    package_logger.setLevel(int(ros_logger.get_effective_level()) or logging.INFO)
 
     def undo() -> None:
         package_logger.removeHandler(handler)

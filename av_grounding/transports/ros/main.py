@@ -15,8 +15,15 @@ def main() -> int:
             "/opt/ros/DISTRO/setup.bash first; without a ROS install use av-grounding run --dds\n"
         )
         return 2
-    from av_grounding.transports.ros.node import main as run_node
-
+    try:
+        from av_grounding.transports.ros.node import main as run_node
+    except ImportError as error:
+        sys.stderr.write(
+            f"{sys.executable} lacks what the node needs ({error}): start with "
+            "python:=VENV/bin/python, the interpreter of the virtual environment that "
+            "av_grounding is installed in\n"
+        )
+        return 2
     return run_node()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +27,13 @@ from rosidl_runtime_py.utilities import get_message
 from std_srvs.srv import SetBool, Trigger
 
 from av_grounding.config import NODE_NAME, GroundingConfig, default_bundle
+from av_grounding.files import one_line
 from av_grounding.transports.messages import MalformedCounter, Status, build, diagnostics_fields
 from av_grounding.transports.ros.diagnostics import Monitor, idle_status
 from av_grounding.transports.ros.logging import bridge_logging
 from av_grounding.transports.ros.outputs import RosOutputs
 from av_grounding.transports.ros.page import open_page
-from av_grounding.transports.ros.parameters import NodeParameters, streaming_config
+from av_grounding.transports.ros.parameters import NodeParameters
 from av_grounding.transports.ros.points import PointLocator
 from av_grounding.transports.ros.session import Session
 from av_grounding.transports.topics.live_stream import LiveStream
@@ -55,11 +57,30 @@ def _told(
     def told(node: GroundingNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return transition(node, state)
-        except Exception:
-            logger.exception("%s failed", transition.__name__)
+        except Exception as error:
+            name = transition.__name__.removeprefix("on_")
+            node._failure = f"{name} failed: {one_line(error) or type(error).__name__}"
+            logger.exception("%s failed", name)
             raise
 
     return told
+
+
+def _answered(
+    service: str, callback: Callable[[Any, Any], Any], state: Callable[[], str]
+) -> Callable[[Any, Any], Any]:
+    """The callback, which refuses what it cannot do: an exception would end the executor."""
+
+    def answered(request: Any, response: Any) -> Any:
+        try:
+            return callback(request, response)
+        except Exception as error:
+            logger.error(
+                "%s refused in state %s: %s", service, state(), one_line(error) or type(error)
+            )
+            return type(response)()  # success is false
+
+    return answered
 
 
 class GroundingNode(Node):
@@ -87,12 +108,18 @@ class GroundingNode(Node):
         ]
         self.create_service(SetBool, "~/enable", self._enable)
         self.create_service(Trigger, "~/reset", self._reset)
+        for service in self.services:
+            name = service.srv_name.rpartition("/")[2]
+            service.callback = _answered(name, service.callback, self._lifecycle_state)
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
         self._jumps = self.get_clock().create_jump_callback(
             threshold, post_callback=self._after_jump
         )
+
+    def _lifecycle_state(self) -> str:
+        return self._state_machine.current_state[1]
 
     @property
     def config(self) -> GroundingConfig:
@@ -122,7 +149,9 @@ class GroundingNode(Node):
         try:
             started_s = time.monotonic()
             backend = load_backend_of(config)
-            self._outputs = RosOutputs(self, config)
+            heads = backend.spec.head_names
+            config.check_heads(heads)
+            self._outputs = RosOutputs(self, heads, config)
             if config.use_3d:
                 self._outputs.locator = PointLocator(
                     self, self._malformed, needs_tf=bool(config.target_frame)
@@ -146,8 +175,8 @@ class GroundingNode(Node):
         self._outputs.config = self.config
         try:
             session.start()
-        except (OSError, RuntimeError, ValueError) as error:
-            return self._failed(str(error))
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            return self._failed(f"{error}{_remedy(error)}")
         result = super().on_activate(state)  # publishers first, then what makes them publish
         if self._is_enabled:
             session.open()
@@ -240,15 +269,14 @@ class GroundingNode(Node):
 
     def _discover(self) -> None:
         if self._session is not None and self._is_enabled and self._session.error is None:
-            self._session.inputs.look_for_audio()
+            self._session.inputs.follow()
 
     def _tick(self) -> None:
         """Once a second by the steady clock: diagnostics, missing inputs, a stopped session."""
         name = self.get_fully_qualified_name()
         session = self._session
         if session is None or self._monitor is None:
-            state = "unconfigured" if self._backend is None else "inactive"
-            statuses = [idle_status(name, state, self._failure)]
+            statuses = [idle_status(name, self._lifecycle_state(), self._failure)]
         else:
             statuses = self._monitor.statuses(self.config, self._is_enabled)
             if session.error is not None:
@@ -259,8 +287,11 @@ class GroundingNode(Node):
 
     def _watch(self, session: Session) -> None:
         inputs, now_s = session.inputs, time.monotonic()
-        if self._watchdogs["images"].barks(inputs.video.last_used_s, now_s):
-            reasons = "; ".join(inputs.reasons_without_images())
+        # What nobody asked for is not even decoded.
+        video, is_idle = inputs.video, session.stream.is_idle
+        seen_s = video.last_received_s if is_idle else video.last_used_s
+        if self._watchdogs["images"].barks(seen_s, now_s):
+            reasons = "; ".join(session.reasons_without_images())
             logger.warning("no images, so no heatmaps: %s", reasons)
         if self._watchdogs["audio"].barks(inputs.audio.last_heard_s, now_s):
             reasons = "; ".join(inputs.reasons_without_audio())
@@ -273,12 +304,13 @@ class GroundingNode(Node):
 
 def load_backend_of(config: GroundingConfig) -> Backend:
     """The configured bundle, loaded and warmed up."""
-    from av_grounding.backends import load_configured, settle_threads
+    from av_grounding.backends import load_configured
     from av_grounding.streaming.pipeline import GroundingStream
 
     backend = load_configured(config.model.path or default_bundle(), config)
-    settle_threads(backend)
-    stream = GroundingStream(backend, streaming_config(config))
+    config.check_heads(backend.spec.head_names)
+    backend.settle_threads()
+    stream = GroundingStream(backend, config.stream)
     stream.push_frame(np.zeros((*WARM_UP_SIZE, 3), np.uint8), 0)
     return backend
 
@@ -307,6 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # A second Ctrl-C means the same as the first, which is being done.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

@@ -27,7 +27,7 @@ def open_page(node: Node, config: GroundingConfig, stream: LiveStream) -> Viewer
         token=token_from_environment(),
         stats=lambda: {"stream": stream.stats},
         facts={"source": node.get_fully_qualified_name()},
-        thresholds={head: getattr(config, head).threshold for head in ("sound", "speech")},
+        thresholds=config.thresholds(stream.backend.spec.head_names),
         clock_ns=lambda: node.get_clock().now().nanoseconds,
     )
     stream.on_voice = viewer.write_voice

@@ -17,27 +17,23 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from av_grounding.config import GroundingConfig, Parameter, config_from_mapping, parameters
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config import (
+    HEADS,
+    GroundingConfig,
+    Parameter,
+    config_from_mapping,
+    extra_heads,
+    parameters,
+)
 from av_grounding.transports.messages import AudioLayout
 
-# Followed while the node is active; the others count at the next `configure`.
-DYNAMIC = frozenset(
-    {
-        *("max_rate", "max_image_age_ms", "audio.channel", "gate.min_dbfs"),
-        *("sound.recency_s", "sound.silence_s", "sound.threshold", "sound.enabled"),
-        *("speech.hold_s", "speech.hangover_s", "speech.threshold", "speech.enabled"),
-        *("sync.offset_ms", "sync.lookahead_ms", "heatmap.encoding", "heatmap.size"),
-        *("peaks.max", "overlay.alpha", "image_rectified", "target_frame"),
-    }
-)
-_KNOWN: Mapping[str, Parameter] = {parameter.name: parameter for parameter in parameters()}
 _FOREIGN = ("use_sim_time", "qos_overrides", "start_type_description_service")
 
 
 class NodeParameters:
     """Declares every parameter on a node and keeps the configuration that they describe.
 
+    Those of a head that the shipped file does not have are declared where one of them is given.
     Raises ValueError in one line where a given value is refused.
     """
 
@@ -57,12 +53,13 @@ class NodeParameters:
             for name, parameter in overrides.items()
             if parameter.value is not None
         }
-        self.unknown = unknown_parameters(given)
+        heads = [*HEADS, *extra_heads(given)]
+        self._known = {parameter.name: parameter for parameter in parameters(heads)}
+        self.unknown = unknown_parameters(name for name in given if name not in self._known)
         """One line for every given parameter that this node does not have."""
         # Checked together, before the first is declared.
-        values = {name: value for name, value in given.items() if name in _KNOWN}
-        self.config = _checked(values)
-        for parameter in _KNOWN.values():
+        self.config = _checked({n: value for n, value in given.items() if n in self._known})
+        for parameter in self._known.values():
             node.declare_parameter(parameter.name, parameter.default, describe(parameter))
         node.add_on_set_parameters_callback(self._judge)
         if hasattr(node, "add_post_set_parameters_callback"):
@@ -72,10 +69,10 @@ class NodeParameters:
             self._adopts_at_once = True
 
     def _judge(self, changes: list[RosParameter]) -> SetParametersResult:
-        ours = {change.name: change.value for change in changes if change.name in _KNOWN}
+        ours = {change.name: change.value for change in changes if change.name in self._known}
         try:
             if self._is_configured():
-                _refuse_late(name for name in ours if ours[name] != self._value(name))
+                self._refuse_late(name for name in ours if ours[name] != self._value(name))
             config = _checked(self._values() | ours)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
@@ -84,7 +81,7 @@ class NodeParameters:
         return SetParametersResult(successful=True)
 
     def _adopt(self, changes: list[RosParameter]) -> None:
-        if any(change.name in _KNOWN for change in changes):
+        if any(change.name in self._known for change in changes):
             self._take(_checked(self._values()))
 
     def _take(self, config: GroundingConfig) -> None:
@@ -92,8 +89,16 @@ class NodeParameters:
             self.config = config
             self._on_change(config)
 
+    def _refuse_late(self, names: Iterable[str]) -> None:
+        late = sorted(name for name in names if not self._known[name].is_live)
+        if late:
+            raise ValueError(
+                f"{', '.join(late)}: counts when the node is configured, which it is: first "
+                "deactivate and clean up (ros2 lifecycle set)"
+            )
+
     def _values(self) -> dict[str, Any]:
-        return {name: self._value(name) for name in _KNOWN}
+        return {name: self._value(name) for name in self._known}
 
     def _value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -105,8 +110,8 @@ def describe(parameter: Parameter) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=parameter.description)
     descriptor.additional_constraints = "; ".join(
         [
-            *([f"one of {', '.join(parameter.choices)}"] if parameter.choices else []),
-            "live" if parameter.name in DYNAMIC else "counts at the next configure",
+            *([f"one of {', '.join(map(str, parameter.choices))}"] if parameter.choices else []),
+            "live" if parameter.is_live else "counts at the next configure",
         ]
     )
     if isinstance(default, float):
@@ -122,10 +127,10 @@ def describe(parameter: Parameter) -> ParameterDescriptor:
 
 
 def unknown_parameters(names: Iterable[str]) -> list[str]:
-    """What is wrong with each name that is neither this node's nor every node's."""
+    """What is wrong with each name that is not every node's either."""
     complaints = []
     for name in names:
-        if name in _KNOWN or name.split(".")[0] in _FOREIGN:
+        if name.split(".")[0] in _FOREIGN:
             continue
         try:
             config_from_mapping({name: 0})
@@ -134,30 +139,7 @@ def unknown_parameters(names: Iterable[str]) -> list[str]:
     return complaints
 
 
-def streaming_config(config: GroundingConfig) -> StreamingConfig:
-    """The stream's part; ValueError where its values contradict each other."""
-    return StreamingConfig(**config.streaming_values())
-
-
-def audio_layout(config: GroundingConfig) -> AudioLayout | None:
-    """Layout of samples that come without AudioInfo, or None where that is awaited."""
-    audio = config.audio
-    rate_hz = audio.sample_rate or 16_000
-    layout = AudioLayout(rate_hz, audio.channels, audio.sample_format.upper())
-    return layout if audio.sample_rate else None
-
-
 def _checked(values: Mapping[str, Any]) -> GroundingConfig:
     config = config_from_mapping(values)
-    streaming_config(config)
-    audio_layout(config)
+    AudioLayout.of(config.audio)
     return config
-
-
-def _refuse_late(names: Iterable[str]) -> None:
-    late = sorted(set(names) - DYNAMIC)
-    if late:
-        raise ValueError(
-            f"{', '.join(late)}: counts when the node is configured, which it is: first "
-            "deactivate and clean up (ros2 lifecycle set)"
-        )

@@ -1,13 +1,19 @@
-"""Says in words which quality-of-service policy keeps two nodes from talking."""
+"""Quality of service: which of it keeps two nodes apart, what gets lost, what publishers offer."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.qos import QoSPolicyKind
+from rclpy.qos import (
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 
 logger = logging.getLogger(__name__)
 _REMEDIES = {
@@ -16,35 +22,51 @@ _REMEDIES = {
 }
 
 
+def offered_reliability(publishers: Sequence[Any]) -> ReliabilityPolicy:
+    """Reliable where every publisher is, so that nothing is lost; else what matches all."""
+    offered = {info.qos_profile.reliability for info in publishers}
+    is_reliable = offered == {ReliabilityPolicy.RELIABLE}
+    return ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
+
+
+def mismatches(
+    topic: str, others: Sequence[Any], ours: QoSProfile, *, is_ours_publishing: bool = False
+) -> list[str]:
+    """A line for each endpoint there is now whose quality of service does not match ours."""
+    lines = []
+    for info in others:
+        pair = (info.qos_profile, ours)
+        verdict, reason = qos_check_compatible(*(reversed(pair) if is_ours_publishing else pair))
+        if verdict == QoSCompatibility.ERROR:
+            policy = next((name for name in _REMEDIES if name.lower() in reason.lower()), reason)
+            lines.append(_line(topic, info.node_name, policy))
+    return lines
+
+
 def subscription_events(
-    topic: str, on_incompatible: Callable[[str], None]
+    topic: str, on_lost: Callable[[int], None]
 ) -> SubscriptionEventCallbacks:
-    """Events of a subscription of ours; `on_incompatible` gets a line that begins with `topic`."""
+    """Events of a subscription of ours; `on_lost` hears how many messages were lost lately."""
     return SubscriptionEventCallbacks(
-        incompatible_qos=_teller(topic, "a publisher of it", on_incompatible)
+        incompatible_qos=_teller(topic, "a publisher of it"),
+        message_lost=lambda event: on_lost(event.total_count_change),
     )
 
 
-def publisher_events(
-    topic: str, on_incompatible: Callable[[str], None]
-) -> PublisherEventCallbacks:
-    """Events of a publisher of ours; `on_incompatible` gets a line that begins with `topic`."""
-    return PublisherEventCallbacks(
-        incompatible_qos=_teller(topic, "a subscription to it", on_incompatible)
+def publisher_events(topic: str) -> PublisherEventCallbacks:
+    """Events of a publisher of ours."""
+    return PublisherEventCallbacks(incompatible_qos=_teller(topic, "a subscription to it"))
+
+
+def _teller(topic: str, other: str) -> Callable[[Any], None]:
+    return lambda event: logger.warning(
+        "%s", _line(topic, other, _name(event.last_policy_kind))
     )
 
 
-def _teller(
-    topic: str, other: str, on_incompatible: Callable[[str], None]
-) -> Callable[[Any], None]:
-    def tell(event: Any) -> None:
-        policy = _name(event.last_policy_kind)
-        remedy = _REMEDIES.get(policy, "give both the same")
-        line = f"{topic}: {other} does not match in {policy}: {remedy}; see ros2 topic info -v"
-        logger.warning("%s", line)
-        on_incompatible(line)
-
-    return tell
+def _line(topic: str, other: str, policy: str) -> str:
+    remedy = _REMEDIES.get(policy, "give both the same")
+    return f"{topic}: {other} does not match in {policy}: {remedy}; see ros2 topic info -v"
 
 
 def _name(kind: Any) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import Node
 
@@ -15,9 +15,11 @@ from av_grounding.streaming.runner import Runner
 from av_grounding.transports.messages import MalformedCounter
 from av_grounding.transports.ros.inputs import RosInputs
 from av_grounding.transports.ros.outputs import RosOutputs
-from av_grounding.transports.ros.parameters import streaming_config
 from av_grounding.transports.topics.live_stream import LiveStream
-from av_grounding.types import Backend, Sink
+from av_grounding.types import Backend, Sink, Stream
+
+if TYPE_CHECKING:
+    from av_grounding.transports.bag.recorder import BagRecorder
 
 logger = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 1.0
@@ -57,22 +59,34 @@ class Session:
         self._is_stopping = False
 
     def start(self) -> None:
-        """Raises ValueError, OSError or RuntimeError where a microphone cannot be opened."""
+        """Raises ImportError, OSError, RuntimeError or ValueError where it cannot."""
         config, outputs = self._config, self._outputs
         locator = outputs.locator
-        self.stream = LiveStream(self._backend, streaming_config(config))
+        self.stream = LiveStream(self._backend, config.stream)
         self.inputs = RosInputs(
             self._node, config, self._malformed, None if locator is None else locator.put_depth
         )
         outputs.camera = lambda: self.inputs.camera
-        sinks = [outputs, *self._make_sinks(self.stream)]
+        stream: Stream = self.stream
+        sinks: list[Sink] = [outputs]
+        try:
+            sinks += self._make_sinks(self.stream)
+            if config.record.path:
+                recorder = self._open_recorder(config)
+                stream = recorder.wrap(stream)
+                sinks.append(recorder)
+        except BaseException:
+            for resource in (*sinks, self.inputs):
+                resource.close()
+            raise
         self.runner = Runner(
-            self.stream,
+            stream,
             self.inputs.video,
             self.inputs.audio,
             sinks,
             # Counted from arrival: a driver's own delay must not silence the node.
             max_image_age_s=config.max_image_age_ms / 1e3,
+            is_wanted=lambda: len(sinks) > 1 or outputs.is_wanted,
         )
         self.error, self._is_stopping = None, False
         self._started_s = time.monotonic()
@@ -96,12 +110,23 @@ class Session:
         self.runner.forget_waiting()
         self.stream.request_reset()
 
+    def reasons_without_images(self) -> Iterator[str]:
+        """Why no frame was looked at lately, most telling first."""
+        num_old = self.runner.counters["num_frames_too_old"]
+        if num_old and num_old == self.inputs.video.num_received - self.inputs.video.num_replaced:
+            yield (
+                f"all {num_old} frames waited longer than max_image_age_ms "
+                f"({self._config.max_image_age_ms:g}) for the model: raise it, or see backend"
+            )
+            return
+        yield from self.inputs.reasons_without_images()
+
     def apply(self, config: GroundingConfig) -> None:
         """Follow the dynamic parameters."""
         self._config = config
         self.inputs.apply(config)
         self._outputs.config = config
-        self.stream.request(streaming_config(config))
+        self.stream.request(config.stream)
         self.runner.max_image_age_s = config.max_image_age_ms / 1e3
 
     def stop(self) -> None:
@@ -126,11 +151,25 @@ class Session:
         self.num_restarts += 1
         try:
             self.start()
-        except (OSError, RuntimeError, ValueError) as error:
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
             self._fail(error)
             return
         if is_open:
             self.open()
+
+    def _open_recorder(self, config: GroundingConfig) -> BagRecorder:
+        from av_grounding.transports.bag.recorder import recorder_in
+
+        return recorder_in(
+            config.record.path,
+            {
+                "source": self._node.get_fully_qualified_name(),
+                "model": self.backend_facts,
+                "config": config.as_mapping(),
+            },
+            thresholds=config.thresholds(self._backend.spec.head_names),
+            namespace=self._node.get_namespace(),
+        )
 
     def _run(self, runner: Runner) -> None:
         try:

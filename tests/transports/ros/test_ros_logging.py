@@ -11,7 +11,12 @@ LOGGER = logging.getLogger("av_grounding.somewhere")
 
 
 class Lines(list):
-    """What an rclpy logger is asked to say."""
+    """What an rclpy logger is asked to say; its level is one of rclpy's numbers."""
+
+    level = 20
+
+    def get_effective_level(self):
+        return self.level
 
     def __getattr__(self, severity):
         return lambda message: self.append((severity, message))
@@ -61,3 +66,21 @@ def test_different_messages_of_one_line_are_all_said(lines):
     for reason in ("one", "two", "one"):
         LOGGER.error("%s", reason)
     assert [message for _, message in lines] == ["one", "two"]
+
+
+def test_each_new_thing_is_said_though_the_words_around_it_are_the_same(lines):
+    for name in ("max_raet", "overlay.alhpa", "max_raet"):
+        LOGGER.warning("%s; ignored", name)
+    assert [message for _, message in lines] == ["max_raet; ignored", "overlay.alhpa; ignored"]
+
+
+@pytest.mark.parametrize(("level", "said"), [(10, "debug"), (20, "info"), (40, "error")])
+def test_the_nodes_own_level_decides_what_is_said(level, said):
+    lines = Lines()
+    lines.level = level
+    undo = bridge_logging(lines)
+    LOGGER.debug("a")
+    LOGGER.info("b")
+    LOGGER.error("d")
+    undo()
+    assert lines[0][0] == said

@@ -11,7 +11,6 @@ from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParametersAtomically
 
 from av_grounding.config import parameters
-from av_grounding.transports.ros.parameters import DYNAMIC
 from tests.helpers.ros_world import Scene, connect, grounding_node, maximum
 
 pytestmark = pytest.mark.ros
@@ -49,7 +48,6 @@ def test_every_parameter_is_declared_with_its_meaning_and_range(peer):
                 assert not ranges
             else:
                 assert (ranges[0].from_value, ranges[0].to_value) == parameter.range
-    assert set(names) >= DYNAMIC
 
 
 def test_dynamic_parameters_act_at_once_and_bad_sets_are_refused_whole(peer, barking, dog):
@@ -62,7 +60,7 @@ def test_dynamic_parameters_act_at_once_and_bad_sets_are_refused_whole(peer, bar
         result = set_parameters(peer, **{"gate.min_dbfs": 0.0, "sound.threshold": 2.0})
         assert not result.successful
         assert "sound.threshold" in result.reason
-        assert spinning.node.config.gate.min_dbfs == -50.0
+        assert spinning.node.config.stream.gate_dbfs == -50.0
         contradiction = set_parameters(peer, **{"speech.hold_s": 0.1, "speech.hangover_s": 0.5})
         assert not contradiction.successful
         assert "hold_s" in contradiction.reason
@@ -83,6 +81,23 @@ def test_dynamic_parameters_act_at_once_and_bad_sets_are_refused_whole(peer, bar
         num_before = len(peer.received["sound/heatmap"])
         scene.play(1.0)
         assert len(peer.received["sound/heatmap"]) == num_before
+
+
+def test_parameters_of_another_head_are_declared_where_they_are_given(peer):
+    with grounding_node(is_active=False, **{"music.threshold": 0.25}) as spinning:
+        assert spinning.node.config.head("music").threshold == 0.25
+        names = ["music.threshold", "speech.vad_frame_ms", "sync.clock_fit_s", "audio.hop_s"]
+        request = DescribeParameters.Request(names=names)
+        described = peer.call(DescribeParameters, "describe_parameters", request).descriptors
+        assert described[0].floating_point_range[0].to_value == 1.0
+        assert [descriptor.additional_constraints for descriptor in described] == [
+            "live",
+            "one of 10, 20, 30; live",
+            "live",
+            "counts at the next configure",
+        ]
+        refused = set_parameters(peer, **{"speech.vad_frame_ms": 25})
+        assert "expected one of 10, 20, 30" in refused.reason
 
 
 def test_misspelt_and_bad_parameters_at_the_start(caplog):

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs a sourced ROS 2")
 
+from av_grounding.transports.bag.encoding import exact_audio_fields
 from av_grounding.transports.messages import (
     Fields,
     camera_info_fields,
@@ -15,6 +16,7 @@ from av_grounding.transports.messages import (
     image_fields,
     stamp_fields,
 )
+from av_grounding.types import AudioChunk
 from tests.helpers import ros_world
 from tests.helpers.ros_world import (
     CAMERA,
@@ -95,17 +97,17 @@ def test_rays_and_camera_info_follow_the_camera(peer, barking, dog):
 
 
 def test_overlays_are_drawn_only_while_somebody_looks(peer, monkeypatch):
-    from av_grounding.transports.messages import out as messages_out
+    from av_grounding.transports.topics import outputs
 
     num_drawn = 0
-    draw = messages_out.draw_overlay
+    draw = outputs.draw_overlay
 
     def counted(*arguments):
         nonlocal num_drawn
         num_drawn += 1
         return draw(*arguments)
 
-    monkeypatch.setattr(messages_out, "draw_overlay", counted)
+    monkeypatch.setattr(outputs, "draw_overlay", counted)
     with grounding_node() as spinning:
         peer.collect("sound/heatmap")
         connect(peer)
@@ -136,31 +138,25 @@ def test_compressed_images_and_best_effort_publishers_are_heard(peer):
         assert stamp_ns(peer.latest("sound/heatmap")) == stamp
 
 
-def test_sound_of_the_other_audio_package_is_heard(peer, barking, dog):
-    """mgonzs13's AudioStamped, where that package is the one that is installed."""
-    messages = pytest.importorskip("audio_common_msgs.msg")
-    if not hasattr(messages, "AudioStamped"):
+def test_float_samples_are_heard(peer, barking, dog):
+    """As mgonzs13's AudioStamped carries them, without an AudioInfo on a topic of its own."""
+    if ros_world.IS_ROS_DRIVERS:
         pytest.skip("the installed audio_common_msgs is that of ros-drivers")
     with grounding_node():
         peer.collect("sound/heatmap", "/diagnostics")
         peer.connect("/robot/image", IMAGE_TYPE)
-        publisher = peer.connect("/robot/audio", "audio_common_msgs/msg/AudioStamped")
+        peer.connect("/robot/audio", ros_world.AUDIO_TYPE)
         now_ns, at = time.time_ns(), 0
         while maximum(peer, "sound") < 0.5:
             assert at < 50 * 1600, "waited in vain for a located dog"
-            message = messages.AudioStamped()
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, SECOND_NS)
-            message.audio.audio_data.float32_data = [
-                float(v) for v in barking.take(range(at, at + 1600), mode="wrap")
-            ]
-            message.audio.info.format, message.audio.info.channels = 1, 1
-            message.audio.info.rate, message.audio.info.chunk = 16_000, 1600
-            publisher.publish(message)
+            samples = barking.take(range(at, at + 1600), mode="wrap").astype(np.float32)
+            peer.publish("/robot/audio", exact_audio_fields(AudioChunk(samples, now_ns, 16_000)))
             at, now_ns = at + 1600, now_ns + SECOND_NS // 10
             peer.publish("/robot/image", image(now_ns, dog))
             time.sleep(0.1)
 
 
+@pytest.mark.skipif(not ros_world.IS_ROS_DRIVERS, reason="AudioData alone is ros-drivers'")
 def test_unstamped_sound_is_refused_with_the_remedy_unless_allowed(peer, barking):
     octets = sound(barking[:1600], 0)["audio"]
     with grounding_node(**{"audio.sample_rate": 16_000}):
