@@ -12,12 +12,9 @@ if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
 
 logger = logging.getLogger(__name__)
-BACKENDS = ("auto", "torch", "compiled", "cpu", "aot", "tensorrt")
+BACKENDS = ("auto", "torch", "torch-compiled", "cpu", "tensorrt")
 EXPORTED_FOR = {"cpu": ("cpu",), "cuda": ("tensorrt",)}
-"""Device -> exports that `auto` takes, the best first.
-
-A package of `aot` is code, which runs only where somebody named it.
-"""
+"""Device -> exports that `auto` takes, the best first."""
 EXPECTED_TROUBLE = (ImportError, OSError, RuntimeError, ValueError)
 
 
@@ -54,22 +51,12 @@ def load_configured(bundle: str | Path, config: GroundingConfig) -> Backend:
         return _with_reason(backend, reason)
 
 
-def settle_threads(backend: Backend) -> None:
-    """Let a small model on the CPU run on one thread, in a process that is there to run it.
-
-    `threads` says which and why. Without this, PyTorch's own number of threads stays.
-    """
-    settle = getattr(backend, "settle_threads", None)
-    if settle is not None:
-        settle()
-
-
 def _load_named(bundle: Path, name: str, device: str) -> Backend:
     from av_grounding.backends.exported import has_export, load_exported
 
     if name == "torch":
         return _load_torch(bundle, _torch_device() if device == "auto" else device)
-    if name == "compiled":
+    if name == "torch-compiled":
         from av_grounding.backends.torch_cuda import load_torch_cuda
         from av_grounding.modeling.bundle import load_bundle
 

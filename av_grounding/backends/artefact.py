@@ -18,10 +18,8 @@ FORMAT = 1
 PARTIAL = ".partial-"
 LABELS = {
     "sm": "SM", "gpu": "GPU", "cuda": "CUDA", "tensorrt": "TensorRT", "torch": "torch",
-    "torch_tensorrt": "torch-tensorrt", "machine": "processor type", "system": "system",
-    "cpu_isa": "vector instructions", "bundle": "bundle", "graph": "graph", "shapes": "shapes",
-    "precision": "precision", "device": "device", "graph_version": "graph version",
-    "image_size": "image size",
+    "torch_tensorrt": "torch-tensorrt", "bundle": "bundle", "graph": "graph", "shapes": "shapes",
+    "precision": "precision", "graph_version": "graph version",
 }  # fmt: skip
 
 
@@ -52,25 +50,15 @@ def store(path: Path, facts: Mapping[str, str], write: Callable[[Path], None]) -
 
 
 def read(path: Path, expected: Mapping[str, str], remedy: str) -> bytes:
-    """The bytes of an artefact that fits `expected`; raises as `check` does."""
-    side = _checked_sidecar(path, expected, remedy)
-    content = path.read_bytes()
-    _compare_hash(path, side, hashlib.sha256(content).hexdigest(), remedy)
-    return content
-
-
-def check(
-    path: Path, expected: Mapping[str, str], remedy: str, *, is_hashed: bool = False
-) -> dict[str, str]:
-    """All facts of an artefact that fits `expected`; `is_hashed`: its hash was compared elsewhere.
+    """The bytes of an artefact that fits `expected`.
 
     Raises FileNotFoundError where a file is missing, and ValueError where the facts differ (each
     difference is named) or the file is not the one that they were written for.
     """
     side = _checked_sidecar(path, expected, remedy)
-    if not is_hashed:
-        _compare_hash(path, side, sha256(path), remedy)
-    return side["facts"]
+    content = path.read_bytes()
+    _compare_hash(path, side, hashlib.sha256(content).hexdigest(), remedy)
+    return content
 
 
 def read_facts(path: Path, remedy: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
-from av_grounding.backends.batches import encode_in_batches
 from av_grounding.backends.cuda_graph import CudaGraphRunner, Result
-from av_grounding.backends.image_sizes import ImageSizes
-from av_grounding.types import ImageTokens, ModelSpec
+from av_grounding.backends.economy import encode_in_batches
+from av_grounding.backends.image_sizes import check_input_size
+from av_grounding.types import Backend, ImageTokens, ModelSpec
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
@@ -27,30 +25,26 @@ class Functions:
     """Image encoder (1,3,H,W), audio encoder (n,s) and ground step, as `Graphs` defines them.
 
     `image_for` gives the encoder of one size, which is kept as long as frames of that size come.
-    `sizes` are those that it is asked for, None for any. `max_audio_batch` is the highest n: every
-    call is of one window or of that many. `min_vectors` is how many vectors the ground step takes
-    at least. `num_window_samples` is the one s that the audio encoder was compiled for, None for
-    any: compiled code does not look at how much it is given, and would read beyond a shorter one.
+    `image_size` is the one (H, W) that it is asked for, None for any. `max_audio_batch` is the
+    highest n: every call is of one window or of that many. `num_window_samples` is the one s that
+    the audio encoder was compiled for, None for any: compiled code does not look at how much it is
+    given, and would read beyond a shorter one.
     """
 
     image_for: Callable[[Size], Callable[[Tensor], Tensor]]
     audio: Callable[[Tensor], Tensor]
     ground: Callable[[Tensor, Tensor], Tensor]
-    sizes: ImageSizes | None = None
+    image_size: Size | None = None
     max_audio_batch: int = 1
-    min_vectors: int = 1
     num_window_samples: int | None = None
 
 
-class CompiledBackend:
+class CompiledBackend(Backend):
     """The three calls of a backend on compiled functions, on the CPU or a CUDA device.
 
     Image and audio run on streams of their own, so that neither waits for the other; image tokens
     come back before they are computed.
     """
-
-    reason = ""
-    """Why this backend was taken; written by `load_backend`."""
 
     def __init__(
         self,
@@ -74,15 +68,9 @@ class CompiledBackend:
             device, is_captured=is_captured, ends_on_host=True, name="encoding sound",
         )  # fmt: skip
 
-    def with_spec(self, spec: ModelSpec) -> CompiledBackend:
-        """The same functions, not loaded again, under another spec."""
-        other = copy(self)
-        other.spec = spec
-        return other
-
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        if self.functions.sizes is not None:
-            self.functions.sizes.check(*image.shape[:2])
+        if self.functions.image_size is not None:
+            check_input_size(self.functions.image_size, image.shape[:2])
         return ImageTokens(self.image_runner(np.ascontiguousarray(image)))
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
@@ -109,16 +97,18 @@ class CompiledBackend:
             )
 
     @torch.inference_mode()
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        assert isinstance(image_tokens, Result)
-        tokens = image_tokens.wait()[None]
-        audio = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device)[None]
-        num_given = audio.shape[2]
-        missing = max(self.functions.min_vectors - num_given, 0)
-        maps = self.functions.ground(tokens, F.pad(audio, (0, 0, 0, missing)))
-        return maps[0, :, :num_given].float().cpu().numpy()
+    def similarity(
+        self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n r"]:
+        assert isinstance(tokens, Result)
+        audio = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)[None]
+        maps = self.functions.ground(tokens.wait()[None], audio)
+        return maps[0].flatten(2).float().cpu().numpy()
+
+    def grid(self, tokens: ImageTokens) -> tuple[int, int]:
+        assert isinstance(tokens, Result)
+        height, width = tokens.tensor.shape[-2:]
+        return height, width
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from av_grounding.backends.batches import encode_in_batches
-from av_grounding.backends.image_sizes import ImageSizes
+from av_grounding.backends.economy import encode_in_batches, use_one_thread
+from av_grounding.backends.image_sizes import check_input_size
 from av_grounding.backends.openvino_import import import_quietly, shared_core
-from av_grounding.backends.threads import use_one_thread
 from av_grounding.modeling.similarity import ground
-from av_grounding.types import ImageTokens, ModelSpec
+from av_grounding.types import Backend, ImageTokens, ModelSpec
 
 if TYPE_CHECKING:
     import openvino
@@ -34,11 +32,10 @@ processor has it, so that a model would answer differently on another robot."""
 MAX_SHAPES = 4
 
 
-class CpuBackend:
+class CpuBackend(Backend):
     """The three calls of a backend on two graphs and one matrix product."""
 
     name = "cpu"
-    reason = ""
 
     def __init__(self, directory: str | Path, spec: ModelSpec, facts: dict[str, Any]) -> None:
         """`directory` holds image.xml and audio.xml with their .bin; `facts` is its export.json.
@@ -63,32 +60,22 @@ class CpuBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": _num_threads(),
         }
-        self.sizes = ImageSizes(*facts["image_size"], spec.patch_px, facts["widths"])
         directory = Path(directory)
-        self._image = _Graph(
-            core, directory / "image.xml", properties, takes_range=self.sizes.widths is not None
-        )
+        self._image = _Graph(core, directory / "image.xml", properties)
         self._audio = _Graph(core, directory / "audio.xml", properties)
         self._image.prepare((1, *facts["image_size"], 3))
         self._num_window_samples = spec.num_window_samples
         self._audio.prepare((1, self._num_window_samples))
 
     def settle_threads(self) -> None:
-        """See `backends.settle_threads`."""
         if use_one_thread(self.facts["num_parameters"]):
             for graph in (self._image, self._audio):
                 graph.use_threads(1)
 
-    def with_spec(self, spec: ModelSpec) -> CpuBackend:
-        """The same graphs, not loaded again, under another spec."""
-        other = copy(self)
-        other.spec = spec
-        return other
-
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         size = tuple(image.shape[:2])
         if not self.facts["is_resizable"]:
-            self.sizes.check(*size)
+            check_input_size(tuple(self.facts["image_size"]), size)
         if any(side % self.spec.patch_px for side in size):
             raise ValueError(
                 f"image of {size[0]}x{size[1]} pixels; expected multiples of "
@@ -119,12 +106,16 @@ class CpuBackend:
             )
 
     @torch.inference_mode()
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        tokens = torch.from_numpy(np.asarray(image_tokens))
-        audio = torch.from_numpy(np.ascontiguousarray(vectors))
-        return ground(tokens[None], audio[None])[0].numpy()
+    def similarity(
+        self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n r"]:
+        cells = torch.from_numpy(np.asarray(tokens))
+        audio = torch.from_numpy(np.ascontiguousarray(queries))
+        return ground(cells[None], audio[None])[0].flatten(2).numpy()
+
+    def grid(self, tokens: ImageTokens) -> tuple[int, int]:
+        height, width = np.shape(tokens)[-2:]
+        return height, width
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -134,28 +125,16 @@ class CpuBackend:
             "openvino": self.version,
             "threads": self._image.num_threads,
             "image_size": list(self.facts["image_size"]),
-            "widths": self.sizes.widths,
             "reason": self.reason,
         }
 
 
 class _Graph:
-    """A graph of one input, compiled for each shape that it meets; the latest few are kept.
+    """A graph of one input, compiled for each shape that it meets; the latest few are kept."""
 
-    With `takes_range`, the graph itself states which shapes it takes, and is compiled once.
-    """
-
-    def __init__(
-        self,
-        core: openvino.Core,
-        path: Path,
-        properties: dict[str, Any],
-        *,
-        takes_range: bool = False,
-    ) -> None:
+    def __init__(self, core: openvino.Core, path: Path, properties: dict[str, Any]) -> None:
         self._core, self._path, self._properties = core, path, properties
-        self._takes_range = takes_range
-        self._requests: OrderedDict[tuple[int, ...] | None, openvino.InferRequest] = OrderedDict()
+        self._requests: OrderedDict[tuple[int, ...], openvino.InferRequest] = OrderedDict()
         # Several streams may share a backend, and a request holds one input at a time.
         self._lock = threading.Lock()
 
@@ -181,26 +160,23 @@ class _Graph:
         with self._lock:
             return self._request(values.shape).infer([values], share_inputs=True)[0]
 
-    def _request(self, shape: tuple[int, ...] | None) -> openvino.InferRequest:
-        key = None if self._takes_range else shape
-        if key not in self._requests:
+    def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+        if shape not in self._requests:
             while len(self._requests) >= MAX_SHAPES:
                 self._requests.popitem(last=False)
-            self._requests[key] = self._compile(key)
-        self._requests.move_to_end(key)
-        return self._requests[key]
+            self._requests[shape] = self._compile(shape)
+        self._requests.move_to_end(shape)
+        return self._requests[shape]
 
-    def _compile(self, shape: tuple[int, ...] | None) -> openvino.InferRequest:
+    def _compile(self, shape: tuple[int, ...]) -> openvino.InferRequest:
         try:
             model = self._core.read_model(self._path)
-            if shape is not None:
-                model.reshape(list(shape))
+            model.reshape(list(shape))
             return self._core.compile_model(model, DEVICE, self._properties).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
-            place = f"an input of {shape}" if shape is not None else "its range of widths"
             raise ValueError(
-                f"{self._path} cannot be loaded for {place} ({reason}): export again"
+                f"{self._path} cannot be loaded for an input of {shape} ({reason}): export again"
             ) from None
 
 

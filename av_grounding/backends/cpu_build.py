@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from av_grounding.backends.batches import AUDIO_BATCH
+from av_grounding.backends.economy import AUDIO_BATCH, is_small
 from av_grounding.backends.graphs import Graph, Graphs
 from av_grounding.backends.openvino_import import import_quietly, shared_core
-from av_grounding.backends.threads import is_small
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 
@@ -84,14 +83,12 @@ def build_cpu(
 
 def _is_resizable(graphs: Graphs) -> bool:
     """Whether the graph takes any size; each is then compiled when its first frame comes."""
-    is_convolutional = isinstance(graphs.image.module.backbone, ConvImageBackbone)
-    return is_convolutional and graphs.sizes.widths is None
+    return isinstance(graphs.image.module.backbone, ConvImageBackbone)
 
 
 def _image_model(graphs: Graphs) -> openvino.Model:
     if not _is_resizable(graphs):
-        sizes = graphs.sizes
-        return _converted(graphs.image, (1, 3, sizes.height, sizes.widths or sizes.width))
+        return _converted(graphs.image, (1, 3, *graphs.image_size))
     patch_px = ConvImageBackbone.patch_px
     height, width = (torch.export.Dim(name, min=2, max=MAX_CELLS) for name in ("rows", "columns"))
     any_size = ({2: patch_px * height, 3: patch_px * width},)
@@ -119,14 +116,13 @@ def _audio_model(audio: Graph, max_batch: int) -> openvino.Model:
     return _converted(replace(audio, inputs=(example,), dynamic_shapes=({0: windows},)))
 
 
-def _converted(graph: Graph, shape: Sequence[int | tuple[int, int]] = ()) -> openvino.Model:
-    """Taking inputs of `shape`, in which a pair is a range; without it as the graph states."""
+def _converted(graph: Graph, shape: Sequence[int] = ()) -> openvino.Model:
+    """Taking inputs of `shape`; without it as the graph states."""
     import openvino
 
     model = openvino.convert_model(graph.export())
     if shape:
-        sides = [side if isinstance(side, tuple) else (side, side) for side in shape]
-        model.reshape(openvino.PartialShape([openvino.Dimension(*side) for side in sides]))
+        model.reshape(list(shape))
     return model
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from av_grounding.backends.exported import EXPORT_FILE, FORMAT, load_exported
 from av_grounding.backends.graphs import Graphs, build_graphs
-from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.parity import BOUNDS, Examples, compare, excesses
 from av_grounding.backends.parity_report import parity_report, parity_table
 from av_grounding.files import sha256, write_json, write_text
@@ -53,39 +52,23 @@ def _build_cpu(job: Job) -> dict[str, Any]:
     )
 
 
-def _build_aot(job: Job) -> dict[str, Any]:
-    from av_grounding.backends.aot import build_aot
-
-    build_aot(job.graphs, job.directory, job.precision, device=job.device)
-    return {}
-
-
 def _build_tensorrt(job: Job) -> dict[str, Any]:
     """Engines fit one kind of GPU, so they lie in the user's cache and not in the bundle."""
     from av_grounding.backends.tensorrt import load_tensorrt
 
-    graphs = job.graphs
-    load_tensorrt(
-        job.bundle,
-        job.device,
-        job.precision,
-        image_size=graphs.image_size,
-        widths=graphs.sizes.widths,
-    )
+    load_tensorrt(job.bundle, job.device, job.precision, image_size=job.graphs.image_size)
     return {}
 
 
 BUILDERS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "cpu": _build_cpu,
-    "aot": _build_aot,
     "tensorrt": _build_tensorrt,
 }
 PRECISIONS = {
     "cpu": ("fp32", "bf16", "int8"),
-    "aot": ("fp32", "fp16", "bf16"),
     "tensorrt": ("fp32", "fp16", "bf16"),
 }
-DEVICES = {"cpu": "cpu", "aot": "cpu", "tensorrt": "cuda"}
+DEVICES = {"cpu": "cpu", "tensorrt": "cuda"}
 """Where an export runs if no device is named."""
 
 
@@ -97,16 +80,14 @@ def export(
     precision: str = "fp32",
     device: str = "auto",
     image_size: tuple[int, int] | None = None,
-    widths: tuple[int, int] | None = None,
     calibration: Examples,
     examples: Examples,
     measure: Callable[[Backend], dict[str, float]],
 ) -> dict[str, Any]:
     """Write the bundle `out` with graphs for backend `name`, and return the parity report.
 
-    The graphs take images of `image_size` (H, W), or, with `widths` (lowest, highest), of that
-    height and any of these widths; the examples must then show `ImageSizes.compared`.
-    `examples` and `measure`, which gives mAP in [0, 1] per head, are what the export is judged by.
+    The graphs take images of `image_size` (H, W), by default that of a 4:3 camera. `examples` and
+    `measure`, which gives mAP in [0, 1] per head, are what the export is judged by.
     `out` is new, or a bundle of the same weights, whose graphs for this backend are replaced.
     It appears whole or not at all.
 
@@ -120,8 +101,7 @@ def export(
     check_request(bundle_directory, out, name, precision)
     device = DEVICES[name] if device == "auto" else device
     bundle = load_bundle(bundle_directory)
-    graphs = build_graphs(bundle, image_size, widths=widths)
-    _check_examples(examples, graphs.sizes)
+    graphs = build_graphs(bundle, image_size)
     with _temporary_beside(out) as work:
         directory = work / name
         directory.mkdir()
@@ -137,7 +117,7 @@ def export(
                 f"the export differs too much from the eager model ({'; '.join(problems)}) and "
                 "was not written: use a higher precision"
             )
-        report = parity_report(parity, maps, precision, graphs.sizes, candidate.describe())
+        report = parity_report(parity, maps, precision, graphs.image_size, candidate.describe())
         write_json(directory / PARITY_FILE, report)
         write_text(directory / PARITY_TABLE, parity_table(report))
         _publish(work, out, name, bundle_directory)
@@ -165,17 +145,6 @@ def check_request(bundle_directory: Path, out: Path, name: str, precision: str) 
             )
 
 
-def _check_examples(examples: Examples, sizes: ImageSizes) -> None:
-    """Whether an export for a range of widths is judged by its ends and what lies between."""
-    missing = set(sizes.compared) - {image.shape[:2] for image in examples.images}
-    if sizes.widths is not None and missing:
-        listed = ", ".join(f"{height}x{width}" for height, width in sorted(missing))
-        raise ValueError(
-            f"{len(examples.images)} samples to compare on, none of {listed}; expected at least "
-            f"one of each of {len(sizes.compared)} sizes: take more samples"
-        )
-
-
 def _write_facts(job: Job, name: str, facts: dict[str, Any]) -> None:
     content = {
         "format": FORMAT,
@@ -183,7 +152,6 @@ def _write_facts(job: Job, name: str, facts: dict[str, Any]) -> None:
         "precision": job.precision,
         "device": job.device,
         "image_size": list(job.graphs.image_size),
-        "widths": job.graphs.sizes.widths,
         "num_window_samples": job.graphs.spec.num_window_samples,
         "weights": read_config(job.bundle)["weights"]["sha256"],
         "files": {path.name: sha256(path) for path in sorted(job.directory.iterdir())},

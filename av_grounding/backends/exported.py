@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.files import parse_json, read_text, sha256
 from av_grounding.modeling.bundle import read_config, spec_from_json
 from av_grounding.types import Backend, ModelSpec
@@ -34,16 +33,6 @@ def _load_cpu(
     return CpuBackend(directory, spec, facts)
 
 
-def _load_aot(
-    bundle: Path, directory: Path, spec: ModelSpec, facts: Facts, device: str
-) -> Backend:
-    from av_grounding.backends.aot import load_aot
-
-    sizes = ImageSizes(*facts["image_size"], spec.patch_px, facts["widths"])
-    device = facts["device"] if device == "auto" else device
-    return load_aot(directory, spec, sizes, device=device, is_hashed=True)
-
-
 def _load_tensorrt(
     bundle: Path, directory: Path, spec: ModelSpec, facts: Facts, device: str
 ) -> Backend:
@@ -54,13 +43,11 @@ def _load_tensorrt(
         "cuda" if device == "auto" else device,
         facts["precision"],
         image_size=tuple(facts["image_size"]),
-        widths=facts["widths"],
     )
 
 
 LOADERS: dict[str, Callable[[Path, Path, ModelSpec, Facts, str], Backend]] = {
     "cpu": _load_cpu,
-    "aot": _load_aot,
     "tensorrt": _load_tensorrt,
 }
 
@@ -115,9 +102,8 @@ def _checked(facts: Any, name: str) -> Facts:
         )
     height, width = facts["image_size"]
     facts["image_size"] = [int(height), int(width)]
-    if (widths := facts.setdefault("widths", None)) is not None:
-        low, high = widths
-        facts["widths"] = (int(low), int(high))
+    if facts.get("widths") is not None:
+        raise ValueError("it takes a range of widths, which exports no longer have")
     facts["max_audio_batch"] = int(facts.get("max_audio_batch", 1))
     facts["num_window_samples"] = int(facts["num_window_samples"])
     for file in facts["files"]:

@@ -1,5 +1,4 @@
-"""A model as it ships to a runtime: low-rank updates merged, parametrisations folded, one grid or
-one height.
+"""A model as it ships to a runtime: low-rank updates merged, parametrisations folded, one grid.
 
 The given model stays as it is; its copy shares every parameter that is not changed.
 """
@@ -13,15 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from av_grounding.backends.column_positions import ColumnPositions, Columns
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
 UNMASKED = "unmasked_sdpa"
-
-
-DINO_EXCESS = 0.1
-"""See `DinoBackbone.positions`."""
 
 
 class _FixedGridDino(DinoBackbone):
@@ -31,18 +25,8 @@ class _FixedGridDino(DinoBackbone):
         return self.pos_embed
 
 
-class _OneHeightDino(DinoBackbone):
-    """Whose `columns` gives the positions of the one height it is used for."""
-
-    def positions(self, h: int, w: Columns) -> Tensor:
-        return self.columns(w)
-
-
-def folded(model: DualEncoder, height: int, width: int | None) -> DualEncoder:
-    """A copy in eval mode for images of height x width pixels, without gradients.
-
-    Where `width` is None it takes any, and can be exported so.
-    """
+def folded(model: DualEncoder, height: int, width: int) -> DualEncoder:
+    """A copy in eval mode for images of height x width pixels, without gradients."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     model = deepcopy(model, shared).eval()
     with torch.no_grad():
@@ -50,10 +34,7 @@ def folded(model: DualEncoder, height: int, width: int | None) -> DualEncoder:
         for module in model.modules():
             if parametrize.is_parametrized(module):
                 _fold_parametrizations(module)
-        if width is None:
-            _let_positions_follow(model, height)
-        else:
-            _fix_positions(model, height, width)
+        _fix_positions(model, height, width)
     for part in (model.image_backbone, model.audio_backbone):
         _forget_masks(part)
     return model
@@ -96,28 +77,9 @@ def _fix_positions(model: DualEncoder, height: int, width: int) -> None:
         embeddings.interpolate_pos_encoding = MethodType(_own_positions, embeddings)
 
 
-def _let_positions_follow(model: DualEncoder, height: int) -> None:
-    backbone, num_rows = model.image_backbone, height // model.patch_px
-    if isinstance(backbone, DinoBackbone):
-        backbone.columns = ColumnPositions(backbone.pos_embed, num_rows, DINO_EXCESS)
-        del backbone.pos_embed
-        backbone.__class__ = _OneHeightDino
-    elif model.config.image_backbone == "vit":
-        embeddings = backbone.vit.embeddings
-        embeddings.columns = ColumnPositions(embeddings.position_embeddings, num_rows)
-        embeddings.patch_px = model.patch_px
-        embeddings.interpolate_pos_encoding = MethodType(_positions_of_width, embeddings)
-
-
-# Methods, since a copy of the embeddings must look at its own values and not at the original's.
+# A method, since a copy of the embeddings must look at its own values, not at the original's.
 def _own_positions(embeddings: nn.Module, tokens: Tensor, height: int, width: int) -> Tensor:
     return embeddings.position_embeddings
-
-
-def _positions_of_width(
-    embeddings: nn.Module, tokens: Tensor, height: int, width: Columns
-) -> Tensor:
-    return embeddings.columns(width // embeddings.patch_px)
 
 
 def _forget_masks(backbone: nn.Module) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from av_grounding.backends.folding import folded
-from av_grounding.backends.image_sizes import ImageSizes
+from av_grounding.backends.image_sizes import checked_image_size
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.similarity import ground
@@ -77,40 +77,29 @@ class Graph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The three graphs of a bundle, on the CPU in float32, and the image sizes they take."""
+    """The three graphs of a bundle, on the CPU in float32, for images of one size (H, W)."""
 
     image: Graph
     audio: Graph
     ground: Graph
-    sizes: ImageSizes
+    image_size: tuple[int, int]
     spec: ModelSpec
 
     def __iter__(self) -> Iterator[Graph]:
         return iter((self.image, self.audio, self.ground))
 
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels of the example, which compilers tune for."""
-        return self.sizes.height, self.sizes.width
-
 
 def build_graphs(
-    bundle: Bundle,
-    image_size: tuple[int, int] | None = None,
-    num_vectors: int = 1,
-    *,
-    widths: tuple[int, int] | None = None,
+    bundle: Bundle, image_size: tuple[int, int] | None = None, num_vectors: int = 1
 ) -> Graphs:
     """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
 
-    With `widths` (lowest, highest), the image encoder and the ground step are exported for all of
-    them at that height. The bundle's model is left as it is. Raises ValueError for sizes that the
-    model does not take.
+    The bundle's model is left as it is. Raises ValueError for a size that the model does not take.
     """
     spec = bundle.spec
-    sizes = ImageSizes.of(spec, image_size, widths)
-    model = folded(bundle.model, sizes.height, sizes.width if widths is None else None)
-    pixels = torch.rand(1, 3, sizes.height, sizes.width)
+    image_size = checked_image_size(spec, image_size)
+    model = folded(bundle.model, *image_size)
+    pixels = torch.rand(1, 3, *image_size)
     waveform = 0.1 * torch.randn(1, spec.num_window_samples)
     image, audio = ImageEncoder(model).eval(), AudioEncoder(model).eval()
     with torch.inference_mode():
@@ -118,17 +107,9 @@ def build_graphs(
     image_tokens = torch.randn(tokens.shape)
     vectors = torch.randn(1, tokens.shape[1], num_vectors, tokens.shape[2])
     return Graphs(
-        Graph("image", image, (pixels,), sizes.dynamic_shapes()),
+        Graph("image", image, (pixels,)),
         Graph("audio", audio, (waveform,)),
-        Graph("ground", Ground().eval(), (image_tokens, vectors), _cells(model, widths)),
-        sizes,
+        Graph("ground", Ground().eval(), (image_tokens, vectors)),
+        image_size,
         spec,
     )
-
-
-def _cells(model: DualEncoder, widths: tuple[int, int] | None) -> tuple | None:
-    """How many cells wide the tokens of images of these widths are."""
-    if widths is None:
-        return None
-    low, high = (width // model.image_backbone.stride_px for width in widths)
-    return ({4: torch.export.Dim("cells", min=low, max=high)}, None)

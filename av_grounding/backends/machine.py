@@ -1,53 +1,13 @@
-"""What compiled code depends on: the processor, the GPU and the versions; and whether they do."""
+"""What code for a GPU depends on, whether this one has it, and what is said where it has not."""
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 
-CPU_INFO = Path("/proc/cpuinfo")
-X86_FLAGS = (
-    "sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "popcnt", "abm", "movbe", "adx", "sha",
-    "aes", "vaes", "pclmul", "vpclmul", "gfni",
-)  # fmt: skip
-"""Beginnings of the processor flags that compilers make instructions from."""
 LOWEST_BF16_CAPABILITY = (8, 0)
-
-
-def processor_flags(cpu_info: Path = CPU_INFO) -> str:
-    """The instruction sets of this processor, sorted; empty where the system does not tell."""
-    try:
-        lines = cpu_info.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        name, _, values = line.partition(":")
-        if name.strip() == "flags":
-            return " ".join(sorted(f for f in values.split() if f.startswith(X86_FLAGS)))
-        if name.strip() == "Features":
-            return " ".join(sorted(values.split()))
-    return ""
-
-
-def missing_flags(built: str, here: str) -> list[str]:
-    """Instruction sets that a compiler was free to use and this processor does not have."""
-    return sorted(set(built.split()) - set(here.split()))
-
-
-def machine_facts(device: torch.device) -> dict[str, str]:
-    """What code compiled by PyTorch for `device` must find again, in plain words."""
-    facts = {
-        "system": sys.platform,
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "device": device.type,
-    }
-    return facts | gpu_facts(device) if device.type == "cuda" else facts
 
 
 def gpu_facts(device: torch.device) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
-from av_grounding.types import Backend, HeadCalibration
+from av_grounding.types import Backend
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,8 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class SizeParity:
-    """The largest differences on images of one size."""
-
-    num_examples: int
-    image_max: float
-    heatmap_max: float
-
-
-@dataclass(frozen=True)
 class Parity:
-    """Differences from the reference: the mean over the examples and the largest.
-
-    `by_size` has the images of each size, named HxW in pixels.
-    """
+    """Differences from the reference: the mean over the examples and the largest."""
 
     num_examples: int
     image_mean: float
@@ -71,7 +59,6 @@ class Parity:
     audio_mean: float
     audio_max: float
     heatmap_max: float
-    by_size: Mapping[str, SizeParity] = field(default_factory=dict)
 
 
 def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parity:
@@ -89,19 +76,7 @@ def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parit
         audio_mean=float(mean[1]),
         audio_max=float(largest[1]),
         heatmap_max=float(largest[2]),
-        by_size=_by_size(rows, examples),
     )
-
-
-def _by_size(
-    rows: Float[np.ndarray, "n differences"], examples: Examples
-) -> dict[str, SizeParity]:
-    names = np.array(["x".join(map(str, image.shape[:2])) for image in examples.images])
-    found = {}
-    for name in dict.fromkeys(names.tolist()):
-        own = rows[names == name]
-        found[name] = SizeParity(len(own), float(own[:, 0].max()), float(own[:, 2].max()))
-    return found
 
 
 def _differences(
@@ -114,9 +89,9 @@ def _differences(
             heard = np.asarray(backend.encode_audio(waveform))
             num_heads, num_channels = heard.shape[:2]
             axes = np.tile(np.eye(num_channels, dtype=np.float32), (num_heads, 1, 1))
-            features.append((backend.ground(tokens, axes), heard))
+            features.append((backend.similarity(tokens, axes), heard))
             pooled = np.ascontiguousarray(heard.mean(axis=2)[:, None])
-            similarity = backend.ground(tokens, pooled)
+            similarity = backend.similarity(tokens, pooled)
             heatmaps.append(_calibrated(reference, similarity))
         (image_a, audio_a), (image_b, audio_b) = features
         difference = float(np.abs(heatmaps[0] - heatmaps[1]).max())
@@ -124,13 +99,8 @@ def _differences(
 
 
 def _calibrated(backend: Backend, similarity: np.ndarray) -> np.ndarray:
-    calibration = backend.spec.calibration
-    return np.stack(
-        [
-            calibration.get(head, HeadCalibration())(values)
-            for head, values in zip(backend.spec.heads, similarity, strict=True)
-        ]
-    )
+    pairs = zip(backend.spec.heads, similarity, strict=True)
+    return np.stack([head.calibration(values) for head, values in pairs])
 
 
 def relative_l2(reference: np.ndarray, values: np.ndarray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from av_grounding.backends.image_sizes import ImageSizes
 from av_grounding.backends.parity import BOUNDS, Parity
 
 
@@ -13,7 +12,7 @@ def parity_report(
     parity: Parity,
     maps: dict[str, tuple[float, float]],
     precision: str,
-    sizes: ImageSizes,
+    image_size: tuple[int, int],
     runtime: dict[str, Any],
 ) -> dict[str, Any]:
     """What parity.json holds; `maps` has mAP before and after of each head."""
@@ -21,14 +20,12 @@ def parity_report(
         "backend": runtime["backend"],
         "precision": precision,
         "num_examples": parity.num_examples,
-        "image_size": [sizes.height, sizes.width],
-        "widths": sizes.widths,
+        "image_size": list(image_size),
         "features": {
             "image": {"mean": parity.image_mean, "max": parity.image_max},
             "audio": {"mean": parity.audio_mean, "max": parity.audio_max},
         },
         "heatmap_max": parity.heatmap_max,
-        "by_size": {size: asdict(row) for size, row in parity.by_size.items()},
         "map": {head: {"before": b, "after": a} for head, (b, a) in maps.items()},
         "bounds": asdict(BOUNDS[precision]),
         # Not where the files lay while they were judged.
@@ -57,18 +54,4 @@ def parity_table(report: dict[str, Any]) -> str:
             f"| {head} mAP, % | {100 * row['before']:.2f} | {100 * row['after']:.2f} | "
             f"{100 * (row['after'] - row['before']):+.2f} | -{bounds['map_points']:g} |"
         )
-    if report["widths"] is not None:
-        low, high = report["widths"]
-        lines += [
-            "",
-            f"One graph takes every width from {low} to {high} pixels. The largest by image size:",
-            "",
-            "| image | samples | image features, relative L2 | heatmap |",
-            "| --- | ---: | ---: | ---: |",
-        ]
-        for size, row in report["by_size"].items():
-            lines.append(
-                f"| {size} | {row['num_examples']} | {row['image_max']:.2e} | "
-                f"{row['heatmap_max']:.2e} |"
-            )
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from torch import Tensor
 from av_grounding.backends.compiled import CompiledBackend, Functions
 from av_grounding.backends.engine_cache import EngineCache, EngineKey
 from av_grounding.backends.graphs import Graphs, Ground, build_graphs
-from av_grounding.backends.image_sizes import ImageSizes
+from av_grounding.backends.image_sizes import checked_image_size
 from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice, on_device
 from av_grounding.backends.precision import dtype_of, in_precision
 from av_grounding.backends.tensorrt_build import build_engine, import_tensorrt, installed_version
@@ -37,16 +37,14 @@ def load_tensorrt(
     precision: str = "fp16",
     *,
     image_size: tuple[int, int] | None = None,
-    widths: tuple[int, int] | None = None,
     cache_directory: str | Path | None = None,
     is_captured: bool = True,
 ) -> CompiledBackend:
     """A bundle directory on TensorRT, for images of one size (H, W), by default a 4:3 camera's.
 
-    With `widths` (lowest, highest), one engine takes them all at that height. Engines come from
-    the cache, or are built into it. Raises ImportError without TensorRT, RuntimeError without a
-    GPU that can do this, ValueError for a graph that TensorRT cannot take whole, and OSError where
-    the cache cannot be written.
+    Engines come from the cache, or are built into it. Raises ImportError without TensorRT,
+    RuntimeError without a GPU that can do this, ValueError for a graph that TensorRT cannot take
+    whole, and OSError where the cache cannot be written.
     """
     dtype_of(precision)
     place = cuda_device(device, precision)
@@ -55,18 +53,15 @@ def load_tensorrt(
         "torch_tensorrt": installed_version("torch_tensorrt"),
     }
     spec = spec_from_json(read_config(Path(bundle))["spec"])
-    sizes = ImageSizes.of(spec, image_size, widths)
+    image_size = checked_image_size(spec, image_size)
     engine_cache = EngineCache(cache_directory)
 
     @cache
     def graphs() -> Graphs:
-        full = build_graphs(load_bundle(bundle), (sizes.height, sizes.width), widths=widths)
-        return in_precision(full, precision)
+        return in_precision(build_graphs(load_bundle(bundle), image_size), precision)
 
     def build(name: str) -> bytes:
-        shapes = sizes.shapes if name == "image" and widths is not None else None
-        graph = getattr(graphs(), name)
-        return build_engine(graph, precision, place, engine_cache.directory, shapes)
+        return build_engine(getattr(graphs(), name), precision, place, engine_cache.directory)
 
     engines, sources, keys = {}, [], []
     for name in ENGINE_NAMES:
@@ -74,7 +69,7 @@ def load_tensorrt(
             bundle=bundle_hash(bundle),
             graph=name,
             precision=precision,
-            shapes=input_shape(name, spec, sizes),
+            shapes=input_shape(name, spec, image_size),
             graph_version=GRAPH_VERSION,
             **versions,
             **gpu_facts(place),
@@ -87,8 +82,7 @@ def load_tensorrt(
         keys.append(key.digest)
     facts = {
         "precision": precision,
-        "image_size": [sizes.height, sizes.width],
-        "widths": sizes.widths,
+        "image_size": list(image_size),
         "engine_key": " ".join(keys),
         "engine_source": " ".join(sources),
         "engine_cache": str(engine_cache.directory),
@@ -99,7 +93,7 @@ def load_tensorrt(
         image_for=lambda size: engines["image"].for_shape((1, 3, *size)),
         audio=engines["audio"].for_shape((1, spec.num_window_samples)),
         ground=Ground(),
-        sizes=sizes,
+        image_size=image_size,
         num_window_samples=spec.num_window_samples,
     )
     return CompiledBackend("tensorrt", functions, spec, place, facts, is_captured=is_captured)
@@ -150,20 +144,10 @@ class EngineFunction:
                 "TensorRT has no memory for the engine's activations: use a smaller image size or "
                 "precision fp16, or close other programs on the GPU"
             )
-        if -1 in tuple(engine.engine.get_tensor_shape(engine.input)):
-            self._choose_range()
         if not self._context.set_input_shape(engine.input, shape):
             built = tuple(engine.engine.get_tensor_shape(engine.input))
-            raise ValueError(f"input of {shape}; the engine takes {built}, -1 is a range")
+            raise ValueError(f"input of {shape}; the engine takes {built}")
         self._output_shape = tuple(self._context.get_tensor_shape(engine.output))
-
-    def _choose_range(self) -> None:
-        """Of several contexts only the first takes the engine's range of shapes by itself."""
-        device = self._engine.device
-        if not self._context.set_optimization_profile_async(0, stream_handle(device)):
-            raise RuntimeError("TensorRT refused the engine's range of shapes: its log says why")
-        # The choice was queued; what follows is queued on another stream.
-        wait_for_stream(device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Queue the engine on the current stream."""
@@ -185,10 +169,6 @@ def stream_handle(device: torch.device) -> int:
     return torch.cuda.current_stream(device).cuda_stream
 
 
-def wait_for_stream(device: torch.device) -> None:
-    torch.cuda.current_stream(device).synchronize()
-
-
 def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
     names = ("float32", "float16", "bfloat16")
     for name in names:
@@ -197,8 +177,9 @@ def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
     raise ValueError(f"the engine has a tensor of {dtype}; expected one of {', '.join(names)}")
 
 
-def input_shape(name: str, spec: ModelSpec, sizes: ImageSizes) -> str:
-    return f"1x3 of {sizes}" if name == "image" else f"1x{spec.num_window_samples}"
+def input_shape(name: str, spec: ModelSpec, image_size: tuple[int, int]) -> str:
+    height, width = image_size
+    return f"1x3 of {height}x{width}" if name == "image" else f"1x{spec.num_window_samples}"
 
 
 def bundle_hash(bundle: str | Path) -> str:

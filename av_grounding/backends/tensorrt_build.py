@@ -35,9 +35,6 @@ INSTALL = (
     "install torch-tensorrt for your torch (on a Jetson: JetPack's own), or choose backend 'torch'"
 )
 
-Shapes = tuple[tuple[int, ...], ...]
-"""Of a graph's one input: the lowest, the one to tune for and the highest."""
-
 
 def import_tensorrt(name: str) -> ModuleType:
     """`torch_tensorrt` or `tensorrt`, or ImportError that says how to get it."""
@@ -58,21 +55,17 @@ def installed_version(name: str) -> str:
         return str(import_tensorrt(name).__version__)
 
 
-def build_engine(
-    graph: Graph, precision: str, device: torch.device, work: Path, shapes: Shapes | None = None
-) -> bytes:
+def build_engine(graph: Graph, precision: str, device: torch.device, work: Path) -> bytes:
     """The serialised engine of a graph that is in `precision` already; takes minutes.
 
-    `shapes` are those of the input of a graph with dynamic shapes. `work` keeps the timings of
-    kernels from one build to the next. Raises ValueError naming the operators where TensorRT
-    cannot take the whole graph, RuntimeError where the build fails.
+    `work` keeps the timings of kernels from one build to the next. Raises ValueError naming the
+    operators where TensorRT cannot take the whole graph, RuntimeError where the build fails.
     """
     torch_tensorrt = import_tensorrt("torch_tensorrt")
-    examples = tuple(tensor.to(device) for tensor in graph.inputs)
+    inputs = tuple(tensor.to(device) for tensor in graph.inputs)
     # A copy: the caller's graphs stay where they are.
     module = deepcopy(graph.module).to(device)
-    program = replace(graph, module=module, inputs=examples).export()
-    inputs = examples if shapes is None else (ranged_input(torch_tensorrt, shapes),)
+    program = replace(graph, module=module, inputs=inputs).export()
     dynamo = torch_tensorrt.dynamo
     check_convertible(dynamo, program, graph, inputs, precision, device)
     convert = dynamo.convert_exported_program_to_serialized_trt_engine
@@ -90,14 +83,6 @@ def build_engine(
             "size, try another precision, or choose backend 'torch'"
         ) from error
     return bytes(engine)
-
-
-def ranged_input(torch_tensorrt: Any, shapes: Shapes) -> Any:
-    """An input whose shape may lie between the first and the last of `shapes`."""
-    lowest, tuned, highest = shapes
-    return torch_tensorrt.Input(
-        min_shape=lowest, opt_shape=tuned, max_shape=highest, dtype=torch.float32
-    )
 
 
 def check_convertible(

@@ -1,7 +1,7 @@
 """PyTorch on a CUDA device at its fastest: half precision, compiled kernels, CUDA graphs.
 
 Nothing is written to disk: the first frame of each size waits for the compiler. See `tensorrt`
-and `aot` for engines that are built beforehand.
+for engines that are built beforehand.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from av_grounding.backends.batches import AUDIO_BATCH
 from av_grounding.backends.compiled import CompiledBackend, Functions, Size
+from av_grounding.backends.economy import AUDIO_BATCH
 from av_grounding.backends.graphs import build_graphs
 from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice, without_tf32
 from av_grounding.backends.precision import image_in_precision, in_precision
 from av_grounding.modeling.bundle import Bundle
 
 COMPILE_MODE = "max-autotune-no-cudagraphs"
-"""The graphs are captured by `lane`, with their own buffers: twice would be once too often."""
+"""`CudaGraphRunner` captures the graphs, with its own buffers: twice would be once too often."""
 
 
 def load_torch_cuda(
@@ -43,7 +43,7 @@ def load_torch_cuda(
     with memory_advice("loading the model"):
         functions = torch_functions(bundle, place, precision, compile_mode=compile_mode)
     return CompiledBackend(
-        "compiled",
+        "torch-compiled",
         functions,
         bundle.spec,
         place,

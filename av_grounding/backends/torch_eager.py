@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from av_grounding.backends.batches import AUDIO_BATCH
-from av_grounding.backends.threads import is_small, use_one_thread
-from av_grounding.backends.torch_stream import TorchAudioStream
+from av_grounding.backends.economy import AUDIO_BATCH, is_small, use_one_thread
 from av_grounding.modeling.bundle import Bundle
-from av_grounding.types import ImageTokens, ModelSpec
+from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.streaming_front import StreamingFront
+from av_grounding.types import Backend, ImageTokens
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """The three calls of a backend on a loaded bundle. Image tokens stay on the device."""
 
     name = "torch"
-    reason = ""
-    """Why this backend was taken, for reports; written by `load_backend`."""
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -31,21 +28,14 @@ class TorchBackend:
             )
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
-        self.spec: ModelSpec = bundle.spec
+        self.spec = bundle.spec
 
     def settle_threads(self) -> None:
-        """See `backends.settle_threads`."""
         if self.device.type == "cpu":
             use_one_thread(self._num_parameters())
 
     def _num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
-
-    def with_spec(self, spec: ModelSpec) -> TorchBackend:
-        """The same model, not loaded again, under another spec."""
-        other = copy(self)
-        other.spec = spec
-        return other
 
     @torch.inference_mode()
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
@@ -77,11 +67,16 @@ class TorchBackend:
         return None if front is None else TorchAudioStream(self.model, front, self.device)
 
     @torch.inference_mode()
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        audio = torch.from_numpy(np.ascontiguousarray(vectors)).to(self.device)
-        return self.model.ground(image_tokens[None], audio[None])[0].float().cpu().numpy()
+    def similarity(
+        self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n r"]:
+        audio = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
+        # What `model.ground` computes, without the pages of Python around one product.
+        return torch.bmm(audio, tokens.flatten(2)).float().cpu().numpy()
+
+    def grid(self, tokens: ImageTokens) -> tuple[int, int]:
+        height, width = tokens.shape[-2:]
+        return height, width
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -92,3 +87,21 @@ class TorchBackend:
             "threads": torch.get_num_threads(),
             "reason": self.reason,
         }
+
+
+class TorchAudioStream:
+    """An `AudioStream`: the front's frames are kept, the transformer hears the whole window."""
+
+    def __init__(self, model: DualEncoder, front: StreamingFront, device: torch.device) -> None:
+        self._model, self._front, self._device = model, front, device
+
+    def reset(self) -> None:
+        self._front.reset()
+
+    @torch.inference_mode()
+    def encode(
+        self, waveform: Float32[np.ndarray, " s"], num_new: int
+    ) -> Float32[np.ndarray, "k c t"]:
+        # A copy: what is kept must not change with the caller's buffer.
+        samples = torch.tensor(waveform, device=self._device)[None]
+        return self._model.encode_front(self._front(samples, num_new))[0].float().cpu().numpy()

@@ -51,20 +51,27 @@ def test_a_spec_of_ones_own_keeps_the_reason(exported):
     assert backend.with_spec(backend.spec).describe() == backend.describe()
 
 
-@pytest.mark.parametrize("name", ["cpu", "aot"])
-def test_a_named_backend_is_that_one_or_an_error(name):
+def test_a_named_backend_is_that_one_or_an_error():
     with pytest.raises(
-        FileNotFoundError, match=f"no export for backend '{name}' in .*: run av-grounding export"
+        FileNotFoundError, match=r"no export for backend 'cpu' in .*: run av-grounding export"
     ):
-        load_backend(default_bundle(), name)
+        load_backend(default_bundle(), "cpu")
 
 
 @needs_no_gpu
-@pytest.mark.parametrize("name", ["tensorrt", "compiled"])
+@pytest.mark.parametrize("name", ["tensorrt", "torch-compiled"])
 def test_a_gpu_backend_without_a_gpu(name):
     with pytest.raises((RuntimeError, ImportError)) as caught:
         load_backend(default_bundle(), name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["compiled", "aot"])
+def test_names_that_were_let_go_are_answered_with_those_that_there_are(name):
+    with pytest.raises(ValueError, match=f"'{name}'; expected one of auto, torch, torch-compiled"):
+        load_backend(default_bundle(), name)
+    with pytest.raises(ValueError, match=f"'{name}'.*torch-compiled"):
+        configured(default_bundle(), backend=name)
 
 
 def test_unknown_names():

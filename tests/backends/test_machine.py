@@ -76,35 +76,12 @@ def test_running_out_of_memory_for_real():
 @GPU
 def test_the_gpu_at_hand_is_taken():
     device = machine.cuda_device("cuda")
-    assert machine.machine_facts(device)["sm"].count(".") == 1
+    assert machine.gpu_facts(device)["sm"].count(".") == 1
 
 
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match=r"^something else$"), machine.memory_advice("this"):
         raise RuntimeError("something else")
-
-
-def test_processor_flags_are_those_that_compilers_use(tmp_path):
-    cpu_info = tmp_path / "cpuinfo"
-    cpu_info.write_text("processor\t: 0\nflags\t\t: fpu vme sse2 smep avx512f avx2 hypervisor\n")
-    assert machine.processor_flags(cpu_info) == "avx2 avx512f sse2"
-    cpu_info.write_text("processor\t: 0\nFeatures\t: fp asimd sve2 i8mm\n")
-    assert machine.processor_flags(cpu_info) == "asimd fp i8mm sve2"
-    assert machine.processor_flags(tmp_path / "none") == ""
-
-
-def test_missing_instructions_are_named():
-    assert machine.missing_flags("avx2 avx512f amx_int8", "sse2 avx2") == ["amx_int8", "avx512f"]
-    assert machine.missing_flags("avx2", "sse2 avx2 avx512f") == []
-    here = machine.processor_flags()
-    assert machine.missing_flags(here, here) == []
-
-
-def test_facts_of_this_machine():
-    facts = machine.machine_facts(torch.device("cpu"))
-    assert facts["torch"] == torch.__version__
-    assert facts["device"] == "cpu"
-    assert "sm" not in facts
 
 
 def test_float32_without_tf32(monkeypatch):

@@ -10,14 +10,14 @@ import torch
 
 from av_grounding.backends.compiled import CompiledBackend, Functions
 from av_grounding.backends.cuda_graph import MAX_SHAPES, CudaGraphRunner, call_durations_ms
-from av_grounding.backends.image_sizes import ImageSizes
-from av_grounding.backends.torch_cuda import AUDIO_BATCH, load_torch_cuda, torch_functions
+from av_grounding.backends.economy import AUDIO_BATCH
+from av_grounding.backends.torch_cuda import load_torch_cuda, torch_functions
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.config import default_bundle
 from av_grounding.evaluation.windows import with_window
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.synthetic.samples import SyntheticSamples
-from av_grounding.types import Backend, EncodesBatches
+from av_grounding.types import Backend
 
 CPU = torch.device("cpu")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -54,7 +54,7 @@ def relative(one, other):
 def answers(backend, image, waveform):
     tokens = backend.encode_image(image)
     audio = backend.encode_audio(waveform)
-    return audio, backend.ground(tokens, np.ascontiguousarray(audio.transpose(0, 2, 1)))
+    return audio, backend.similarity(tokens, np.ascontiguousarray(audio.transpose(0, 2, 1)))
 
 
 def assert_parity(backend, reference, image, waveform, bound):
@@ -71,7 +71,8 @@ def assert_parity(backend, reference, image, waveform, bound):
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("fp16", 0.02), ("bf16", 0.08)])
 def test_parity_with_the_eager_backend(bundle, sample, precision, bound):
     functions = torch_functions(bundle, CPU, precision)
-    backend = CompiledBackend("compiled", functions, bundle.spec, CPU, {"precision": precision})
+    facts = {"precision": precision}
+    backend = CompiledBackend("torch-compiled", functions, bundle.spec, CPU, facts)
     assert isinstance(backend, Backend)
     assert backend.describe()["precision"] == precision
     backend.reason = "asked for"
@@ -93,23 +94,23 @@ def test_an_unknown_precision_is_refused(bundle):
 def test_tokens_outlive_the_next_frame(bundle):
     """The buffers of a size are used again; what was returned from them is not."""
     backend = CompiledBackend(
-        "compiled", torch_functions(bundle, CPU, "fp32"), bundle.spec, CPU, {}
+        "torch-compiled", torch_functions(bundle, CPU, "fp32"), bundle.spec, CPU, {}
     )
     vectors = np.ones((2, 1, 64), np.float32)
     first = backend.encode_image(image_of(SIZES[0], seed=1))
-    before = backend.ground(first, vectors)
+    before = backend.similarity(first, vectors)
     second = backend.encode_image(image_of(SIZES[0], seed=2))
-    np.testing.assert_array_equal(backend.ground(first, vectors), before)
-    assert not np.array_equal(backend.ground(second, vectors), before)
+    np.testing.assert_array_equal(backend.similarity(first, vectors), before)
+    assert not np.array_equal(backend.similarity(second, vectors), before)
 
 
 def test_the_same_functions_under_another_spec(bundle):
     backend = CompiledBackend(
-        "compiled", torch_functions(bundle, CPU, "fp32"), bundle.spec, CPU, {}
+        "torch-compiled", torch_functions(bundle, CPU, "fp32"), bundle.spec, CPU, {}
     )
-    spec = dataclasses.replace(bundle.spec, salience_power=0.0)
+    spec = bundle.spec.with_heads(salience_power={"speech": 0.0})
     other = backend.with_spec(spec)
-    assert other.spec.salience_power == 0.0
+    assert other.spec.head("speech").salience_power == 0.0
     assert backend.spec is bundle.spec
     assert other.image_runner is backend.image_runner
 
@@ -119,7 +120,7 @@ def test_code_for_one_window_never_meets_a_shorter_one(bundle):
     functions = dataclasses.replace(
         torch_functions(bundle, CPU, "fp32"), num_window_samples=bundle.spec.num_window_samples
     )
-    backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
+    backend = CompiledBackend("tensorrt", functions, bundle.spec, CPU, {})
     with pytest.raises(ValueError, match=r"20480 samples; .* compiled for windows of 40960"):
         with_window(backend, 1.28)
 
@@ -133,31 +134,12 @@ def doubled_for(shape):
 
 
 def test_one_size_alone_is_said_with_the_remedy(bundle):
-    functions = Functions(doubled_for, doubled, doubled, ImageSizes(32, 48, 16))
-    backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
+    functions = Functions(doubled_for, doubled, doubled, (32, 48))
+    backend = CompiledBackend("tensorrt", functions, bundle.spec, CPU, {})
     with pytest.raises(ValueError, match=r"64x64 pixels; .* takes 32x48: .*--image-size 64x64"):
         backend.encode_image(image_of((64, 64)))
     with pytest.raises(ValueError, match=r"waveform of 7 samples; .* windows of 40960"):
         backend.encode_audio(np.zeros(7, np.float32))
-
-
-@pytest.mark.parametrize("num_vectors", [1, 2, 5])
-def test_a_ground_step_of_at_least_two_vectors_takes_any_number(bundle, num_vectors):
-    seen = []
-
-    def ground(tokens, vectors):
-        seen.append(vectors.shape[2])
-        return torch.einsum("bknc,bkchw->bknhw", vectors, tokens)
-
-    corner = lambda pixels: pixels[:, None, :, :4, :4]  # noqa: E731
-    functions = Functions(lambda size: corner, doubled, ground, min_vectors=2)
-    backend = CompiledBackend("aot", functions, bundle.spec, CPU, {})
-    image = image_of((32, 32))
-    vectors = np.random.default_rng(0).standard_normal((1, num_vectors, 3)).astype(np.float32)
-    maps = backend.ground(backend.encode_image(image), vectors)
-    pixels = image[:4, :4].astype(np.float32) / 255.0
-    np.testing.assert_allclose(maps, np.einsum("knc,hwc->knhw", vectors, pixels), rtol=1e-5)
-    assert seen == [max(num_vectors, 2)]
 
 
 def test_buffers_of_few_shapes_are_kept():
@@ -249,9 +231,9 @@ def test_windows_together_are_as_they_are_alone(bundle, num_windows):
         return functions.audio(samples)
 
     backend = CompiledBackend(
-        "compiled", dataclasses.replace(functions, audio=audio), bundle.spec, CPU, {}
+        "torch-compiled", dataclasses.replace(functions, audio=audio), bundle.spec, CPU, {}
     )
-    assert isinstance(backend, EncodesBatches)
+    assert backend.max_audio_batch == AUDIO_BATCH
     shape = (num_windows, bundle.spec.num_window_samples)
     sounds = 0.1 * np.random.default_rng(2).standard_normal(shape).astype(np.float32)
     together = backend.encode_audio_batch(sounds)
@@ -272,7 +254,7 @@ def test_a_clip_is_encoded_in_batches(bundle):
     answers = []
     for num_together in (1, AUDIO_BATCH):
         backend = CompiledBackend(
-            "compiled", dataclasses.replace(functions, max_audio_batch=num_together),
+            "torch-compiled", dataclasses.replace(functions, max_audio_batch=num_together),
             bundle.spec, CPU, {},
         )  # fmt: skip
         answer = Grounder(backend).ground(sample.image, sample.mixture, 16_000)
@@ -319,8 +301,8 @@ def test_captured_calls_in_a_row_answer_their_own_question(bundle, sounds):
     tokens = [backend.encode_image(image) for image in images for _ in range(4)]
     heard = [backend.encode_audio(waveform) for waveform in sounds]
     for index, image in enumerate(images):
-        expected = reference.ground(reference.encode_image(image), vectors)
-        assert relative(backend.ground(tokens[4 * index], vectors), expected) < 1e-3
+        expected = reference.similarity(reference.encode_image(image), vectors)
+        assert relative(backend.similarity(tokens[4 * index], vectors), expected) < 1e-3
     for mine, waveform in zip(heard, sounds, strict=True):
         assert relative(mine, reference.encode_audio(waveform)) < 1e-3
 

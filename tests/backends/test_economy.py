@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from av_grounding import Grounder
-from av_grounding.backends import settle_threads, threads
+from av_grounding.backends import economy
 from av_grounding.config import default_bundle
 
 
@@ -20,16 +20,16 @@ def two_threads(monkeypatch):
 def test_one_thread_for_a_small_model(two_threads):
     grounder = Grounder.load(default_bundle(), device="cpu")
     assert torch.get_num_threads() == 2
-    settle_threads(grounder.backend)
+    grounder.backend.settle_threads()
     assert torch.get_num_threads() == 1
 
 
 def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
     grounder = Grounder.load(default_bundle(), device="cpu")
-    monkeypatch.setattr(threads, "SMALL_NUM_PARAMETERS", 1000)
-    settle_threads(grounder.backend)
+    monkeypatch.setattr(economy, "SMALL_NUM_PARAMETERS", 1000)
+    grounder.backend.settle_threads()
     assert torch.get_num_threads() == 2
     monkeypatch.undo()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    settle_threads(grounder.backend)
+    grounder.backend.settle_threads()
     assert torch.get_num_threads() == 2
