@@ -72,8 +72,8 @@ def sanitize(
     it is when nothing is wrong with it.
     """
     magnitude = np.abs(samples)
-    # NaN compares false, so this one pass finds every fault.
-    if bool(np.all(magnitude <= 1.0)):
+    # NaN is the maximum of whatever holds it and compares false: this finds every fault.
+    if magnitude.max(initial=0.0) <= 1.0:
         return samples, 0, 0
     nonfinite = ~np.isfinite(samples)
     num_nonfinite = int(np.count_nonzero(nonfinite))
@@ -124,7 +124,8 @@ def dbfs(waveform: Float[np.ndarray, " s"]) -> float:
     """
     if waveform.size == 0:
         return MIN_DBFS
-    mean_square = float(np.mean(np.square(waveform, dtype=np.float64)))
+    # np.mean itself, without its preparations: this runs for every 20 ms of sound.
+    mean_square = float(np.add.reduce(np.square(waveform, dtype=np.float64))) / waveform.size
     return max(MIN_DBFS, 10.0 * float(np.log10(max(mean_square, 1e-30))))
 
 

@@ -70,7 +70,7 @@ class Grounder:
         use_salience: bool = True,
         hop_s: float | None = None,
     ) -> Grounding:
-        """Both heatmaps of one RGB picture for a whole clip, (s,) or (s, channels).
+        """Every head's answer to one RGB picture for a whole clip, (s,) or (s, channels).
 
         `word_span_s` gives the oracle timing of a word instead of letting voice activity and
         salience find it; `use_salience=False` takes the plain time mean over the speech.
@@ -91,6 +91,14 @@ class Grounder:
     def stream(self, config: StreamingConfig | None = None) -> GroundingStream:
         """A stream without threads or a clock: push audio and frames, get heatmaps."""
         return GroundingStream(self.backend, config or self.config)
+
+
+def clip_hop_s(spec: ModelSpec) -> float | None:
+    """Step between the windows of a clip; None leaves it to the grounder.
+
+    A model that attends to its whole window needs no overlap: its windows follow one another.
+    """
+    return spec.window_s if spec.context_s == 0.0 else None
 
 
 def longest_hop_s(spec: ModelSpec) -> float:

@@ -9,6 +9,10 @@ from jaxtyping import Float32, UInt8
 
 MAX_ASPECT = 3.0
 """Longest model input side in multiples of the short one: bounds the cost of a panorama."""
+MAX_SUMMED = np.iinfo(np.uint16).max // 255
+"""Pixels whose sum 16 bits hold."""
+CACHED_SUMS = 1 << 16
+"""Sums of 16 bits that stay in a core's cache."""
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -93,21 +97,53 @@ class ResizeTransform:
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Area averaging where an axis shrinks, which alone does not alias; else bilinear.
 
-    Averaging by whole factors is several times faster in OpenCV than by fractions. So whole
-    factors that divide the image go first; the little that remains then needs no averaging.
+    Averaging by whole factors is several times faster than by fractions. So whole factors that
+    divide the image go first; the little that remains then needs no averaging.
     """
     import cv2
 
     rows = _whole_factor(image.shape[0], height)
     columns = _whole_factor(image.shape[1], width)
     if rows > 1 or columns > 1:
-        size = (image.shape[1] // columns, image.shape[0] // rows)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = _averaged(image, rows, columns)
     if image.shape[:2] == (height, width):
         return image
     needs_average = image.shape[0] > 1.5 * height or image.shape[1] > 1.5 * width
     interpolation = cv2.INTER_AREA if needs_average else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def _averaged(
+    image: UInt8[np.ndarray, "H W 3"], rows: int, columns: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Means of `rows` x `columns` pixels: OpenCV's INTER_AREA to the bit, in half the time.
+
+    OpenCV adds pixel by pixel; here whole lines are added at once, as many as a cache holds. Only
+    2 x 2 it adds as fast, and rounds in a way of its own.
+    """
+    import cv2
+
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    if rows == columns == 2 or rows * columns > MAX_SUMMED:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    lines = image.reshape(height, rows, -1)
+    means = np.empty((height, width, 3), np.uint8)
+    num_lines = max(1, CACHED_SUMS // lines.shape[2])
+    buffers = np.empty((2, num_lines * lines.shape[2]), np.uint16)
+    for top in range(0, height, num_lines):
+        block = lines[top : top + num_lines]
+        sums, wide = buffers[:, : len(block) * lines.shape[2]]
+        np.add.reduce(block, axis=1, dtype=np.uint16, out=sums.reshape(len(block), -1))
+        picked = sums.reshape(len(block), -1, 3)
+        if columns > 1:
+            # Sums over a line's end hold pixels of the next; nobody picks them.
+            np.add(sums[:-3], sums[3:], out=wide[:-3])
+            for column in range(2, columns):
+                wide[: -3 * column] += sums[3 * column :]
+            wide = wide.reshape(len(block), -1, 3)
+            picked = cv2.resize(wide, (width, len(block)), interpolation=cv2.INTER_NEAREST)
+        cv2.convertScaleAbs(picked, means[top : top + num_lines], alpha=1.0 / (rows * columns))
+    return means
 
 
 def _whole_factor(size: int, target: int) -> int:

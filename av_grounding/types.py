@@ -6,9 +6,12 @@ through the component without knowing any driver, model runtime or transport.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NewType, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, NewType, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -24,6 +27,20 @@ class Frame:
     image: UInt8[np.ndarray, "H W 3"]
     stamp_ns: int
     frame_id: str = "camera"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """A frame that nobody has decoded yet, so that one which is replaced costs nothing.
+
+    `decode` gives the frame, or None where it cannot be read, which the source has said. It is
+    called at most once, by the thread that runs the model.
+    """
+
+    stamp_ns: int
+    decode: Callable[[], Frame | None]
+    arrived_s: float | None = None
+    """Monotonic seconds at which it came; None: as the source gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +72,88 @@ class VoiceMarks:
     utterances: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Grounding:
-    """Both answers for one frame: where the sound comes from, what the words refer to.
+MAX_LOGIT = 30.0
+"""Logits lie within this on both sides: there a float32 sigmoid is 0 and 1 to seven digits."""
 
-    `sound` and `speech` are (h, w) float32 in [0, 1], calibrated: 0.5 means "as likely as not",
-    and all zeros means "nothing heard". Scores are the evidence behind a map, in [0, 1]: the
-    largest calibrated value before any gate. `stamp_ns` and `frame_id` are the frame's own.
+
+def sigmoid(logits: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """The probability of each logit."""
+    return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class HeadAnswer:
+    """What one head says of one frame: m maps on one grid, none where nothing was heard.
+
+    `logits` are calibrated: the published value is their sigmoid, and 0.5 means "as likely as
+    not". `labels` name what each map shows, where the model knows; `audio` is the sound that
+    belongs to each map, where the model separates it.
     """
 
-    sound: Float32[np.ndarray, "h w"]
-    speech: Float32[np.ndarray, "h w"]
-    sound_score: float
-    speech_score: float
+    logits: Float32[np.ndarray, "m h w"]
+    labels: tuple[str, ...] = ()
+    audio: tuple[AudioChunk, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in (("labels", self.labels), ("audio", self.audio)):
+            if values and len(values) != len(self.logits):
+                raise ValueError(
+                    f"{len(values)} {name} for {len(self.logits)} maps: expected one each or none"
+                )
+
+    @cached_property
+    def heatmap(self) -> Float32[np.ndarray, "h w"]:
+        """All maps in one, their largest value in each cell, in [0, 1]; zeros: nothing heard."""
+        if not len(self.logits):
+            return np.zeros(self.logits.shape[1:], np.float32)
+        return sigmoid(self.logits.max(axis=0))
+
+    @property
+    def heatmaps(self) -> Float32[np.ndarray, "m h w"]:
+        """Each map by itself, in [0, 1]."""
+        return sigmoid(self.logits)
+
+    @cached_property
+    def score(self) -> float:
+        """The evidence behind the answer: its largest value, in [0, 1]."""
+        return float(self.heatmap.max())
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """The answer to one frame: every head that the model has, and no other.
+
+    `stamp_ns` and `frame_id` are the frame's own, `image_size` its (H, W) in pixels.
+    """
+
+    heads: Mapping[str, HeadAnswer]
     stamp_ns: int
     frame_id: str = "camera"
     image_size: tuple[int, int] = (0, 0)
-    """(H, W) of the frame in pixels."""
 
-    def resized(self, height: int, width: int) -> Grounding:
-        """Both maps bilinearly resized to (height, width) pixels."""
-        from dataclasses import replace
+    def __getitem__(self, head: str) -> HeadAnswer:
+        """A head's answer; KeyError names those that there are."""
+        if head not in self.heads:
+            raise KeyError(f"no head {head!r}: this model has {', '.join(self.heads)}")
+        return self.heads[head]
 
-        from av_grounding.image import resize_heatmap
+    def heatmap(self, head: str) -> Float32[np.ndarray, "h w"]:
+        """A head's heatmap in [0, 1]: 0.5 means "as likely as not", zeros "nothing heard"."""
+        return self[head].heatmap
 
-        return replace(
-            self,
-            sound=resize_heatmap(self.sound, height, width),
-            speech=resize_heatmap(self.speech, height, width),
-        )
+    def score(self, head: str) -> float:
+        """The evidence behind a head's heatmap: its largest value, in [0, 1]."""
+        return self[head].score
+
+    @property
+    def sound(self) -> Float32[np.ndarray, "h w"]:
+        """`heatmap("sound")`."""
+        return self.heatmap("sound")
+
+    @property
+    def speech(self) -> Float32[np.ndarray, "h w"]:
+        """`heatmap("speech")`."""
+        return self.heatmap("speech")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +163,42 @@ class HeadCalibration:
     scale: float = 1.0
     bias: float = 0.0
 
+    def logits(
+        self, similarity: Float[np.ndarray, "*shape"]
+    ) -> Float32[np.ndarray, "*shape"]:
+        """The calibrated logits, within `MAX_LOGIT`."""
+        logits = np.clip(self.scale * similarity + self.bias, -MAX_LOGIT, MAX_LOGIT)
+        return logits.astype(np.float32, copy=False)
+
     def __call__(self, similarity: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
-        logit = np.clip(self.scale * similarity + self.bias, -30.0, 30.0)
-        return (1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+        return sigmoid(self.logits(similarity))
+
+
+Listens = Literal["recent", "utterance"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """One head of a model: its name, what it listens to, and what its similarity means.
+
+    `listens`: "recent" pools all that was audible lately, "utterance" the current or last
+    utterance, whose tokens are weighted by how peaked their own maps are (salience).
+    """
+
+    name: str
+    listens: Listens = "recent"
+    calibration: HeadCalibration = HeadCalibration()
+    min_token_norm: float = 0.0
+    """Evidence floor: tokens whose vector is shorter than this say nothing (weight 0)."""
+    salience_power: float = 1.0
+    """Exponent on a token's salience; 0 gives the plain time mean of the papers."""
+
+    def __post_init__(self) -> None:
+        if self.listens not in get_args(Listens):
+            raise ValueError(
+                f"head {self.name!r} listens to {self.listens!r}; expected one of "
+                f"{', '.join(get_args(Listens))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,27 +206,24 @@ class ModelSpec:
     """What the streaming core must know of a model; read from the bundle's config.json.
 
     A window of `window_s` seconds at `sample_rate_hz` yields `num_tokens` audio tokens of equal
-    stride from its beginning on. Images are resized so that their short side is about
-    `short_side_px` and both sides are multiples of `patch_px` (see
-    `av_grounding.image.ResizeTransform`).
+    stride. Images are resized so that their short side is about `short_side_px` and both sides
+    are multiples of `patch_px` (see `av_grounding.image.ResizeTransform`).
     """
 
-    heads: tuple[str, ...]
+    heads: tuple[HeadSpec, ...]
     sample_rate_hz: int
     window_s: float
     hop_s: float
     num_tokens: int
     short_side_px: int
     patch_px: int
-    calibration: Mapping[str, HeadCalibration] = field(default_factory=dict)
-    min_token_norm: Mapping[str, float] = field(default_factory=dict)
-    """Head -> evidence floor: tokens whose vector is shorter than this say nothing (weight 0)."""
-    salience_power: float = 1.0
-    """Exponent on a speech token's salience; 0 gives the plain time mean of the papers."""
     context_s: float = 0.0
     """Sound on both sides of a token that the audio encoder looks at, in seconds."""
     token_spacing_s: float = 0.0
     """From token to token, in seconds, where the tokens do not fill the window; 0: they do."""
+    token_offset_s: float | None = None
+    """From a window's beginning to the moment that its first token stands for, in seconds; None:
+    half a stride. A model with one token a window says here how far back that token lies."""
 
     @property
     def num_window_samples(self) -> int:
@@ -133,12 +233,46 @@ class ModelSpec:
     def token_stride_s(self) -> float:
         return self.token_spacing_s or self.window_s / self.num_tokens
 
+    @property
+    def first_token_s(self) -> float:
+        """From a window's beginning to its first token's centre, in seconds."""
+        half = 0.5 * self.token_stride_s
+        return half if self.token_offset_s is None else self.token_offset_s
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        return tuple(head.name for head in self.heads)
+
+    def head(self, name: str) -> HeadSpec:
+        """A head by its name; KeyError names those that there are."""
+        for head in self.heads:
+            if head.name == name:
+                return head
+        raise KeyError(f"no head {name!r}: this model has {', '.join(self.head_names)}")
+
+    def with_heads(self, **changes: Mapping[str, Any]) -> ModelSpec:
+        """Other values for some fields of some heads: `with_heads(salience_power={"speech": 0})`.
+
+        Each keyword is a field of `HeadSpec`, its value a mapping from heads to that field.
+        """
+        heads = tuple(
+            replace(
+                head,
+                **{name: of[head.name] for name, of in changes.items() if head.name in of},
+            )
+            for head in self.heads
+        )
+        return replace(self, heads=heads)
+
 
 @runtime_checkable
 class Source(Protocol):
-    """Iterates `Frame` or `AudioChunk` in capture order; `close` may be called from any thread."""
+    """Iterates frames, decoded or not, or audio chunks, in capture order.
 
-    def __iter__(self) -> Iterator[Frame | AudioChunk]: ...
+    `close` may be called from any thread.
+    """
+
+    def __iter__(self) -> Iterator[Frame | EncodedFrame | AudioChunk]: ...
 
     def close(self) -> None: ...
 
@@ -147,38 +281,42 @@ class Source(Protocol):
 class Sink(Protocol):
     """Takes every published `Grounding` with the frame it answers."""
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None: ...
+    def write(self, frame: Frame, grounding: Grounding) -> None: ...
 
     def close(self) -> None: ...
 
 
 @runtime_checkable
-class Backend(Protocol):
-    """One way to run a bundle. NumPy in and out; image tokens stay opaque in between."""
+class Stream(Protocol):
+    """Sound and frames in, answers out: the streaming core, or a wrapper that has all it has.
 
-    name: str
-    spec: ModelSpec
+    Wrappers (a recorder, a stopwatch, a box for other threads' requests) hold a stream and pass
+    every call on, so that any number of them can stand around one another.
+    """
 
-    def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        """`image` already has the model's input size (see `ResizeTransform.apply`)."""
+    backend: Backend
+    config: Any
+    """The `StreamingConfig` in force."""
+    is_idle: bool
+    """Nobody wants answers: sound is kept, and encoded only once a frame asks for it."""
+    on_voice: Callable[[VoiceMarks], None] | None
+    """Told once per hop what was marked since; runs in the thread that pushes audio."""
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Counters and measurements so far."""
         ...
 
-    def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
-        """`waveform` is one whole window: mono, at `spec.sample_rate_hz`."""
+    def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
+        """Take in a chunk, (s,) or (s, channels), whose first sample was captured at the stamp."""
         ...
 
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        """Similarity of n audio vectors per head with every cell of the image (uncalibrated)."""
+    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
+        """The answer to one (H, W, 3) uint8 RGB image."""
         ...
 
-    def with_spec(self, spec: ModelSpec) -> Backend:
-        """The same loaded model under another spec, such as another calibration."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Runtime facts for reports: backend, device, precision, versions."""
+    def reset(self) -> None:
+        """Forget all sound and every stamp."""
         ...
 
 
@@ -197,24 +335,97 @@ class AudioStream(Protocol):
         ...
 
 
-@runtime_checkable
-class KeepsAudio(Protocol):
-    """What a `Backend` may offer for models that need not compute all of a window anew."""
+class Backend(ABC):
+    """One way to run a bundle. NumPy in and out; image tokens stay opaque in between.
+
+    A model is a set of image positions r (cells of a grid, or regions), each with a vector a
+    head, and tokens of sound in time. `similarity` is linear in the queries, so the core pools
+    over time first and a similarity volume is never built. Everything up to the calibrated logit
+    happens on r; `paint` comes last, since a sigmoid commutes with a maximum.
+    """
+
+    name: str
+    spec: ModelSpec
+    reason: str = ""
+    """Why this backend was taken, for reports; written by `load_backend`."""
+
+    @abstractmethod
+    def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
+        """`image` already has the model's input size (see `ResizeTransform.apply`)."""
+
+    @abstractmethod
+    def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
+        """`waveform` is one whole window: mono, at `spec.sample_rate_hz`."""
+
+    @abstractmethod
+    def similarity(
+        self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]
+    ) -> Float32[np.ndarray, "k n r"]:
+        """Of n audio vectors a head with every cell or region; linear in the queries."""
+
+    @abstractmethod
+    def grid(self, tokens: ImageTokens) -> tuple[int, int]:
+        """(h, w) of what `paint` gives."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Runtime facts for reports: backend, device, precision, versions."""
+
+    def with_spec(self, spec: ModelSpec) -> Backend:
+        """The same loaded model under another spec, such as another calibration."""
+        other = copy(self)
+        other.spec = spec
+        return other
+
+    def paint(
+        self, tokens: ImageTokens, values: Float32[np.ndarray, "k n r"]
+    ) -> Float32[np.ndarray, "k n h w"]:
+        """Values of cells or regions as pictures: cells as they lie; of regions that cover a
+        pixel the largest, and -`MAX_LOGIT` where none does."""
+        return values.reshape(*values.shape[:2], *self.grid(tokens))
+
+    def maps(
+        self,
+        tokens: ImageTokens,
+        head: str,
+        query: Float32[np.ndarray, " c"],
+        similarity: Float32[np.ndarray, " r"],
+    ) -> Float32[np.ndarray, "m r"]:
+        """The maps of one head for its pooled query, whose similarity is known already.
+
+        By default one map, the similarity; a model of several sources gives one each.
+        """
+        return similarity[None]
+
+    def labels(
+        self, tokens: ImageTokens, head: str, maps: Float32[np.ndarray, "m r"]
+    ) -> tuple[str, ...]:
+        """What each map shows; none where the model has no names."""
+        return ()
+
+    def separate(
+        self,
+        tokens: ImageTokens,
+        window: Float32[np.ndarray, " s"],
+        maps: Float32[np.ndarray, "m r"],
+    ) -> Float32[np.ndarray, "m s"] | None:
+        """The part of a window's sound that belongs to each map; None: this model has no such."""
+        return None
 
     def audio_stream(self) -> AudioStream | None:
         """A new stream; None where this model's windows share nothing that can be kept."""
-        ...
+        return None
 
-
-@runtime_checkable
-class EncodesBatches(Protocol):
-    """What a `Backend` may offer where several windows at once cost less than one by one."""
-
-    max_audio_batch: int
-    """Windows in one call at most; 1 where more do not pay."""
+    @property
+    def max_audio_batch(self) -> int:
+        """Windows in one call at most; 1 where more do not pay."""
+        return 1
 
     def encode_audio_batch(
         self, waveforms: Float32[np.ndarray, "n s"]
     ) -> Float32[np.ndarray, "n k c t"]:
-        """As `Backend.encode_audio` of each up to 1e-5; not the same bits for every n."""
-        ...
+        """As `encode_audio` of each up to 1e-5; not the same bits for every n."""
+        return np.stack([self.encode_audio(waveform) for waveform in waveforms])
+
+    def settle_threads(self) -> None:  # noqa: B027
+        """Take fewer CPU threads where a small model gains from it, in a process of its own."""

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "av_grounding"
 
 # From the ground up. A room may import rooms on lower levels and itself.
 LEVELS = (
-    {"files", "image_header"},
+    {"files", "image_header", "extras"},
     {"types", "config", "modeling"},
     {"audio", "image"},
     {"drawing"},
@@ -35,7 +35,8 @@ EXCEPTIONS = {
     # The version of the package, from its root.
     ("cli", ""),
 }
-STREAMING_TAKES = {"types", "audio", "image", "streaming"}
+# `config` for its own settings, which stand there once for all doors.
+STREAMING_TAKES = {"types", "audio", "image", "streaming", "config"}
 WITHOUT_RUNTIMES = ("types", "audio", "image", "streaming")
 RUNTIMES = {
     *("torch", "transformers", "tensorrt", "torch_tensorrt", "onnxruntime"),
@@ -97,6 +98,73 @@ def test_imports_go_one_way():
         is_down = LEVEL[other] < LEVEL[room] or other == room
         if room and not is_down and (room, other) not in EXCEPTIONS:
             wrong.append(f"{path} imports {imported}")
+    assert wrong == []
+
+
+# Inside a room, from the ground up, where its folders or files stand on one another.
+INSIDE = {
+    "transports": ({"messages"}, {"topics"}, {"bag"}, {"ros", "dds"}),
+    "training": ({"losses", "loop"}, {"data"}, {"recipes"}, {"fitting"}),
+}
+
+
+def module_edges():
+    """(module, imported module) inside the package, also of imports for types alone."""
+    paths = dict(modules())
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                # A name may be a module of the package that is imported from.
+                named = [
+                    f"{node.module}.{alias.name}"
+                    if f"{node.module}.{alias.name}" in paths
+                    else node.module
+                    for alias in node.names
+                ]
+            else:
+                continue
+            yield from ((name, other) for other in named if other in paths and other != name)
+
+
+def circles(edges):
+    """Modules of which each is imported, by way of others, by the ones that it imports."""
+    above = {}
+    for name, other in edges:
+        above.setdefault(name, set()).add(other)
+
+    def reached(name):
+        found, left = set(), [name]
+        while left:
+            for other in above.get(left.pop(), ()):
+                if other not in found:
+                    found.add(other)
+                    left.append(other)
+        return found
+
+    return sorted(name for name in above if name in reached(name))
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert circles(module_edges()) == []
+
+
+def test_circles_are_found():
+    assert circles([("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_imports_go_one_way_inside_a_room(room):
+    level = {name: number for number, names in enumerate(INSIDE[room]) for name in names}
+    prefix = f"av_grounding.{room}."
+    wrong = [
+        f"{name} imports {other}"
+        for name, other in module_edges()
+        if name.startswith(prefix) and other.startswith(prefix)
+        for mine, theirs in [(name.split(".")[2], other.split(".")[2])]
+        if mine in level and mine != theirs and level.get(theirs, -1) >= level[mine]
+    ]
     assert wrong == []
 
 
@@ -169,7 +237,7 @@ def test_top_level_is_the_documented_one():
     documented = {
         *("av_grounding", "launch", "config", "models", "tests", "package.xml", "setup.py"),
         *("README.md", ".ci", "Makefile", "pyproject.toml", "CHANGELOG.md", "LICENSE", "docs"),
-        *("constraints.txt", ".gitignore", "SECURITY.md"),
+        *("constraints.txt", ".gitignore", "SECURITY.md", "findings"),
     }
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -182,3 +250,13 @@ def test_top_level_is_the_documented_one():
     present = {line.split("/")[0] for line in listed.stdout.splitlines() if (ROOT / line).exists()}
     assert present - documented == set()
     assert {"av_grounding", "config", "tests", "package.xml", "setup.py", "Makefile"} <= present
+
+
+def test_no_class_name_occurs_twice():
+    """A name says what a thing is: two things of one name cannot be told apart in a talk."""
+    found = {}
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name)
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

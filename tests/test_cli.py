@@ -24,7 +24,7 @@ def bundle(tmp_path_factory):
     import torch
 
     from av_grounding.modeling.bundle import save_bundle
-    from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+    from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
     from av_grounding.types import HeadCalibration, ModelSpec
 
     torch.manual_seed(0)
@@ -32,14 +32,13 @@ def bundle(tmp_path_factory):
     with torch.inference_mode():
         num_tokens = model.encode_audio(torch.zeros(1, round(2.56 * 16_000))).shape[-1]
     spec = ModelSpec(
-        heads=("sound", "speech"),
+        heads=head_specs(("sound", "speech"), calibration=HeadCalibration(4.0, 0.0)),
         sample_rate_hz=16_000,
         window_s=2.56,
         hop_s=0.64,
         num_tokens=num_tokens,
         short_side_px=64,
         patch_px=16,
-        calibration={head: HeadCalibration(4.0, 0.0) for head in ("sound", "speech")},
     )
     return save_bundle(tmp_path_factory.mktemp("bundle") / "tiny", model, spec, name="tiny")
 
@@ -124,6 +123,10 @@ def test_help_names_every_command():
         (["synth", "--out", "x", "--split", "tset"], ["tset", "test"]),
         (["evaluate", "sinthetic", "--out", "x"], ["sinthetic", "synthetic"]),
         (["run", "demo", "--config", "nowhere.yaml"], ["nowhere.yaml", "does not exist"]),
+        (["run", "demo", "--set", "speech.hold=2"], ["did you mean 'speech.hold_s'"]),
+        (["run", "demo", "--set", "speech.hold_s=0.1"], ["expected at least hangover_s (0.3)"]),
+        (["run", "demo", "--set", "speech.hold_s"], ["expected NAME=VALUE"]),
+        (["run", "demo", "--set", "music.threshold=0.2"], ["head 'music'", "sound, speech"]),
         (["ground", "nowhere.png", "nowhere.wav", "--out", "x"], ["nowhere.png"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else None,
@@ -184,6 +187,14 @@ def test_every_error_has_its_code(error, code, words, monkeypatch, capsys):
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding_is_written_to(encoding):
+    sign = "✓" if encoding == "utf-8" else "?"
+    result = call("doctor", PYTHONIOENCODING=encoding)
+    assert result.stdout.startswith(f"{sign}  Python ")
+    assert result.returncode == 0, result.stderr
 
 
 def test_doctor_names_a_remedy_for_what_is_missing():
@@ -307,7 +318,7 @@ def test_evaluate_writes_the_promised_report(bundle, tmp_path, here):
     assert (report["num_samples"], report["seed"]) == (2, 5)
     for condition in ("mixture", "clean"):
         for head in ("sound", "speech"):
-            assert {"map", "miou", "peak"} <= set(report[condition][head])
+            assert {"mAP", "miou", "peak"} <= set(report[condition][head])
     assert 0.0 <= report["mixture"]["leakage"] <= 1.0
     assert 0.0 <= report["gating"] <= 1.0
     assert set(report["word_timing"]) == {"without", "oracle"}

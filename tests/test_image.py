@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_grounding.image import MAX_ASPECT, ResizeTransform, check_image, resize_heatmap
+from av_grounding.image import (
+    MAX_ASPECT,
+    ResizeTransform,
+    _averaged,
+    check_image,
+    resize_heatmap,
+)
 
 SIDES = st.integers(1, 5_000)
 
@@ -139,3 +145,28 @@ def test_what_is_no_rgb_image_is_refused(image):
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"ResizeTransform\.fit"):
         ResizeTransform.fit(480, 640, 64, 16).apply(np.zeros((640, 480, 3), np.uint8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 18),
+    st.integers(1, 18),
+    st.integers(1, 90),
+    st.integers(1, 40),
+    st.integers(1, 256),
+    st.integers(0, 10**6),
+)
+def test_means_of_whole_factors_are_opencvs_to_the_bit(rows, columns, height, width, range_, seed):
+    # Few grey levels give many means that lie halfway between two.
+    rng = np.random.default_rng(seed)
+    size = (rows * height, columns * width, 3)
+    image = rng.integers(256 - range_, 256, size, dtype=np.uint8)
+    expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(_averaged(image, rows, columns), expected)
+
+
+def test_a_camera_frame_is_resized_as_by_opencv_alone():
+    image = np.random.default_rng(3).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    halved = cv2.resize(image, (320, 160), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(halved, (208, 160), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(ResizeTransform.fit(480, 640, 160, 16).apply(image), expected)

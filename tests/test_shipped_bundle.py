@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from av_grounding import Grounder
-from av_grounding.evaluation.metrics import average_precision
+from av_grounding.evaluation.metrics.ranking import average_precision
+from av_grounding.image import resize_heatmap
 from av_grounding.modeling import similarity
 from av_grounding.synthetic.samples import SyntheticSamples
 from av_grounding.synthetic.scene import instance_seed
@@ -57,9 +58,8 @@ def test_mixtures_are_separated_onto_the_right_objects(grounder, samples):
     precision, hit, leaked = ({"sound": [], "speech": []} for _ in range(3))
     for sample, _ in samples:
         maps = grounder.ground(sample.image, sample.mixture, 16_000)
-        maps = maps.resized(*sample.image.shape[:2])
         for head, other in (("sound", "speech"), ("speech", "sound")):
-            heatmap = getattr(maps, head)
+            heatmap = resize_heatmap(maps.heatmap(head), *sample.image.shape[:2])
             mask, wrong = getattr(sample, f"mask_{head}"), getattr(sample, f"mask_{other}")
             peak = np.unravel_index(heatmap.argmax(), heatmap.shape)
             precision[head].append(average_precision(heatmap, mask))

@@ -30,7 +30,7 @@ from av_grounding.benchmarking.gpu_encoders import (
 from av_grounding.files import write_json, write_text
 from av_grounding.modeling.bundle import Bundle, save_bundle
 
-BACKENDS = ("compiled", "tensorrt")
+BACKENDS = ("torch-compiled", "tensorrt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def measure_gpu(
 
 
 def _load(name: str, bundle: Bundle, device: str, precision: str) -> CompiledBackend:
-    if name == "compiled":
+    if name == "torch-compiled":
         return load_torch_cuda(bundle, device, precision)
     with tempfile.TemporaryDirectory() as folder:
         directory = save_bundle(

@@ -22,6 +22,7 @@ from av_grounding.benchmarking.gpu_ceilings import Ceilings, Demand, demand
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.streaming.pooling import AudioQuery, answer
 from av_grounding.types import Grounding
 
 IMAGE_SIZE = (224, 224)
@@ -45,7 +46,9 @@ def measure_backend(
     waveform: np.ndarray,
     num_frames: int,
     *,
-    publish: Callable[[Grounding], object] = lambda heatmaps: heatmaps.sound.tobytes(),
+    publish: Callable[[Grounding], object] = lambda grounding: [
+        one.heatmap.tobytes() for one in grounding.heads.values()
+    ],
 ) -> dict[str, Any]:
     """Milliseconds per encoder on the device, of both at once, and from arrays to heatmaps."""
     lanes = {"image": (backend.image_runner, image), "audio": (backend.audio_runner, waveform)}
@@ -63,13 +66,11 @@ def measure_backend(
     def end_to_end() -> None:
         tokens = backend.encode_image(image)
         pooled = backend.encode_audio(waveform).mean(axis=-1)
-        similarity = backend.ground(tokens, pooled[:, None])[:, 0]
-        maps = {
-            head: backend.spec.calibration[head](similarity[index])
-            for index, head in enumerate(backend.spec.heads)
+        queries = {
+            head: AudioQuery(pooled[index][None], np.ones(1, np.float32))
+            for index, head in enumerate(backend.spec.head_names)
         }
-        scores = (float(value.max()) for value in maps.values())
-        publish(Grounding(maps["sound"], maps["speech"], *scores, stamp_ns=0))
+        publish(Grounding(answer(backend, tokens, queries, pooled.shape[1]), stamp_ns=0))
 
     return {
         "encoder_ms": encoders,

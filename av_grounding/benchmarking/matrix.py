@@ -130,7 +130,7 @@ class Bench:
             rng = np.random.default_rng(0)
             vectors = rng.standard_normal((num_heads, NUM_VECTORS, num_channels))
             vectors = vectors.astype(np.float32)
-            return timed(lambda: backend.ground(tokens, vectors), variant.wait)
+            return timed(lambda: backend.similarity(tokens, vectors), variant.wait)
 
         return self._compare(task, image_size=size)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from av_grounding.evaluation.report.plots import check_plots
-from av_grounding.files import write_json, write_text
+from av_grounding.files import replacing, write_json, write_text
 
 FILES = ("matrix.json", "matrix.md", "matrix.png")
 HEADINGS = (
@@ -30,9 +30,8 @@ def write_matrix(directory: str | Path, report: Mapping[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "matrix.json", report)
     write_text(directory / "matrix.md", "\n".join(markdown(report)) + "\n")
-    partial = directory / "matrix.partial.png"
-    draw(report).savefig(partial, dpi=150)
-    partial.replace(directory / "matrix.png")
+    with replacing(directory / "matrix.png") as partial:
+        draw(report).savefig(partial, dpi=150)
 
 
 def markdown(report: Mapping[str, Any]) -> Iterator[str]:

@@ -91,7 +91,7 @@ def windows(report: dict[str, Any]) -> Iterator[str]:
     yield f"| whole clip | – | {cells(sweep['whole_clip'])} |"
 
 
-EXPORTS = ("cpu-fp32", "cpu-bf16", "cpu-int8", "aot-fp32")
+EXPORTS = ("cpu-fp32", "cpu-bf16", "cpu-int8")
 """Backend and precision of the exports that the matrix compares, below out/performance/exports."""
 
 SECTIONS = (

@@ -10,12 +10,9 @@ of the camera; `age_taken` is how old the newest frame is when the model takes i
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
 import threading
 import time
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +25,18 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from rosidl_runtime_py.utilities import get_message
 
+from av_grounding.files import write_json
 from av_grounding.streaming.report import LatencyHistogram
+from av_grounding.transports.bag.encoding import exact_audio_fields
 from av_grounding.transports.messages import (
     Fields,
+    audio_fields,
     build,
     compressed_image_fields,
-    header_fields,
     image_fields,
 )
 from av_grounding.transports.ros.node import GroundingNode
+from av_grounding.types import AudioChunk
 
 NAMESPACE = "/benchmark"
 RATE_HZ = 30.0
@@ -62,6 +62,15 @@ def picture(kind: str) -> Fields:
     return next(fields for fields in coded if len(fields["data"]) <= JPEG_BYTES)
 
 
+def has_audio_data_stamped() -> bool:
+    """Whether audio_common_msgs is that of ros-drivers; the other is mgonzs13's."""
+    try:
+        get_message("audio_common_msgs/msg/AudioDataStamped")
+    except AttributeError:
+        return False
+    return True
+
+
 def publish(kind: str, duration_s: float, rate_hz: float) -> None:
     """The camera and the microphone, in a process of their own."""
     rclpy.init()
@@ -70,10 +79,11 @@ def publish(kind: str, duration_s: float, rate_hz: float) -> None:
     message = build(picture(kind), get_message)
     topic = "image/compressed" if kind == "jpeg" else "image"
     images = node.create_publisher(type(message), topic, profile)
-    sound_type = "audio_common_msgs/msg/AudioDataStamped"
+    noise = np.random.default_rng(1).normal(0, 2000, 1600).astype(np.int16)
+    # Two packages of one name: what is installed is published.
+    sound_fields = audio_fields if has_audio_data_stamped() else exact_audio_fields
+    sound_type = sound_fields(AudioChunk(noise, 1, 16_000)).type_name
     sound = node.create_publisher(get_message(sound_type), "audio", 100)
-    noise = np.random.default_rng(1).normal(0, 2000, 1600).astype("<i2")
-    data = array("B", noise.tobytes())
     started_s, number, chunk = time.monotonic(), 0, 0
     while (elapsed_s := time.monotonic() - started_s) < duration_s:
         now_ns = time.time_ns()
@@ -82,11 +92,7 @@ def publish(kind: str, duration_s: float, rate_hz: float) -> None:
         number += 1
         if elapsed_s * 10 >= chunk:
             chunk += 1
-            fields = Fields(
-                sound_type,
-                header=header_fields(now_ns, "mic"),
-                audio=Fields("audio_common_msgs/msg/AudioData", data=data),
-            )
+            fields = sound_fields(AudioChunk(noise, now_ns, 16_000), "mic")
             sound.publish(build(fields, get_message))
         time.sleep(max(0.0, started_s + number / rate_hz - time.monotonic()))
     node.destroy_node()
@@ -190,9 +196,7 @@ def main() -> None:
     rclpy.shutdown()
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "ros_bench.json"
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_json(path, results)
     print(path.read_text(encoding="utf-8"))
 
 

@@ -18,6 +18,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.image import ResizeTransform
 from av_grounding.sources.demo import DemoAudio, DemoVideo
 from av_grounding.sources.playback import PlaybackClock
+from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
 from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
@@ -45,7 +46,7 @@ TARGETS = {
 }
 
 
-class Watch:
+class LatencySink:
     """A Sink that notes the age of every published frame and once a second the memory."""
 
     def __init__(self) -> None:
@@ -76,8 +77,9 @@ def measure_speed(
     """
     scene = DemoScene()
     stills = [scene.frame(time_s).image for time_s in np.arange(0.0, DURATION_S, STILL_S)]
-    stream = TimedStream(TimedBackend(grounder.backend), grounder.config)
-    watch, clock = Watch(), PlaybackClock(realtime=True)
+    backend = TimedBackend(grounder.backend)
+    stream = TimedStream(GroundingStream(backend, grounder.config), backend)
+    watch, clock = LatencySink(), PlaybackClock(realtime=True)
     runner = Runner(
         stream,
         DemoVideo(lambda time_s: stills[int(time_s % DURATION_S / STILL_S)], clock, duration_s),
@@ -149,8 +151,8 @@ def cpu_without_caches(
     def one_window() -> None:
         tokens = grounder.backend.encode_image(placement.apply(image))
         heard = grounder.backend.encode_audio(window)
-        volume = grounder.backend.ground(tokens, np.ascontiguousarray(heard.transpose(0, 2, 1)))
-        volume.mean(axis=1)
+        queries = np.ascontiguousarray(heard.transpose(0, 2, 1))
+        grounder.backend.similarity(tokens, queries).mean(axis=1)
 
     def whole_history() -> None:
         stream.reset()

@@ -56,15 +56,13 @@ def measure_throughput(shards: Path | None = None, duration_s: float = 5.0) -> d
 
 def probe_rate(shards: list) -> int:
     """The sample rate of the first clip."""
-    import io
-
     from av_grounding.training.data.shards import list_members
 
     path = shards[0].path
     sound = next(m for m in list_members(path)[0] if m.suffix.endswith(("flac", "wav", "mp3")))
     with open(path, "rb") as file:
         file.seek(sound.offset)
-        return media.read_waveform(io.BytesIO(file.read(sound.num_bytes)), name=str(path))[1]
+        return media.decode_sound(file.read(sound.num_bytes), str(path))[1]
 
 
 def make_shards(folder: Path) -> None:

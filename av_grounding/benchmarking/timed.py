@@ -9,49 +9,33 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.types import (
-    AudioStream,
-    Backend,
-    Grounding,
-    ImageTokens,
-    KeepsAudio,
-    ModelSpec,
-)
+from av_grounding.backends.wrapping import BackendWrapper
+from av_grounding.streaming.wrapping import StreamWrapper
+from av_grounding.types import AudioStream, Backend, Grounding, ImageTokens, Stream
 
 
-class TimedBackend:
+class TimedBackend(BackendWrapper):
     """A backend that adds up the time its encoders take; `clock` gives seconds."""
 
     def __init__(self, backend: Backend, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.name, self.clock = backend.name, clock
+        super().__init__(backend)
+        self.clock = clock
         self.encoder_s = 0.0
-        self._backend = backend
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self._backend.spec
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
-        return self.timed(self._backend.encode_image, image)
+        return self.timed(self.backend.encode_image, image)
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
-        return self.timed(self._backend.encode_audio, waveform)
+        return self.timed(self.backend.encode_audio, waveform)
 
-    def ground(
-        self, image_tokens: ImageTokens, vectors: Float32[np.ndarray, "k n c"]
-    ) -> Float32[np.ndarray, "k n h w"]:
-        return self._backend.ground(image_tokens, vectors)
+    def encode_audio_batch(
+        self, waveforms: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        return self.timed(self.backend.encode_audio_batch, waveforms)
 
     def audio_stream(self) -> TimedAudioStream | None:
-        stream = self._backend.audio_stream() if isinstance(self._backend, KeepsAudio) else None
+        stream = self.backend.audio_stream()
         return None if stream is None else TimedAudioStream(self, stream)
-
-    def with_spec(self, spec: ModelSpec) -> TimedBackend:
-        return TimedBackend(self._backend.with_spec(spec), self.clock)
-
-    def describe(self) -> dict[str, Any]:
-        return self._backend.describe()
 
     def timed(self, encode: Callable[[Any], Any], value: np.ndarray) -> Any:
         """`encode(value)`, whose time counts as an encoder's."""
@@ -77,30 +61,29 @@ class TimedAudioStream:
         self._stream.reset()
 
 
-class TimedStream(GroundingStream):
+class TimedStream(StreamWrapper):
     """A stream that records, frame by frame, what was spent outside the encoders.
 
     A frame's entry holds its own share and that of the sound which came since the last frame.
     """
 
-    backend: TimedBackend
-
-    def __init__(self, backend: TimedBackend, *args: Any) -> None:
-        super().__init__(backend, *args)
+    def __init__(self, stream: Stream, encoders: TimedBackend) -> None:
+        super().__init__(stream)
+        self._encoders = encoders
         self.not_encoder_s: list[float] = []
         self._waiting_s = 0.0
 
     def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
         began = self._own_time()
-        super().push_audio(samples, stamp_ns, sample_rate_hz)
+        self.stream.push_audio(samples, stamp_ns, sample_rate_hz)
         self._waiting_s += self._own_time() - began
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         began = self._own_time()
-        heatmaps = super().push_frame(image, stamp_ns, frame_id)
+        grounding = self.stream.push_frame(image, stamp_ns, frame_id)
         self.not_encoder_s.append(self._waiting_s + self._own_time() - began)
         self._waiting_s = 0.0
-        return heatmaps
+        return grounding
 
     def _own_time(self) -> float:
-        return self.backend.clock() - self.backend.encoder_s
+        return self._encoders.clock() - self._encoders.encoder_s

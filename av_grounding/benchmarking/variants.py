@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from av_grounding.backends import EXPECTED_TROUBLE, load_backend, settle_threads
+from av_grounding.backends import EXPECTED_TROUBLE, load_backend
 from av_grounding.benchmarking.machine import resident_mb
 from av_grounding.types import Backend
 
 EAGER = "torch"
 """PyTorch without any compiler, in float32: what all others are compared with."""
-ON_GPU = ("compiled", "tensorrt")
+ON_GPU = ("torch-compiled", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ def _loaded(name: str, precision: str, load: Callable[[], Backend]) -> Variant:
     before_mb, began_s = resident_mb(), time.perf_counter()
     backend = load()
     load_s = time.perf_counter() - began_s
-    settle_threads(backend)
+    backend.settle_threads()
     return Variant(name, precision, backend, load_s, resident_mb() - before_mb)
 
 
 def _load(bundle: Path, name: str, precision: str, device: str, roots: Sequence[Path]) -> Backend:
     gpu = "cuda" if device == "auto" else device
-    if name == "compiled":
+    if name == "torch-compiled":
         from av_grounding.backends.torch_cuda import load_torch_cuda
         from av_grounding.modeling.bundle import load_bundle
 

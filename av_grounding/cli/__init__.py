@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from av_grounding.cli import (
     synth,
     train,
 )
+from av_grounding.extras import explain
 
 EXIT_MISTAKE = 2
 EXIT_INTERNAL = 70
@@ -135,6 +137,9 @@ def console() -> NoReturn:
         signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that is not in UTF-8 lacks some signs, and needs none of them.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = main()
     except KeyboardInterrupt:
@@ -161,6 +166,8 @@ def _out_of_memory(error: BaseException) -> str:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and str(error) == f"No module named {error.name!r}":
+        return explain(error.name)
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename is not None else ""
         return " ".join(f"{named}{error.strerror}".split())

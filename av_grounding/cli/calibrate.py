@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--seed", type=options.seed, default=0, help="seed of samples and pairings (0)"
     )
     parser.add_argument("--dry-run", action="store_true", help="leave the bundle as it is")
-    parser.set_defaults(execute=execute, config=None)
+    parser.set_defaults(execute=execute, config=None, set=[])
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         description="Write shards of AudioSet, PlacesAudio, VGGSound, samples of synth, or a "
         "folder of videos (or of pictures and sounds of the same name; those below speech/ count "
         "as speech). DIR gets train/, val/, shards.json and problems.jsonl, which says what was "
-        "missing or unreadable and why. A stopped run goes on.",
+        "missing, unreadable, muted or unused and why. A stopped run goes on.",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
@@ -49,6 +49,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         help="of recordings for validation, chosen by their names (0.02)",
     )  # fmt: skip
     parser.add_argument(
+        "--leave-out-muted", action="store_true",
+        help="clips in which nothing is heard (they are kept, and listed)",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", type=options.positive_int, default=os.cpu_count() or 1,
         help="processes (all cores)",
     )  # fmt: skip
@@ -68,6 +72,7 @@ def execute(args: argparse.Namespace) -> int:
         num_frames=args.frames,
         files_per_shard=args.shard_size,
         validation_fraction=args.validation,
+        leave_out_muted=args.leave_out_muted,
     )
     with console.busy(args, f"Listing {args.source}"):
         listing = list_clips(args.source, args.layout, args.split, args.pictures)
@@ -79,14 +84,22 @@ def execute(args: argparse.Namespace) -> int:
     counts = ", ".join(f"{n} {name}" for name, n in report["num_clips"].items() if n)
     lines = [f"{args.out}: {counts} clips, {report['hours']:.2f} h"]
     num_bad = report["num_missing"] + report["num_unreadable"]
+    num_strange = report["num_muted"] + report["num_unused"]
     if num_bad:
         lines.append(
             f"of {report['num_listed']} listed, {report['num_missing']} are missing and "
             f"{report['num_unreadable']} unreadable: {report['problems']}"
         )
+    if num_strange:
+        what = "left out" if args.leave_out_muted else "kept (--leave-out-muted leaves them out)"
+        lines.append(
+            f"{report['num_muted']} clips are muted and {what}, {report['num_unused']} files are "
+            f"unused: {report['problems']}"
+        )
+    if num_bad or num_strange:
         with open(report["problems"], encoding="utf-8") as file:
             rows = [json.loads(line) for line, _ in zip(file, range(NUM_SHOWN), strict=False)]
         lines += [f"  {row['id']}: {row['reason']}" for row in rows]
-        lines += ["  …"] * (num_bad > NUM_SHOWN)
+        lines += ["  …"] * (num_bad + num_strange > NUM_SHOWN)
     console.show(args, report, *lines)
     return 0

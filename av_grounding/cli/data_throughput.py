@@ -23,14 +23,13 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    import json
-
     from av_grounding.benchmarking.throughput import measure_throughput
+    from av_grounding.files import write_json
 
     with console.busy(args, "Reading clips"):
         result = measure_throughput(args.shards, args.duration)
     if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(args.out, result)
     console.show(
         args,
         result,

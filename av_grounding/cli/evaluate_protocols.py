@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av_grounding.evaluation.prediction import Predictor
     from av_grounding.evaluation.protocols import Protocol
 
-SWEEP_METRICS = ("sound_map", "speech_map", "ciou@0.5", "iiou@0.5", "cap", "miou")
+SWEEP_METRICS = ("sound_mAP", "speech_mAP", "ciou@0.5", "iiou@0.5", "cap", "miou")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from av_grounding.types import Backend
 
 NUM_CALIBRATION = 32
-EVERY_WIDTH = ()
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -24,39 +23,24 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         help="compile a bundle for a backend, and compare it with the original",
         description="Compile a bundle's encoders for a backend and write them beside its "
         "weights, with a parity report against the eager model. An export that differs too much "
-        "is not written. Exports for cpu and for aot on the CPU have run on x86-64; tensorrt, and "
-        "aot on CUDA, have not run on a GPU yet.",
+        "is not written. Exports for cpu have run on x86-64; tensorrt has not run on a GPU yet.",
     )
     parser.add_argument(
         "--model", type=Path, metavar="BUNDLE", help="bundle directory; default: the shipped one"
     )
-    parser.add_argument("--backend", required=True, choices=("cpu", "tensorrt", "aot"))
+    parser.add_argument("--backend", required=True, choices=("cpu", "tensorrt"))
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "bf16", "int8"),
         default="fp32",
-        help="cpu: fp32, bf16, int8; tensorrt and aot: fp32, fp16, bf16 (fp32)",
+        help="cpu: fp32, bf16, int8; tensorrt: fp32, fp16, bf16 (fp32)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="aot: cpu, cuda or cuda:INDEX; tensorrt: cuda (auto)"
-    )
+    parser.add_argument("--device", default="auto", help="tensorrt: cuda or cuda:INDEX (auto)")
     parser.add_argument(
         "--image-size",
         type=image_size,
         metavar="HxW",
         help="the model's input in pixels; default: that of a 4:3 camera",
-    )
-    parser.add_argument(
-        "--dynamic-width",
-        type=width_range,
-        nargs="?",
-        const=EVERY_WIDTH,
-        metavar="MIN:MAX",
-        help="take every width from MIN to MAX pixels at the height of --image-size, which then "
-        "says what is tuned for; without MIN:MAX from a square to 3:1, all that cameras give. One "
-        "graph serves them all and nothing is compiled when a frame comes; a frame outside is an "
-        "error. Default: one size (cpu with the convolutional image backbone: any size, each "
-        "compiled at its first frame)",
     )
     parser.add_argument(
         "--out",
@@ -79,16 +63,9 @@ def image_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def width_range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    if not (low.isdigit() and high.isdigit() and 0 < int(low) < int(high)):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected MIN:MAX such as 160:480")
-    return int(low), int(high)
-
-
 def execute(args: argparse.Namespace) -> int:
     from av_grounding.backends.export import check_request, export
-    from av_grounding.backends.image_sizes import ImageSizes, all_widths
+    from av_grounding.backends.image_sizes import checked_image_size
     from av_grounding.config import default_bundle
     from av_grounding.evaluation import export_check
     from av_grounding.modeling.bundle import read_config, spec_from_json
@@ -96,22 +73,12 @@ def execute(args: argparse.Namespace) -> int:
     bundle = Path(args.model or default_bundle())
     check_request(bundle, args.out, args.backend, args.precision)
     spec = spec_from_json(read_config(bundle)["spec"])
-    sizes = ImageSizes.of(spec, args.image_size)
-    if args.dynamic_width is not None:
-        widths = args.dynamic_width or all_widths(sizes.height, sizes.patch_px)
-        sizes = ImageSizes.of(spec, args.image_size, widths)
-    if args.num < len(sizes.compared):
-        raise ValueError(
-            f"--num {args.num} with --dynamic-width; expected at least {len(sizes.compared)}, one "
-            "sample for each width that is compared"
-        )
-
+    size = checked_image_size(spec, args.image_size)
     with console.progress(args, "Drawing samples", None, "done") as advance:
         num_calibration = NUM_CALIBRATION if args.precision == "int8" else 1
         draw = [("train", num_calibration), ("test", args.num)]
         calibration, samples = (
-            export_check.draw_samples(split, args.seed, num, spec, sizes.compared)
-            for split, num in draw
+            export_check.draw_samples(split, args.seed, num, spec, (size,)) for split, num in draw
         )
         num_done = 0
 
@@ -130,8 +97,7 @@ def execute(args: argparse.Namespace) -> int:
             args.backend,
             precision=args.precision,
             device=args.device,
-            image_size=(sizes.height, sizes.width),
-            widths=sizes.widths,
+            image_size=size,
             calibration=export_check.examples_of(calibration, spec),
             examples=export_check.examples_of(samples, spec),
             measure=measure,
@@ -155,9 +121,6 @@ def _readable(report: dict) -> Table:
     table.add_row(
         "heatmap, largest difference", "", f"{report['heatmap_max']:.1e}", f"{bounds['heatmap']:g}"
     )
-    if report["widths"] is not None:
-        for size, row in report["by_size"].items():
-            table.add_row(f"  images of {size}", "", f"{row['image_max']:.1e}", "")
     for head, row in report["map"].items():
         before, after = (f"{100 * row[key]:.2f}" for key in ("before", "after"))
         table.add_row(f"{head} mAP, %", before, after, f"-{bounds['map_points']:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from av_grounding.cli import console, options
 
@@ -28,6 +29,7 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.drawing.overlay import colorize, overlay, peak_px
     from av_grounding.drawing.png import write_png
     from av_grounding.files import atomic_write
+    from av_grounding.image import resize_heatmap
     from av_grounding.sources.media_file import MediaFile
     from av_grounding.sources.still import read_image
 
@@ -37,30 +39,23 @@ def execute(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     grounder = options.load_grounder(args, settings)
     with console.busy(args, "Listening"):
-        heatmaps = grounder.ground(image, waveform, sample_rate_hz)
+        grounding = grounder.ground(image, waveform, sample_rate_hz)
     size = image.shape[:2]
-    large = heatmaps.resized(*size)
-    for head in ("sound", "speech"):
-        write_png(args.out / f"{head}.png", colorize(getattr(large, head), head))
-    write_png(args.out / "overlay.png", overlay(image, heatmaps, settings.overlay.alpha))
+    for head, answer in grounding.heads.items():
+        large = resize_heatmap(answer.heatmap, *size)
+        write_png(args.out / f"{head}.png", colorize(large, head))
+    write_png(args.out / "overlay.png", overlay(image, grounding.heads, settings.overlay.alpha))
     with atomic_write(args.out / "heatmaps.npz") as file:
-        np.savez(
-            file,
-            sound=heatmaps.sound,
-            speech=heatmaps.speech,
-            sound_score=np.float32(heatmaps.sound_score),
-            speech_score=np.float32(heatmaps.speech_score),
-        )
-    result = {"out": str(args.out)}
-    for head in ("sound", "speech"):
-        heatmap, score = getattr(heatmaps, head), float(getattr(heatmaps, f"{head}_score"))
-        is_present = bool(heatmap.any()) and score >= getattr(settings, head).threshold
-        peak = peak_px(heatmap, *size) if is_present else None
-        result[head] = {"score": round(score, 4), "peak_px": peak}
-    lines = (
-        f"{head}: score {result[head]['score']:.2f}, "
-        + ("at {} px".format(result[head]["peak_px"]) if result[head]["peak_px"] else "nothing")
-        for head in ("sound", "speech")
-    )
+        maps = {head: answer.heatmap for head, answer in grounding.heads.items()}
+        scores = {f"{head}_score": np.float32(grounding.score(head)) for head in grounding.heads}
+        np.savez(file, **maps, **scores)
+    result: dict[str, Any] = {"out": str(args.out)}
+    lines = []
+    for head, answer in grounding.heads.items():
+        is_present = bool(len(answer.logits)) and answer.score >= settings.head(head).threshold
+        peak = peak_px(answer.heatmap, *size) if is_present else None
+        result[head] = {"score": round(answer.score, 4), "peak_px": peak}
+        place = "nothing" if peak is None else f"at {peak} px"
+        lines.append(f"{head}: score {answer.score:.2f}, {place}")
     console.show(args, result, *lines, f"written to {args.out}")
     return 0

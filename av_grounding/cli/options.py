@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
@@ -19,12 +19,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="YAML", help="parameter file, such as config/grounding.yaml"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="one parameter of that file, such as speech.hold_s=2; may be given again",
+    )
 
 
 def load_settings(args: argparse.Namespace) -> GroundingConfig:
-    from av_grounding.config import GroundingConfig, load_config
+    from av_grounding.config import config_from_mapping, load_config
 
-    return load_config(args.config) if args.config else GroundingConfig()
+    changes = dict(args.set)
+    return load_config(args.config, changes) if args.config else config_from_mapping(changes)
 
 
 def bundle_path(args: argparse.Namespace, settings: GroundingConfig) -> Path:
@@ -35,17 +44,28 @@ def bundle_path(args: argparse.Namespace, settings: GroundingConfig) -> Path:
 
 def load_grounder(args: argparse.Namespace, settings: GroundingConfig) -> Grounder:
     from av_grounding.cli.console import busy
-    from av_grounding.streaming.config import StreamingConfig
 
-    stream = StreamingConfig(**settings.streaming_values())
     path = bundle_path(args, settings)
     with busy(args, f"Loading {path}"):
-        from av_grounding.backends import load_configured, settle_threads
+        from av_grounding.backends import load_configured
         from av_grounding.grounder import Grounder
 
         backend = load_configured(path, settings)
-        settle_threads(backend)
-        return Grounder(backend, stream)
+        settings.check_heads(backend.spec.head_names)
+        backend.settle_threads()
+        return Grounder(backend, settings.stream)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    from av_grounding.files import parse_yaml
+
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE")
+    try:
+        return name, parse_yaml(value, max_depth=1)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error}") from None
 
 
 def positive_int(text: str) -> int:

@@ -53,10 +53,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     from av_grounding.benchmarking.reproduction.reproduce import reproduce
-    from av_grounding.benchmarking.reproduction.runs import Run, Schedule
+    from av_grounding.benchmarking.reproduction.runs import Budget, Run
     from av_grounding.training.loop.loop import Interrupted
 
-    schedule = Schedule(
+    schedule = Budget(
         steps=args.steps,
         pretext_steps=args.pretext_steps,
         aligner_steps=args.aligner_steps,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +59,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.set_defaults(execute=execute)
 
 
+FOUND = {"sound": "sound located", "speech": "a name"}
+"""What it means that a head claims something; the others are called by their names."""
+
+
 class Present:
     """A Sink that counts the frames on which a head claims something, and shows the values."""
 
@@ -68,8 +71,8 @@ class Present:
         self._thresholds = thresholds
         self._show = show
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
-        values = {head: float(getattr(heatmaps, head).max()) for head in self._thresholds}
+    def write(self, frame: Frame, grounding: Grounding) -> None:
+        values = {head: grounding.score(head) for head in self._thresholds}
         for head, threshold in self._thresholds.items():
             self.counts[head] += values[head] >= threshold
         self._show("  ".join(f"{head} {value:.2f}" for head, value in values.items()))
@@ -88,7 +91,7 @@ def execute(args: argparse.Namespace) -> int:
             "demo: leave the option out"
         )
     from av_grounding.recording.recorder import Recorder
-    from av_grounding.sources.adapters import RateLimiter
+    from av_grounding.sources.adapters import OneChannel, RateLimiter
     from av_grounding.sources.open import open_source
 
     settings = options.load_settings(args)
@@ -96,7 +99,7 @@ def execute(args: argparse.Namespace) -> int:
     dds = run_dds.Dds(args)
     with console.busy(args, f"Opening {args.source}"):
         if run_bag.is_bag(args):
-            video, audio = run_bag.open_bag(args)
+            video, audio = run_bag.open_bag(args, settings)
         elif run_dds.is_dds(args):
             video, audio = dds.open_inputs(settings)
         elif run_view.is_endless(args):
@@ -105,16 +108,31 @@ def execute(args: argparse.Namespace) -> int:
             video, audio = open_endless_demo()
         else:
             video, audio = open_source(
-                args.source, args.audio, realtime=is_paced, duration_s=args.duration
+                args.source,
+                args.audio,
+                realtime=is_paced,
+                duration_s=args.duration,
+                settings=settings.audio,
             )
     total_s = args.duration or getattr(video, "duration_s", None)
     rate_hz = getattr(video, "frame_rate_hz", 0.0) or 30.0
     has_sound = run_bag.has_sound(video, audio)
+    if settings.audio.channel >= 0 and not run_dds.is_dds(args):  # there it is done
+        video, audio = (
+            None if source is None else OneChannel(source, settings.audio.channel)
+            for source in (video, audio)
+        )
     if settings.max_rate:
         video = RateLimiter(video, settings.max_rate)
     recorder = None
     if args.out is not None:
-        recorder = Recorder(args.out, rate_hz, audio=has_sound, alpha=settings.overlay.alpha)
+        recorder = Recorder(
+            args.out,
+            rate_hz,
+            audio=has_sound,
+            alpha=settings.overlay.alpha,
+            heads=grounder.spec.head_names,
+        )
         video, audio = run_bag.tap_sound(video, audio, recorder.write_audio)
     report = _facts(args, settings, grounder)
     pages = run_view.open_page(args, settings, grounder)
@@ -148,7 +166,7 @@ def _run(
 ) -> None:
     """Run to the end and complete report and recording, also when something goes wrong."""
     with console.progress(args, "Grounding", total_s, "s") as advance:
-        thresholds = {head: getattr(settings, head).threshold for head in ("sound", "speech")}
+        thresholds = settings.thresholds(stream.backend.spec.head_names)
         done_s = 0.0
 
         def on_progress(seconds: float) -> None:
@@ -234,7 +252,7 @@ def _facts(
             "bundle": str(options.bundle_path(args, settings)),
             **grounder.backend.describe(),
         },
-        "config": asdict(settings),
+        "config": settings.as_mapping(),
         "versions": {
             "av_grounding": __version__,
             "python": platform.python_version(),
@@ -251,9 +269,12 @@ def _readable(report: dict[str, Any], out: Path | None) -> list[str]:
         if latency["p50"] is None
         else (f", p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
     )
-    present = report["num_frames_present"]
+    found = ", ".join(
+        f"{FOUND.get(head, head)} on {number}"
+        for head, number in report["num_frames_present"].items()
+    )
     lines = [
         f"{report['num_frames_published']} frames at {report['frame_rate_hz']:.1f} Hz{timing}; "
-        f"{dropped} dropped; sound located on {present['sound']}, a name on {present['speech']}",
+        f"{dropped} dropped; {found}",
     ]
     return lines if out is None else [*lines, f"{out}/overlay.mp4, heatmaps.npz, report.json"]

@@ -12,9 +12,8 @@ from av_grounding.cli.run_addition import Addition
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.transports.bag.recorder import BagRecorder
-    from av_grounding.types import AudioChunk, Frame, Source
+    from av_grounding.types import AudioChunk, EncodedFrame, Frame, Source, Stream
 
 PREFIX = "bag:"
 
@@ -32,7 +31,7 @@ def is_bag(args: argparse.Namespace) -> bool:
     return args.source.startswith(PREFIX)
 
 
-def open_bag(args: argparse.Namespace) -> tuple[Source, Source | None]:
+def open_bag(args: argparse.Namespace, settings: GroundingConfig) -> tuple[Source, Source | None]:
     """Pictures and sound of the bag; where the order is kept, the first source gives both."""
     from av_grounding.transports.bag.source import open_bag
 
@@ -42,7 +41,10 @@ def open_bag(args: argparse.Namespace) -> tuple[Source, Source | None]:
             "--audio /audio, or none: the sound of a bag is in it"
         )
     path = Path(args.source.removeprefix(PREFIX))
-    video, audio, _ = open_bag(path, args.image, args.audio, realtime=not args.as_fast_as_possible)
+    realtime = not args.as_fast_as_possible
+    video, audio, _ = open_bag(
+        path, args.image, args.audio, realtime=realtime, settings=settings.audio
+    )
     return video, audio
 
 
@@ -56,7 +58,7 @@ def tap_sound(
     if audio is not None:
         return video, Tee(audio, listener)
 
-    def hear(item: Frame | AudioChunk) -> None:
+    def hear(item: Frame | EncodedFrame | AudioChunk) -> None:
         if isinstance(item, AudioChunk):
             listener(item)
 
@@ -87,7 +89,7 @@ def open_stream(
     grounder: Grounder,
     facts: dict[str, Any],
     frame_rate_hz: float,
-) -> tuple[GroundingStream, list[BagRecording]]:
+) -> tuple[Stream, list[BagRecording]]:
     """The stream to run, and the recording of what it takes and gives, if one is asked for."""
     if args.record is None:
         return grounder.stream(), []
@@ -98,6 +100,6 @@ def open_stream(
         facts,
         is_live=not args.as_fast_as_possible,
         frame_rate_hz=frame_rate_hz,
-        thresholds={head: getattr(settings, head).threshold for head in ("sound", "speech")},
+        thresholds=settings.thresholds(grounder.spec.head_names),
     )
-    return recorder.stream(grounder.backend, grounder.config), [BagRecording(recorder)]
+    return recorder.wrap(grounder.stream()), [BagRecording(recorder)]

@@ -11,12 +11,11 @@ from av_grounding.cli.run_addition import Addition
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
     from av_grounding.transports.dds.bus import Bus
     from av_grounding.transports.dds.node import DdsPublisher
     from av_grounding.transports.dds.source import DdsInputs
-    from av_grounding.types import Source
+    from av_grounding.types import Source, Stream
 
 SOURCE = "dds"
 
@@ -97,8 +96,11 @@ class Dds:
         )
         if is_microphone:
             from av_grounding.sources.microphone import Microphone
+            from av_grounding.transports.topics.sources import HeardAudio
 
-            return self._inputs.video, Microphone(args.audio.partition(":")[2] or None)
+            name, channel = args.audio.partition(":")[2], settings.audio.channel
+            microphone = Microphone(name or settings.audio.device or None, channel=channel)
+            return self._inputs.video, HeardAudio(microphone, channel)
         return self._inputs.video, self._inputs.audio
 
     def open_publisher(self, settings: GroundingConfig, grounder: Grounder) -> list[Publishing]:
@@ -107,7 +109,8 @@ class Dds:
             return []
         from av_grounding.transports.dds.node import DdsPublisher
 
-        publisher, inputs = DdsPublisher(self._open_bus(), settings), self._inputs
+        heads, inputs = grounder.spec.head_names, self._inputs
+        publisher = DdsPublisher(self._open_bus(), heads, settings)
         if inputs is not None:
             publisher.camera = lambda: inputs.camera
         return [Publishing(publisher, grounder.backend.describe(), inputs)]
@@ -119,8 +122,8 @@ class Dds:
             except ImportError as error:
                 raise RuntimeError(
                     f"DDS needs cyclonedds and rosbags ({error}): pip install "
-                    "'av_grounding[dds]'; on arm64, where cyclonedds has no wheel, use the ROS 2 "
-                    "node"
+                    "'av_grounding[dds]'; where cyclonedds has no wheel (arm64, Python 3.14), use "
+                    "the ROS 2 node"
                 ) from error
             from av_grounding.transports.dds.settings import DdsSettings
 
@@ -143,7 +146,7 @@ class Publishing(Addition):
         super().__init__(publisher)
         self._backend_facts, self._inputs = backend_facts, inputs
 
-    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+    def connect(self, stream: Stream, runner: Runner | None) -> None:
         from av_grounding.transports.dds.diagnostics import DdsMonitor
 
         if runner is None:

@@ -60,7 +60,7 @@ def open_page(
                 str(backend[name]) for name in ("backend", "device") if name in backend
             ),
         },
-        thresholds={head: getattr(settings, head).threshold for head in ("sound", "speech")},
+        thresholds=settings.thresholds(grounder.spec.head_names),
         # Without pacing stamps are times inside the recording, and no clock runs with them.
         clock_ns=None if args.as_fast_as_possible else time.time_ns,
     )

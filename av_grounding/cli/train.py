@@ -52,9 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.training import run_clips, run_paper, run_synthetic
-    from av_grounding.training.data.open import holds_clips
-    from av_grounding.training.loop.configuration import PRESETS, override
+    from av_grounding.training import runs
+    from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.loop.loop import Interrupted
 
     if int(os.environ.get("RANK", "0")) > 0:  # Under torchrun one process speaks.
@@ -69,15 +68,7 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=stage + loss)
 
         try:
-            is_real = holds_clips(args.data)
-            if args.preset == "paper" and not is_real:
-                raise ValueError(
-                    f"{args.data} holds no clips; --preset paper trains on real data: expected a "
-                    "folder of shards or clips (see data shard)"
-                )
-            train = run_clips.run if is_real else run_synthetic.run
-            train = run_paper.run if args.preset == "paper" else train
-            bundle = train(config, args.data, args.out, progress)
+            bundle = runs.run(config, args.data, args.out, progress)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code

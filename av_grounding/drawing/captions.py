@@ -43,21 +43,32 @@ def draw_text(
 
 def draw_mark(
     canvas: np.ndarray,
-    head: str,
+    mark: str,
     center: tuple[int, int],
     radius_px: int,
     color: tuple[int, int, int],
+    line_px: int = -1,
+    reach: float = 1.25,
 ) -> None:
-    """The head's sign: a disc for sound, a diamond for speech."""
+    """A head's sign (see `styles.Style`), filled or as a line; `reach`: of corners, in radii."""
     import cv2
 
-    if head == "sound":
-        cv2.circle(canvas, center, radius_px, color, -1, cv2.LINE_AA)
+    x, y = center
+    if mark == "disc":
+        cv2.circle(canvas, center, radius_px, color, line_px, cv2.LINE_AA)
+        return
+    far = round(radius_px * reach)
+    corners = {
+        "diamond": [(x, y - far), (x + far, y), (x, y + far), (x - far, y)],
+        "square": [(x - radius_px, y - radius_px), (x + radius_px, y - radius_px),
+                   (x + radius_px, y + radius_px), (x - radius_px, y + radius_px)],
+        "triangle": [(x, y - far), (x + far, y + radius_px), (x - far, y + radius_px)],
+    }[mark]  # fmt: skip
+    points = np.array(corners, np.int32)
+    if line_px < 0:
+        cv2.fillPoly(canvas, [points], color, cv2.LINE_AA)
     else:
-        x, y = center
-        reach = round(radius_px * 1.25)
-        corners = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
-        cv2.fillPoly(canvas, [np.array(corners, np.int32)], color, cv2.LINE_AA)
+        cv2.polylines(canvas, [points], True, color, line_px, cv2.LINE_AA)
 
 
 @lru_cache

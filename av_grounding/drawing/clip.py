@@ -1,26 +1,25 @@
-"""The picture of a rendered clip: camera, sound head and speech head side by side, and a timeline.
+"""The picture of a rendered clip: camera and every head side by side, and a timeline.
 
-Everything is in fractions of one fixed width, so that all clips look alike. Sound is amber with
-circles and full lines, speech is blue with diamonds and dashed lines, as everywhere else.
+Everything is in fractions of one fixed width, so that all clips look alike. Heads look as they do
+everywhere else (see `styles`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from av_grounding.drawing.captions import draw_mark, draw_text
-from av_grounding.drawing.overlay import RAMPS, Head, overlay
+from av_grounding.drawing.overlay import overlay
+from av_grounding.drawing.styles import KNOWN, Answer, Answers, styles_of
 from av_grounding.image import letterbox
-from av_grounding.types import Frame, Grounding
+from av_grounding.types import Frame
 
 WIDTH_PX = 1920
 MARGIN_PX = 24
-PANEL_PX = (WIDTH_PX - 4 * MARGIN_PX) // 3
 HEADER_PX = 84
 MIN_PANEL_PX, MAX_PANEL_PX = 240, 780
 WAVE_PX, SCORES_PX, AXIS_PX = 64, 84, 30
@@ -34,15 +33,15 @@ BACKGROUND = (16, 18, 22)
 LANE = (26, 29, 35)
 WHITE, GREY, FAINT = (240, 242, 245), (150, 156, 166), (58, 63, 72)
 WAVE = (122, 130, 142)
-TITLES: dict[Head, str] = {"sound": "Sound", "speech": "Speech"}
-STATES: dict[Head, tuple[str, str, str]] = {
+UNSURE = ("nothing found", "not sure where", "is here")
+STATES = {
     "sound": ("nothing to hear", "not sure where", "comes from here"),
     "speech": ("nothing named", "not sure what", "is talked about"),
 }
 
 
 @dataclass
-class Timeline:
+class ClipTimeline:
     """What is known of a whole recording before its first frame is drawn; seconds from there."""
 
     duration_s: float
@@ -69,69 +68,71 @@ class ClipCanvas:
     def __init__(
         self,
         image_size: tuple[int, int],
-        timeline: Timeline,
-        thresholds: Mapping[str, float] | None = None,
+        timeline: ClipTimeline,
+        thresholds: Mapping[str, float],
         alpha: float = 0.75,
     ) -> None:
+        """`thresholds` has every head that is shown, in the order of their panels."""
         height, width = image_size
-        fitting = round(PANEL_PX * height / width)
+        num_panels = 1 + len(thresholds)
+        self._panel_width_px = (WIDTH_PX - (num_panels + 1) * MARGIN_PX) // num_panels
+        fitting = round(self._panel_width_px * height / width)
         self._panel_px = min(max(fitting, MIN_PANEL_PX), MAX_PANEL_PX) // 2 * 2
         self._timeline = timeline
-        self._thresholds = thresholds or {"sound": 0.5, "speech": 0.5}
+        self._thresholds = thresholds
+        self._styles = styles_of(thresholds)
         self._alpha = alpha
         self._strip: tuple[float, np.ndarray] | None = None
         self._top_px = HEADER_PX + self._panel_px + MARGIN_PX
         self.size = (self._top_px + TIMELINE_PX + MARGIN_PX // 2, WIDTH_PX)
 
-    def draw(self, frame: Frame, heatmaps: Grounding, time_s: float) -> UInt8[np.ndarray, "H W 3"]:
+    def draw(self, frame: Frame, answers: Answers, time_s: float) -> UInt8[np.ndarray, "H W 3"]:
         """One frame of the clip, RGB."""
         canvas = np.full((*self.size, 3), BACKGROUND, np.uint8)
-        shown = _fitted(frame.image, self._panel_px, PANEL_PX)
+        shown = _fitted(frame.image, self._panel_px, self._panel_width_px)
         self._place(canvas, 0, shown)
         left = MARGIN_PX
         draw_text(canvas, "Camera", (left, 40), 30, WHITE, bold=True)
         height, width = frame.image.shape[:2]
         draw_text(canvas, f"{frame.frame_id}, {width} x {height}", (left, 66), 18, GREY)
         clock = f"{_clock(time_s)} / {_clock(self._timeline.duration_s)}"
-        draw_text(canvas, clock, (left + PANEL_PX, 40), 24, GREY, align="right")
-        for column, head in enumerate(RAMPS, start=1):
-            self._place(canvas, column, self._head_panel(shown, heatmaps, head))
-            self._header(canvas, column, heatmaps, head)
+        draw_text(canvas, clock, (left + self._panel_width_px, 40), 24, GREY, align="right")
+        for column, head in enumerate(self._thresholds, start=1):
+            self._place(canvas, column, self._head_panel(shown, head, answers[head]))
+            self._header(canvas, column, head, answers[head])
         self._place_timeline(canvas, time_s)
         return canvas
 
     def _place(self, canvas: np.ndarray, column: int, panel: np.ndarray) -> None:
-        left = MARGIN_PX + column * (PANEL_PX + MARGIN_PX)
-        target = canvas[HEADER_PX : HEADER_PX + self._panel_px, left : left + PANEL_PX]
-        target[:] = letterbox(panel, self._panel_px, PANEL_PX)
+        left = MARGIN_PX + column * (self._panel_width_px + MARGIN_PX)
+        right = left + self._panel_width_px
+        target = canvas[HEADER_PX : HEADER_PX + self._panel_px, left:right]
+        target[:] = letterbox(panel, self._panel_px, self._panel_width_px)
 
-    def _head_panel(self, shown: np.ndarray, heatmaps: Grounding, head: Head) -> np.ndarray:
+    def _head_panel(self, shown: np.ndarray, head: str, answer: Answer) -> np.ndarray:
         import cv2
 
         # Half the colour and less light: what glows is the heatmap.
         grey = cv2.cvtColor(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         base = cv2.addWeighted(shown, 0.4, grey, 0.3, 0.0)
-        other = "speech" if head == "sound" else "sound"
-        empty = np.zeros_like(getattr(heatmaps, other))
-        only: dict[str, Any] = {other: empty, f"{other}_score": 0.0}
-        return overlay(base, replace(heatmaps, **only), self._alpha, legend=False)
+        return overlay(base, {head: answer}, self._alpha, legend=False, styles=self._styles)
 
-    def _header(self, canvas: np.ndarray, column: int, heatmaps: Grounding, head: Head) -> None:
-        score = gated_score(heatmaps, head)
+    def _header(self, canvas: np.ndarray, column: int, head: str, answer: Answer) -> None:
+        score = gated_score(answer)
         threshold = self._thresholds[head]
-        is_present = float(getattr(heatmaps, head).max()) >= threshold
-        state = STATES[head][0 if score == 0.0 else 1 + is_present]
-        left = MARGIN_PX + column * (PANEL_PX + MARGIN_PX)
-        right, strong = left + PANEL_PX, RAMPS[head][1]
-        color = strong if is_present else GREY
-        draw_mark(canvas, head, (left + 10, 30), 10, strong)
-        end = draw_text(canvas, TITLES[head], (left + 32, 40), 30, WHITE, bold=True)
+        is_present = float(answer.heatmap.max()) >= threshold
+        state = STATES.get(head, UNSURE)[0 if score == 0.0 else 1 + is_present]
+        left = MARGIN_PX + column * (self._panel_width_px + MARGIN_PX)
+        right, style = left + self._panel_width_px, self._styles[head]
+        color = style.strong if is_present else GREY
+        draw_mark(canvas, style.mark, (left + 10, 30), 10, style.strong)
+        end = draw_text(canvas, head.capitalize(), (left + 32, 40), 30, WHITE, bold=True)
         draw_text(canvas, state, (end + 16, 40), 22, color)
         number = f"{score:.2f}" if score else "0"
         draw_text(canvas, number, (right, 40), 30, color, bold=True, align="right")
         canvas[56:66, left:right] = LANE
-        canvas[56:66, left : left + round(score * PANEL_PX)] = color
-        tick = left + round(threshold * PANEL_PX)
+        canvas[56:66, left : left + round(score * self._panel_width_px)] = color
+        tick = left + round(threshold * self._panel_width_px)
         canvas[52:70, tick - 1 : tick + 1] = WHITE
 
     def _place_timeline(self, canvas: np.ndarray, time_s: float) -> None:
@@ -149,13 +150,13 @@ class ClipCanvas:
         target[: WAVE_PX + SCORES_PX, max(0, now - 1) : now + 1] = WHITE
 
 
-def gated_score(heatmaps: Grounding, head: str) -> float:
-    """The head's score, or 0 where its heatmap is empty."""
-    return float(getattr(heatmaps, f"{head}_score")) if getattr(heatmaps, head).any() else 0.0
+def gated_score(answer: Answer) -> float:
+    """A head's score, or 0 where its heatmap is empty."""
+    return float(answer.score) if answer.heatmap.any() else 0.0
 
 
 def draw_timeline(
-    timeline: Timeline, start_s: float, thresholds: Mapping[str, float]
+    timeline: ClipTimeline, start_s: float, thresholds: Mapping[str, float]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The visible part of the timeline: envelope with utterances, scores, seconds."""
     import cv2
@@ -169,13 +170,13 @@ def draw_timeline(
     def column(time_s: float) -> int:
         return round(min(max((time_s - start_s) * per_s, 0.0), width))
 
-    weak, strong = RAMPS["speech"]
+    voice, styles = KNOWN["speech"], styles_of(thresholds)
     for begin_s, end_s in timeline.utterances_s:
         first, last = column(begin_s), column(end_s)
         if last > first:
-            shade = np.array(weak, np.float32) * 0.55 + np.array(LANE, np.float32) * 0.45
+            shade = np.array(voice.weak, np.float32) * 0.55 + np.array(LANE, np.float32) * 0.45
             wave[:, first:last] = shade.astype(np.uint8)
-            wave[:4, first:last] = strong
+            wave[:4, first:last] = voice.strong
     level = _columns(timeline.peaks, start_s, timeline.window_s, width)
     reach = np.maximum(1, np.sqrt(level) * (WAVE_PX - 14) / 2)
     distance = np.abs(np.arange(WAVE_PX)[:, None] - (WAVE_PX / 2 + 2))
@@ -183,7 +184,7 @@ def draw_timeline(
     rows = scores.shape[0] - 9
     for head, threshold in thresholds.items():
         dash = round(4 + (1.0 - threshold) * rows)
-        is_dash = np.arange(width) // 6 % 2 == (head == "speech")
+        is_dash = np.arange(width) // 6 % 2 == styles[head].is_dashed
         scores[dash, is_dash] = FAINT
     visible = (timeline.times_s >= start_s - 1) & (
         timeline.times_s <= start_s + timeline.window_s + 1
@@ -192,16 +193,16 @@ def draw_timeline(
     for head, values in timeline.scores.items():
         y = np.rint(4 + (1.0 - values[visible]) * rows).astype(np.int32)
         points = np.stack([x, y], axis=1)
-        color = RAMPS[head][1]  # type: ignore[index]
-        pieces = [points] if head == "sound" else _dashes(points)
-        cv2.polylines(scores, pieces, False, color, 2, cv2.LINE_AA)
+        style = styles[head]
+        pieces = _dashes(points) if style.is_dashed else [points]
+        cv2.polylines(scores, pieces, False, style.strong, 2, cv2.LINE_AA)
     for label, top in (("heard", 20), ("scores", WAVE_PX + 22)):
         draw_text(strip, label, (8, top), 15, GREY)
     _draw_seconds(strip, timeline, start_s, per_s)
     return strip
 
 
-def _draw_seconds(strip: np.ndarray, timeline: Timeline, start_s: float, per_s: float) -> None:
+def _draw_seconds(strip: np.ndarray, timeline: ClipTimeline, start_s: float, per_s: float) -> None:
     step_s = next((s for s in (1, 2, 5, 10) if timeline.window_s / s <= 14), 10)
     top = WAVE_PX + SCORES_PX
     for second in range(0, int(timeline.duration_s) + 1, step_s):

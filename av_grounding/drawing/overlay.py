@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from av_grounding.drawing.captions import draw_mark
+from av_grounding.drawing.styles import Answers, Style, styles_of
 from av_grounding.image import check_image, resize_heatmap
-from av_grounding.types import Grounding
 
-Head = Literal["sound", "speech"]
-
-# Weak and strong end of each head's ramp, RGB. Amber and blue differ in lightness as well as in
-# hue and stay apart with every common colour vision deficiency.
-RAMPS: dict[Head, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "sound": ((214, 72, 0), (255, 214, 64)),
-    "speech": ((0, 58, 196), (96, 214, 255)),
-}
 # A head is marked and called present from this calibrated value on: "as likely as not".
 PRESENT = 0.5
 MIN_LEGEND_PX = 96
 
 
 def colorize(
-    heatmap: Float32[np.ndarray, "h w"], head: Head = "sound"
+    heatmap: Float32[np.ndarray, "h w"], head: str = "sound"
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A heatmap in its head's colours on black; brightness follows the absolute value."""
     values = _unit(heatmap)
-    return np.rint(_ramp(values, head) * values[..., None]).astype(np.uint8)
+    return np.rint(_ramp(values, styles_of([head])[head]) * values[..., None]).astype(np.uint8)
 
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
-    heatmaps: Grounding,
+    answers: Answers,
     alpha: float = 0.55,
     *,
     legend: bool = True,
+    styles: Mapping[str, Style] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Both heatmaps over the image: sound in amber, speech in blue.
+    """Every head's heatmap over the image in its own colours: sound in amber, speech in blue.
 
-    Opacity is `alpha` times the absolute value, so empty maps leave the image as it is. A map
-    whose score is at least 0.5 gets its peak marked and its 0.5 level outlined: a circle and a
-    full line for sound, a diamond and a dashed line for speech, told apart without colour.
-    Images too small for text get no legend, nor do any without `legend`.
+    `answers` are a `Grounding`'s `heads`. Opacity is `alpha` times the absolute value, so empty
+    maps leave the image as it is. A head whose score is at least 0.5 gets the 0.5 level of each
+    of its maps outlined and its peak marked (with its label, where it has one): a circle and a
+    full line for sound, a diamond and a dashed line for speech, told apart without colour. Images
+    too small for text get no legend, nor do any without `legend`. `styles`: of all heads, where
+    `answers` are only some of them.
     """
     import cv2
 
@@ -51,12 +47,17 @@ def overlay(
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha {alpha}: expected 0 (image only) to 1 (opaque at a value of 1)")
     height, width = image.shape[:2]
-    # Colours are laid over each other on the small grid; only their sum is resized.
-    opacity = {head: alpha * _unit(_map(heatmaps, head)) for head in RAMPS}
-    weight = opacity["sound"] + opacity["speech"]
-    total = 1.0 - (1.0 - opacity["sound"]) * (1.0 - opacity["speech"])
+    styles = styles or styles_of(answers)
+    if not answers:
+        return image.copy()
+    # Colours are laid over each other on one small grid; only their sum is resized.
+    grid = max((answer.heatmap.shape for answer in answers.values()), key=lambda shape: shape[0])
+    opacity = {head: alpha * _on_grid(answers[head].heatmap, grid) for head in answers}
+    weight = sum(opacity.values())
+    total = 1.0 - np.prod([1.0 - of_head for of_head in opacity.values()], axis=0)
     mixed = sum(
-        _ramp(opacity[head] / max(alpha, 1e-6), head) * opacity[head][..., None] for head in RAMPS
+        _ramp(of_head / max(alpha, 1e-6), styles[head]) * of_head[..., None]
+        for head, of_head in opacity.items()
     )
     premultiplied = mixed * (total / np.maximum(weight, 1e-6))[..., None]
     kept = np.repeat((1.0 - total)[..., None], 3, axis=2)
@@ -64,12 +65,11 @@ def overlay(
     result = cv2.multiply(image, cv2.resize(kept, size), dtype=cv2.CV_32F)
     # Adding into 8 bits rounds and saturates.
     result = cv2.add(result, cv2.resize(premultiplied, size), dtype=cv2.CV_8U)
-    for head in RAMPS:
-        if _score(heatmaps, head) >= PRESENT and _map(heatmaps, head).any():
-            _outline(result, _map(heatmaps, head), head)
-            _mark_peak(result, _map(heatmaps, head), head)
+    for head, answer in answers.items():
+        if answer.score >= PRESENT and answer.heatmap.any():
+            _mark_maps(result, answer.heatmaps, answer.labels, styles[head])
     if legend and min(height, width) >= MIN_LEGEND_PX:
-        _draw_legend(result, heatmaps)
+        _draw_legend(result, answers, styles)
     return result
 
 
@@ -81,44 +81,48 @@ def peak_px(heatmap: Float32[np.ndarray, "h w"], height: int, width: int) -> tup
     return round(x), round(y)
 
 
-def _map(heatmaps: Grounding, head: Head) -> Float32[np.ndarray, "h w"]:
-    return heatmaps.sound if head == "sound" else heatmaps.speech
-
-
-def _score(heatmaps: Grounding, head: Head) -> float:
-    return heatmaps.sound_score if head == "sound" else heatmaps.speech_score
-
-
 def _unit(heatmap: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     return np.clip(np.nan_to_num(heatmap), 0.0, 1.0).astype(np.float32)
 
 
-def _ramp(values: Float32[np.ndarray, "h w"], head: Head) -> Float32[np.ndarray, "h w 3"]:
-    weak, strong = (np.array(color, np.float32) for color in RAMPS[head])
+def _on_grid(
+    heatmap: Float32[np.ndarray, "h w"], grid: tuple[int, ...]
+) -> Float32[np.ndarray, "H W"]:
+    return _unit(heatmap if heatmap.shape == grid else resize_heatmap(heatmap, *grid))
+
+
+def _ramp(values: Float32[np.ndarray, "h w"], style: Style) -> Float32[np.ndarray, "h w 3"]:
+    weak, strong = (np.array(color, np.float32) for color in (style.weak, style.strong))
     return weak + (strong - weak) * values[..., None]
 
 
-def _mark_peak(
-    image: UInt8[np.ndarray, "H W 3"], heatmap: Float32[np.ndarray, "h w"], head: Head
+def _mark_maps(
+    image: UInt8[np.ndarray, "H W 3"],
+    heatmaps: Float32[np.ndarray, "m h w"],
+    labels: tuple[str, ...],
+    style: Style,
 ) -> None:
-    import cv2
+    for number, heatmap in enumerate(heatmaps):
+        if heatmap.max() >= PRESENT:
+            _outline(image, heatmap, style)
+            if labels:
+                _tell(image, heatmap, labels[number], style)
+    _mark_peak(image, heatmaps[int(np.argmax(heatmaps.max(axis=(1, 2))))], style)
 
+
+def _mark_peak(
+    image: UInt8[np.ndarray, "H W 3"], heatmap: Float32[np.ndarray, "h w"], style: Style
+) -> None:
     height, width = image.shape[:2]
-    x, y = peak_px(heatmap, height, width)
     radius = max(4, round(min(height, width) * 0.035))
     thickness = max(1, round(min(height, width) / 240))
     # A dark line under the bright one keeps the mark visible on any background.
-    for color, line in (((0, 0, 0), 2 * thickness), (RAMPS[head][1], thickness)):
-        if head == "sound":
-            cv2.circle(image, (x, y), radius, color, line, cv2.LINE_AA)
-        else:
-            reach = round(radius * 1.25)
-            corners = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
-            cv2.polylines(image, [np.array(corners, np.int32)], True, color, line, cv2.LINE_AA)
+    for color, line in (((0, 0, 0), 2 * thickness), (style.strong, thickness)):
+        draw_mark(image, style.mark, peak_px(heatmap, height, width), radius, color, line)
 
 
 def _outline(
-    image: UInt8[np.ndarray, "H W 3"], heatmap: Float32[np.ndarray, "h w"], head: Head
+    image: UInt8[np.ndarray, "H W 3"], heatmap: Float32[np.ndarray, "h w"], style: Style
 ) -> None:
     import cv2
 
@@ -127,33 +131,51 @@ def _outline(
     contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     dash = max(4, round(min(height, width) * 0.025))
     lines = [np.vstack([contour, contour[:1]]) for contour in contours]
-    if head == "speech":
+    if style.is_dashed:
         lines = [line[i : i + dash] for line in lines for i in range(0, len(line), 2 * dash)]
     thickness = max(1, round(min(height, width) / 480))
     cv2.polylines(image, lines, False, (0, 0, 0), thickness + 1, cv2.LINE_AA)
-    cv2.polylines(image, lines, False, RAMPS[head][1], thickness, cv2.LINE_AA)
+    cv2.polylines(image, lines, False, style.strong, thickness, cv2.LINE_AA)
 
 
-def _draw_legend(image: UInt8[np.ndarray, "H W 3"], heatmaps: Grounding) -> None:
+def _tell(
+    image: UInt8[np.ndarray, "H W 3"],
+    heatmap: Float32[np.ndarray, "h w"],
+    label: str,
+    style: Style,
+) -> None:
+    """A map's label beside its peak, inside the image."""
+    import cv2
+
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_LEGEND_PX:
+        return
+    scale, font = max(0.35, min(height, width) / 900), cv2.FONT_HERSHEY_SIMPLEX
+    thickness = max(1, round(scale * 1.5))
+    text_px = cv2.getTextSize(label, font, scale, thickness)[0]
+    x, y = peak_px(heatmap, height, width)
+    reach = round(min(height, width) * 0.045)
+    at = (min(x + reach, width - text_px[0] - 4), min(max(y, text_px[1] + 4), height - 4))
+    cv2.putText(image, label, at, font, scale, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
+    cv2.putText(image, label, at, font, scale, style.strong, thickness, cv2.LINE_AA)
+
+
+def _draw_legend(
+    image: UInt8[np.ndarray, "H W 3"], answers: Answers, styles: Mapping[str, Style]
+) -> None:
     import cv2
 
     scale = max(0.35, min(image.shape[:2]) / 900)
     thickness = max(1, round(scale * 1.5))
     font = cv2.FONT_HERSHEY_SIMPLEX
     line_px, left_px = round(26 * scale), round(8 * scale)
-    labels = {head: f"{head} {_score(heatmaps, head):.2f}" for head in RAMPS}
+    labels = {head: f"{head} {answer.score:.2f}" for head, answer in answers.items()}
     text_px = max(cv2.getTextSize(text, font, scale, thickness)[0][0] for text in labels.values())
-    box = image[: 2 * line_px + left_px, : text_px + line_px + 2 * left_px]
+    box = image[: len(labels) * line_px + left_px, : text_px + line_px + 2 * left_px]
     box[:] = (box * 0.35).astype(np.uint8)
     mark_px = round(8 * scale)
     for row, (head, text) in enumerate(labels.items()):
         center = (left_px + mark_px, left_px // 2 + row * line_px + line_px // 2)
-        color = RAMPS[head][1]
-        if head == "sound":
-            cv2.circle(image, center, mark_px, color, -1, cv2.LINE_AA)
-        else:
-            x, y = center
-            corners = [(x, y - mark_px), (x + mark_px, y), (x, y + mark_px), (x - mark_px, y)]
-            cv2.fillPoly(image, [np.array(corners, np.int32)], color, cv2.LINE_AA)
+        draw_mark(image, styles[head].mark, center, mark_px, styles[head].strong, reach=1.0)
         origin = (left_px + round(24 * scale), center[1] + mark_px)
         cv2.putText(image, text, origin, font, scale, (255, 255, 255), thickness, cv2.LINE_AA)

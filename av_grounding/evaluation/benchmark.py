@@ -51,7 +51,6 @@ disentanglement   `PairSample`, clips of both kinds: `head` says which head shou
 separation        `SeparationSample`: MUSIC
 recognition       `PairSample` with `class_name`: VGGSound-Music (003)
 """
-TASKS: tuple[Task, ...] = get_args(Task)
 
 Presence = Literal["sounding", "silent", "off_screen"]
 """Whether what is heard can be seen; "silent": nothing is heard."""
@@ -67,7 +66,7 @@ ProblemKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class AudioClip:
     """A waveform, (s,) or (s, channels), float in [-1, 1] or integer, at its file's own rate."""
 
     waveform: np.ndarray
@@ -75,7 +74,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SampleProblem:
     """One thing that is wrong with the data or with a prediction; it is counted and listed."""
 
     kind: ProblemKind
@@ -114,7 +113,7 @@ class GroundingSample:
 
     id: str
     load_image: Load[UInt8[np.ndarray, "H W 3"]]
-    load_clip: Load[Clip] | None
+    load_clip: Load[AudioClip] | None
     targets: tuple[Target, ...]
     presence: Presence = "sounding"
     text: str = ""
@@ -131,7 +130,7 @@ class SemanticSample:
 
     id: str
     load_image: Load[UInt8[np.ndarray, "H W 3"]]
-    load_clip: Load[Clip] | None
+    load_clip: Load[AudioClip] | None
     load_class_map: Load[Int[np.ndarray, "H W"]]
     video_id: str = ""
     frame_s: float | None = None
@@ -145,7 +144,7 @@ class PairSample:
 
     id: str
     load_image: Load[UInt8[np.ndarray, "H W 3"]]
-    load_clip: Load[Clip]
+    load_clip: Load[AudioClip]
     head: Head
     class_name: str = ""
     text: str = ""
@@ -157,7 +156,7 @@ class SeparationSource:
 
     class_name: str
     load_image: Load[UInt8[np.ndarray, "H W 3"]]
-    load_clip: Load[Clip]
+    load_clip: Load[AudioClip]
     """As it is summed into the mixture, at the mixture's rate and length."""
 
 
@@ -166,7 +165,7 @@ class SeparationSample:
     """A mixture, the sum of its sources' clips."""
 
     id: str
-    load_mixture: Load[Clip]
+    load_mixture: Load[AudioClip]
     sources: tuple[SeparationSource, ...]
 
 
@@ -216,8 +215,8 @@ class Benchmark(Protocol):
     """
 
     info: BenchmarkInfo
-    problems: tuple[Problem, ...]
-    load_prompt: Callable[[str], Clip] | None
+    problems: tuple[SampleProblem, ...]
+    load_prompt: Callable[[str], AudioClip] | None
 
     def __len__(self) -> int: ...
 
@@ -230,8 +229,8 @@ class ListBenchmark:
 
     info: BenchmarkInfo
     samples: tuple[Sample, ...]
-    problems: tuple[Problem, ...] = ()
-    load_prompt: Callable[[str], Clip] | None = None
+    problems: tuple[SampleProblem, ...] = ()
+    load_prompt: Callable[[str], AudioClip] | None = None
 
     def __post_init__(self) -> None:
         expected = SAMPLE_TYPES[self.info.task]

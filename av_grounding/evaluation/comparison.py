@@ -109,7 +109,7 @@ def _values_of(row: Mapping[str, Any], protocol: Protocol) -> dict[str, float]:
         return {
             f"{target['head']}_{metric}": target["rows"][MODEL][key]
             for target in row["targets"]
-            for metric, key in (("map_per_sample", "ap"), ("peak", "peak"))
+            for metric, key in (("mAP_per_sample", "ap"), ("peak", "peak"))
         }
     if "num_before_i2a" in row:
         return {
@@ -125,7 +125,7 @@ def _values_of(row: Mapping[str, Any], protocol: Protocol) -> dict[str, float]:
 
 def _class_values(evaluation: Evaluation, protocol: Protocol) -> dict[str, dict[str, float]]:
     """Metric -> class -> value, from the classes of the report."""
-    names = {"ap": "map", "iou": "miou"}
+    names = {"ap": "mAP", "iou": "miou"}
     if protocol.threshold not in ("oracle20_per_class", "argmax"):
         names.pop("iou")
     values: dict[str, dict[str, float]] = {}

@@ -11,7 +11,7 @@ from av_grounding.evaluation.benchmark import (
     HEADS,
     Benchmark,
     PairSample,
-    Problem,
+    SampleProblem,
     SeparationSample,
 )
 from av_grounding.evaluation.harness import (
@@ -61,6 +61,12 @@ def evaluate_benchmark(
     chosen = tuple(protocols) or (find_protocol(None, info.task),)
     for protocol in chosen:
         find_protocol(protocol.name, info.task)
+    heads = predictor.describe().get("heads", HEADS)
+    if missing := [head for head in info.heads if head not in heads]:
+        raise ValueError(
+            f"{info.name} asks for {' and '.join(missing)}, this model has {', '.join(heads)}: "
+            "take another benchmark, or a model with that head"
+        )
     result = Evaluation(info, chosen, len(benchmark), list(benchmark.problems))
     if num_workers is None:
         num_workers = default_num_workers(len(benchmark))
@@ -151,10 +157,13 @@ def _of_sources(result: Evaluation, scored: Sequence[Scored]) -> tuple[list, lis
         assert one.row is not None
         job = result.jobs[one.row["id"]]
         for j, mask in enumerate(one.masks):
-            maps = job.grids.logits[job.sample.targets[j].head]
-            if 1 < len(maps) <= j:
-                continue
-            grids.append(maps[j if len(maps) > 1 else 0])
+            head = job.sample.targets[j].head
+            grid = job.grids.merged(head)
+            if job.grids.is_by_target and len(maps := job.grids.logits[head]) > 1:
+                if j >= len(maps):
+                    continue
+                grid = maps[j]
+            grids.append(grid)
             masks.append(mask)
     return grids, masks
 
@@ -219,9 +228,8 @@ def _evaluate_pairs(
                 features.append(one)
                 samples.append(sample)
             else:
-                result.problems.append(
-                    Problem("prediction_not_finite", sample.id, "NaN or infinity in a feature")
-                )
+                detail = "NaN or infinity in a feature"
+                result.problems.append(SampleProblem("prediction_not_finite", sample.id, detail))
         if progress is not None:
             progress(index + 1, total)
     if not samples:
@@ -255,7 +263,7 @@ def _evaluate_separation(
                 images = [loaded(source.load_image, sample.id) for source in sample.sources]
                 separated = separate(images, loaded(sample.load_mixture, sample.id))
             if separated is not None and not np.isfinite(separated).all():
-                problem = Problem("prediction_not_finite", sample.id, "NaN in an estimate")
+                problem = SampleProblem("prediction_not_finite", sample.id, "NaN in an estimate")
                 one = Scored(None, problem=problem)
             else:
                 one = separating.score(sample, separated)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from av_grounding.backends.parity import Examples
-from av_grounding.evaluation.synthetic import HEADS, score
+from av_grounding.evaluation.benchmark import (
+    HEADS,
+    AudioClip,
+    BenchmarkInfo,
+    GroundingSample,
+    ListBenchmark,
+)
+from av_grounding.evaluation.benchmarks.synthetic_kinds import target_of
+from av_grounding.evaluation.harness import predict_samples
+from av_grounding.evaluation.prediction import GrounderPredictor
+from av_grounding.evaluation.synthetic import answers, score_heads
 from av_grounding.grounder import Grounder
 from av_grounding.synthetic.samples import CLIP_S, Sample, SyntheticSamples
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
@@ -40,19 +50,27 @@ def examples_of(samples: Sequence[Sample], spec: ModelSpec) -> Examples:
 def synthetic_map(
     backend: Backend, samples: Sequence[Sample], advance: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """mAP in [0, 1] per head, as the `synthetic` benchmark's row `mixture` defines it.
+    """mAP in [0, 1] per head, as the row `mixture` of `evaluate synthetic` defines it.
 
     `advance` is called after each sample. Heads that the backend does not have are left out.
     """
-    grounder = Grounder(backend)
-    heatmaps = []
-    for sample in samples:
-        heatmaps.append(grounder.ground(sample.image, sample.mixture, SAMPLE_RATE_HZ))
-        advance()
-    maps = {}
-    for head in (head for head in HEADS if head in backend.spec.heads):
-        masks = [getattr(sample, f"mask_{head}") for sample in samples]
-        classes = [getattr(sample, f"{head}_class") for sample in samples]
-        grids = [answer.resized(*mask.shape) for answer, mask in zip(heatmaps, masks, strict=True)]
-        maps[head] = score([getattr(grid, head) for grid in grids], masks, classes)[0]["map"]
-    return maps
+    heads = [head for head in HEADS if head in backend.spec.head_names]
+    info = BenchmarkInfo(
+        name="export", task="simultaneous", heads=HEADS, citation="", num_expected=len(samples)
+    )
+    mixtures = ListBenchmark(info, tuple(_mixture(i, one) for i, one in enumerate(samples)))
+    jobs = predict_samples(
+        mixtures, GrounderPredictor(Grounder(backend)), [], None, lambda *_: advance(),
+        times_words=False,
+    )  # fmt: skip
+    scores, _ = score_heads(list(answers(jobs, heads)))
+    return {head: scores[head]["mAP"] for head in heads}
+
+
+def _mixture(number: int, sample: Sample) -> GroundingSample:
+    return GroundingSample(
+        id=str(number),
+        load_image=lambda: sample.image,
+        load_clip=lambda: AudioClip(sample.mixture, SAMPLE_RATE_HZ),
+        targets=tuple(target_of(sample, head) for head in HEADS),
+    )

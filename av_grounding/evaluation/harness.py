@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     Benchmark,
     BenchmarkInfo,
-    Clip,
     GroundingSample,
-    Problem,
     Sample,
+    SampleProblem,
     SemanticSample,
 )
 from av_grounding.evaluation.noise import NoiseBank
@@ -68,7 +68,7 @@ class Evaluation:
     info: BenchmarkInfo
     protocols: tuple[Protocol, ...]
     num_samples: int
-    problems: list[Problem]
+    problems: list[SampleProblem]
     rows: list[dict[str, Any]] = field(default_factory=list)
     tables: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """Protocol -> row of the table -> metric -> value."""
@@ -166,23 +166,28 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def predict_samples(
     benchmark: Benchmark,
     predictor: Predictor,
-    problems: list[Problem],
+    problems: list[SampleProblem],
     noise: NoiseBank | None = None,
     progress: Progress | None = None,
+    *,
+    times_words: bool = True,
 ) -> Iterator[GroundingJob]:
-    """Ask the model for every sample's maps; samples that give none are added to `problems`."""
+    """Ask the model for every sample's maps; samples that give none are added to `problems`.
+
+    With `times_words` prompted samples are asked for twice: without their word's timing, and with.
+    """
     total = len(benchmark)
     for index in range(total):
         sample = benchmark[index]
         try:
-            job = _predict(benchmark, sample, predictor, noise)
+            job = _predict(benchmark, sample, predictor, noise, times_words)
         except UnreadableSample as error:
             problems.append(error.problem)
         else:
             bad = [head for head, grid in _all_grids(job) if not np.isfinite(grid).all()]
             if bad:
                 detail = f"NaN or infinity in the map of {', '.join(sorted(set(bad)))}"
-                problems.append(Problem("prediction_not_finite", sample.id, detail))
+                problems.append(SampleProblem("prediction_not_finite", sample.id, detail))
             else:
                 yield job
         if progress is not None:
@@ -191,7 +196,7 @@ def predict_samples(
 
 def clip_of(
     sample: GroundingSample | SemanticSample | Any, noise: NoiseBank | None
-) -> Clip | None:
+) -> AudioClip | None:
     """What the model hears: the sample's clip, with noise where it was asked for."""
     if sample.load_clip is None:
         return None
@@ -200,7 +205,11 @@ def clip_of(
 
 
 def _predict(
-    benchmark: Benchmark, sample: Sample, predictor: Predictor, noise: NoiseBank | None
+    benchmark: Benchmark,
+    sample: Sample,
+    predictor: Predictor,
+    noise: NoiseBank | None,
+    times_words: bool,
 ) -> GroundingJob:
     assert isinstance(sample, GroundingSample | SemanticSample)
     image = loaded(sample.load_image, sample.id)
@@ -214,13 +223,13 @@ def _predict(
     grids = predictor.ground(image, clip, None, sample.frame_s)
     spans = [target.word_span_s for target in sample.targets if target.word_span_s is not None]
     timed = None
-    if spans and benchmark.info.task in ("prompted", "simultaneous"):
+    if times_words and spans and benchmark.info.task in ("prompted", "simultaneous"):
         timed = predictor.ground(image, clip, spans[0], None)
     return GroundingJob(sample, grids, timed)
 
 
 def _classify(
-    benchmark: Benchmark, predictor: Predictor, image: np.ndarray, clip: Clip | None
+    benchmark: Benchmark, predictor: Predictor, image: np.ndarray, clip: AudioClip | None
 ) -> HeadGrids:
     classify, load_prompt = getattr(predictor, "classify", None), benchmark.load_prompt
     if classify is None or load_prompt is None:

@@ -58,7 +58,7 @@ def check_heads(
     """
     if not trials:
         raise ValueError("no trials; expected at least one")
-    heads = backend.spec.heads
+    heads = backend.spec.head_names
     scores = np.zeros((len(heads), len(KINDS), len(trials)))
     for number, trial in enumerate(trials):
         spec = backend.spec
@@ -66,8 +66,8 @@ def check_heads(
         image_tokens = backend.encode_image(placement.apply(trial.image))
         for kind, name in enumerate(KINDS):
             tokens = _clip_tokens(backend, *getattr(trial, name))
-            similarity = backend.ground(image_tokens, tokens.transpose(0, 2, 1))
-            scores[:, kind, number] = similarity.max(axis=(2, 3)).mean(axis=1)
+            similarity = backend.similarity(image_tokens, tokens.transpose(0, 2, 1))
+            scores[:, kind, number] = similarity.max(axis=2).mean(axis=1)
             if progress:
                 progress(2 * number + kind + 1)
     largest = np.maximum(np.abs(scores).max(axis=(1, 2)), 1e-12)

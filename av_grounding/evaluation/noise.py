@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.audio import resample, to_clean_mono
-from av_grounding.evaluation.benchmark import Clip
+from av_grounding.evaluation.benchmark import AudioClip
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
 
@@ -37,7 +37,7 @@ class NoiseBank:
             )
         self.directory, self.snr_db, self.num_silent = directory, snr_db, 0
 
-    def add(self, clip: Clip, sample_id: str) -> Clip:
+    def add(self, clip: AudioClip, sample_id: str) -> AudioClip:
         """The clip with noise, mono; samples beyond [-1, 1] are scaled down, not clipped."""
         waveform, _, _ = to_clean_mono(clip.waveform)
         power = float(np.mean(np.square(waveform, dtype=np.float64))) if waveform.size else 0.0
@@ -55,7 +55,7 @@ class NoiseBank:
         gain = np.sqrt(power / noise_power * 10.0 ** (-self.snr_db / 10.0))
         noisy = waveform + np.float32(gain) * stretch
         largest = float(np.abs(noisy).max())
-        return Clip(noisy / np.float32(max(1.0, largest)), clip.sample_rate_hz)
+        return AudioClip(noisy / np.float32(max(1.0, largest)), clip.sample_rate_hz)
 
     def describe(self) -> dict[str, str | float | int]:
         return {

@@ -50,7 +50,7 @@ def _draw(panel: Panel) -> UInt8[np.ndarray, "H W 3"]:
     height, width = panel.image.shape[:2]
     caption_px = CAPTION_LINE_PX * len(panel.caption) + GAP_PX
     tile = np.full((height + caption_px, width, 3), 255, np.uint8)
-    tile[:height] = overlay(panel.image, panel.heatmaps)
+    tile[:height] = overlay(panel.image, panel.heatmaps.heads)
     for i, line in enumerate(panel.caption):
         origin = (2, height + CAPTION_LINE_PX * (i + 1) - 4)
         cv2.putText(tile, line, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import NS_PER_S, resample, to_clean_mono
-from av_grounding.evaluation.benchmark import HEADS, Clip
+from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
-from av_grounding.streaming.pooling import Evidence, ground
-from av_grounding.types import HeadCalibration
+from av_grounding.streaming.pooling import AudioQuery, answer
+from av_grounding.types import HeadAnswer, HeadCalibration, ModelSpec
 
 GATED_LOGIT = -40.0
 """Where a head heard nothing: below anything that a head says."""
@@ -39,13 +39,19 @@ class HeadGrids:
 
     logits: Mapping[str, Float32[np.ndarray, "m h w"]]
     gated: tuple[str, ...] = ()
+    is_by_target: bool = False
+    """Whether map i was made for target i, as by a model that is told the classes."""
+
+    def merged(self, head: str) -> Float32[np.ndarray, "h w"]:
+        """All maps of a head in one, the largest value in each cell: for a single question."""
+        return self.logits[head].max(axis=0)
 
 
 @dataclass(frozen=True)
 class PairFeatures:
     """One image and one clip in the shared space: inner products are similarities."""
 
-    image: Float32[np.ndarray, "k c h w"]
+    image: Float32[np.ndarray, "k c r"]
     tokens: Float32[np.ndarray, "k t c"]
 
 
@@ -61,7 +67,7 @@ class Predictor(Protocol):
     def ground(
         self,
         image: UInt8[np.ndarray, "H W 3"],
-        clip: Clip | None,
+        clip: AudioClip | None,
         word_span_s: tuple[float, float] | None = None,
         frame_s: float | None = None,
     ) -> HeadGrids: ...
@@ -69,12 +75,19 @@ class Predictor(Protocol):
     def describe(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Logits(HeadCalibration):
-    """Leaves out the sigmoid, which in 32 bits would make strong similarities equal."""
+class Unbounded(HeadCalibration):
+    """Logits beyond `MAX_LOGIT` too, where a 32-bit sigmoid would make strong answers equal."""
 
-    def __call__(self, similarity: np.ndarray) -> np.ndarray:
+    def logits(self, similarity: np.ndarray) -> np.ndarray:
         return np.asarray(self.scale * similarity + self.bias, np.float32)
+
+
+def unbounded(spec: ModelSpec) -> ModelSpec:
+    """The same heads, whose logits have no bounds."""
+    own = {head.name: head.calibration for head in spec.heads}
+    return spec.with_heads(
+        calibration={name: Unbounded(one.scale, one.bias) for name, one in own.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -94,8 +107,14 @@ class GrounderPredictor:
     names the frame's moment, only that frame counts.
     """
 
-    def __init__(self, grounder: Grounder, streaming: StreamingOptions | None = None) -> None:
-        self.streaming = streaming
+    def __init__(
+        self,
+        grounder: Grounder,
+        streaming: StreamingOptions | None = None,
+        *,
+        word_margin_s: float = WORD_MARGIN_S,
+    ) -> None:
+        self.streaming, self._word_margin_s = streaming, word_margin_s
         backend = grounder.backend
         if streaming and streaming.window_s not in (None, backend.spec.window_s):
             if streaming.window_s < backend.spec.hop_s:
@@ -104,18 +123,12 @@ class GrounderPredictor:
                     f"{backend.spec.hop_s} s"
                 )
             backend = with_window(backend, streaming.window_s)
-        spec = backend.spec
-        calibration = {
-            head: _Logits(own.scale, own.bias)
-            for head in spec.heads
-            for own in [spec.calibration.get(head, HeadCalibration())]
-        }
-        self._backend = backend.with_spec(replace(spec, calibration=calibration))
+        self._backend = backend.with_spec(unbounded(backend.spec))
         config = grounder.config
         if streaming and streaming.hop_s:
             config = replace(config, hop_s=streaming.hop_s)
         self._grounder = Grounder(self._backend, config)
-        self._prompts: dict[str, Evidence] = {}
+        self._prompts: dict[str, AudioQuery] = {}
 
     def describe(self) -> dict[str, Any]:
         spec = self._backend.spec
@@ -126,37 +139,32 @@ class GrounderPredictor:
                 "hop_s": self._grounder.config.hop_s or spec.hop_s,
                 "frame_step_s": STREAM_FRAME_S,
             }
-        return {**self._backend.describe(), **way, "window_s": spec.window_s, "heads": spec.heads}
+        facts = {"window_s": spec.window_s, "heads": spec.head_names}
+        return {**self._backend.describe(), **way, **facts}
 
     def ground(
         self,
         image: UInt8[np.ndarray, "H W 3"],
-        clip: Clip | None,
+        clip: AudioClip | None,
         word_span_s: tuple[float, float] | None = None,
         frame_s: float | None = None,
     ) -> HeadGrids:
         if clip is None:
-            clip = Clip(
+            clip = AudioClip(
                 np.zeros(self._backend.spec.num_window_samples, np.float32),
                 self._backend.spec.sample_rate_hz,
             )
         if self.streaming and word_span_s is None:
             return self._stream(image, clip, frame_s)
         if word_span_s is not None:
-            word_span_s = (
-                max(0.0, word_span_s[0] - WORD_MARGIN_S),
-                word_span_s[1] + WORD_MARGIN_S,
-            )
-        heatmaps = self._grounder.ground(
+            start_s, stop_s = word_span_s
+            word_span_s = (max(0.0, start_s - self._word_margin_s), stop_s + self._word_margin_s)
+        grounding = self._grounder.ground(
             image, clip.waveform, clip.sample_rate_hz, word_span_s=word_span_s
         )
-        return _grids({head: [getattr(heatmaps, head)] for head in self._heads})
+        return _grids({head: [one] for head, one in grounding.heads.items()})
 
-    @property
-    def _heads(self) -> tuple[str, ...]:
-        return tuple(head for head in HEADS if head in self._backend.spec.heads)
-
-    def _stream(self, image: np.ndarray, clip: Clip, frame_s: float | None) -> HeadGrids:
+    def _stream(self, image: np.ndarray, clip: AudioClip, frame_s: float | None) -> HeadGrids:
         stream = self._grounder.stream()
         chunk = max(1, round(STREAM_CHUNK_S * clip.sample_rate_hz))
         duration_s = len(clip.waveform) / clip.sample_rate_hz
@@ -170,9 +178,10 @@ class GrounderPredictor:
             stream.push_audio(waveform[start : start + chunk], stamp_ns, clip.sample_rate_hz)
         moments = [frame_s] if frame_s is not None else _moments(duration_s)
         shown = [stream.push_frame(image, round(t * NS_PER_S)) for t in moments]
-        return _grids({head: [getattr(one, head) for one in shown] for head in self._heads})
+        heads = self._backend.spec.head_names
+        return _grids({head: [one[head] for one in shown] for head in heads})
 
-    def features(self, image: UInt8[np.ndarray, "H W 3"], clip: Clip) -> PairFeatures:
+    def features(self, image: UInt8[np.ndarray, "H W 3"], clip: AudioClip) -> PairFeatures:
         """Image features by grounding the axes of the shared space; every token of the clip."""
         hearing, heard = self._hear(clip)
         slots = hearing.aggregator.read()
@@ -181,32 +190,37 @@ class GrounderPredictor:
         axes = np.broadcast_to(
             np.eye(num_channels, dtype=np.float32), (num_heads, num_channels, num_channels)
         )
-        image_features = self._backend.ground(self._encode(image), np.ascontiguousarray(axes))
+        image_features = self._backend.similarity(self._encode(image), np.ascontiguousarray(axes))
         return PairFeatures(np.asarray(image_features, np.float32), slots.vectors[:, is_in_clip])
 
     def classify(
         self,
         image: UInt8[np.ndarray, "H W 3"],
-        clip: Clip | None,
-        prompts: Mapping[str, Callable[[], Clip]],
+        clip: AudioClip | None,
+        prompts: Mapping[str, Callable[[], AudioClip]],
     ) -> HeadGrids:
         """Zero-shot classes by their spoken names: the sound map, and one speech map a class."""
-        tokens, num_channels = self._encode(image), 0
-        maps = []
+        missing = {"sound", "speech"} - set(self._backend.spec.head_names)
+        if missing:
+            raise ValueError(
+                f"got a model without a head {' and '.join(sorted(missing))}, expected both: "
+                "classes are told by their spoken names where there is sound"
+            )
+        tokens, maps = self._encode(image), []
         for name, load in prompts.items():
             if name not in self._prompts:
                 hearing, heard = self._hear(load())
-                num_channels = hearing.num_channels
-                self._prompts[name] = listen_to_clip(
+                queries = listen_to_clip(
                     hearing, self._backend.spec, self._grounder.config, heard
                 )
+                if "speech" not in queries:
+                    raise ValueError(
+                        f"the prompt of class {name!r} holds no speech that is heard"
+                    )
+                self._prompts[name] = queries["speech"]
             said = self._prompts[name]
-            if said.speech is None:
-                raise ValueError(f"the prompt of class {name!r} holds no speech that is heard")
-            num_channels = num_channels or said.speech.shape[1]
-            evidence = Evidence(None, said.speech, said.speech_weights)
-            power = self._backend.spec.salience_power
-            maps.append(ground(self._backend, tokens, evidence, num_channels, power).speech)
+            heads = answer(self._backend, tokens, {"speech": said}, said.vectors.shape[1])
+            maps.append(heads["speech"].logits.max(axis=0))
         sound = self.ground(image, clip)
         return HeadGrids({"sound": sound.logits["sound"], "classes": np.stack(maps)}, sound.gated)
 
@@ -215,7 +229,7 @@ class GrounderPredictor:
         placement = ResizeTransform.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
         return self._backend.encode_image(placement.apply(image))
 
-    def _hear(self, clip: Clip) -> tuple[Hearing, int]:
+    def _hear(self, clip: AudioClip) -> tuple[Hearing, int]:
         """The clip as `Grounder.ground` hears it, and its length at the model's rate."""
         spec = self._backend.spec
         mono, _, _ = to_clean_mono(clip.waveform)
@@ -244,14 +258,19 @@ def _moments(duration_s: float) -> list[float]:
     return [STREAM_FRAME_S * (number + 1) for number in range(count)]
 
 
-def _grids(maps: Mapping[str, list[np.ndarray]]) -> HeadGrids:
-    """The mean of each head's maps that were not gated, which a stream marks by zeros."""
+def _grids(answers: Mapping[str, list[HeadAnswer]]) -> HeadGrids:
+    """The mean of each head's answers at which something was heard.
+
+    Maps are averaged one by one where their number stays, else their maximum is.
+    """
     logits, gated = {}, []
-    for head, of_head in maps.items():
-        lit = [one for one in of_head if one.any()]
-        if lit:
-            logits[head] = np.mean(lit, axis=0, dtype=np.float32)[None]
-        else:
+    for head, of_head in answers.items():
+        heard = [one.logits for one in of_head if len(one.logits)]
+        if not heard:
             gated.append(head)
-            logits[head] = np.full((1, *of_head[0].shape), GATED_LOGIT, np.float32)
+            logits[head] = np.full((1, *of_head[0].logits.shape[1:]), GATED_LOGIT, np.float32)
+            continue
+        if len({len(maps) for maps in heard}) > 1:
+            heard = [maps.max(axis=0, keepdims=True) for maps in heard]
+        logits[head] = np.mean(heard, axis=0, dtype=np.float32)
     return HeadGrids(logits, tuple(gated))

@@ -1,33 +1,36 @@
-"""The `synthetic` benchmark: simultaneous grounding on fresh samples of the synthetic world.
+"""The report of `evaluate synthetic`: simultaneous grounding in the synthetic world.
 
 The structure is Extended IS3's (000 section 4.1): the sound of one object plus speech that names
-another, over one image that holds both. Grounding are those a robot would publish: calibrated,
-gated, without a word timing unless a row says so, resized bilinearly to the image.
+another, over one image that holds both. Benchmarks ask, the harness answers; what is scored here
+are the maps that a robot would publish: calibrated, gated, without a word timing unless a row
+says so, resized bilinearly to the image.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32
 
-from av_grounding.evaluation import metrics
+from av_grounding.evaluation.benchmark import HEADS
+from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark
+from av_grounding.evaluation.harness import predict_samples
+from av_grounding.evaluation.metrics.maps import centred_disc
+from av_grounding.evaluation.metrics.pointing import gated_share, peak_hit, peak_leak
+from av_grounding.evaluation.metrics.prompted import mean_iou, pooled_average_precision
+from av_grounding.evaluation.metrics.ranking import average_precision
 from av_grounding.evaluation.panels import Panel, write_panels
+from av_grounding.evaluation.prediction import HeadGrids, Predictor
+from av_grounding.evaluation.report.content import finite
+from av_grounding.evaluation.report.pictures import grounding_of
+from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid
 from av_grounding.files import write_json
 from av_grounding.image import resize_heatmap
-from av_grounding.synthetic.samples import Sample, SyntheticSamples
-from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.types import Grounding
 
-logger = logging.getLogger(__name__)
-
-HEADS = ("sound", "speech")
 RATIOS_DB = (0.0, -5.0)
 NUM_PANELS = 12
 GATE = 0.5
@@ -36,8 +39,8 @@ PROTOCOL = {
     "mixture": "sound of one object + speech naming another, -5 to 5 dB, noise at 20 to 40 dB",
     "clean": "the sound alone for the sound head, the speech alone for the speech head",
     "heatmap": "calibrated and gated, bilinear to the image, no word timing",
-    "map": "pixel_continuous AP pooled over a class's images, mean over classes",
-    "map_per_sample": "pixel_continuous AP of each image, mean over images",
+    "mAP": "pixel_continuous AP pooled over a class's images, mean over classes",
+    "mAP_per_sample": "pixel_continuous AP of each image, mean over images",
     "miou": "oracle20_per_class",
     "miou_shared": "oracle20_shared",
     "peak": "largest value on the head's own object (expectation over ties; constant map: 0)",
@@ -46,30 +49,19 @@ PROTOCOL = {
 }
 
 
-@runtime_checkable
-class GroundsClips(Protocol):
-    """What the benchmark asks of a model; `Grounder` is one."""
+class Asked(NamedTuple):
+    """What one head answered to one sample, at the truth's size, and the truth."""
 
-    def ground(
-        self,
-        image: UInt8[np.ndarray, "H W 3"],
-        waveform: Float32[np.ndarray, " s"],
-        sample_rate: int,
-        *,
-        word_span_s: tuple[float, float] | None = None,
-    ) -> Grounding: ...
-
-
-@dataclass
-class _Head:
-    """What one head must find, sample by sample."""
-
-    masks: list[Bool[np.ndarray, "H W"]] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
+    head: str
+    class_name: str
+    heatmap: Float32[np.ndarray, "H W"]
+    mask: Bool[np.ndarray, "H W"]
+    others: list[Bool[np.ndarray, "H W"]]
+    """What other heads should find in the same sample."""
 
 
 def evaluate(
-    grounder: GroundsClips,
+    predictor: Predictor,
     out_dir: str | Path,
     seed: int = 0,
     num: int = 500,
@@ -77,114 +69,142 @@ def evaluate(
     *,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Measure a grounder; write report.json and panels.png into `out_dir`, return the report.
+    """Measure a model; write report.json and panels.png into `out_dir`, return the report.
 
-    Sample i depends on `split` and `seed` alone, so two models see the same samples. `progress`
-    is called with the number of samples done and `num`. Raises ValueError for `num` < 1.
+    Sample i depends on `split` and `seed` alone, so two models see the same samples; every head
+    that the model has is asked. `progress` is called with the number of samples done and in all.
+    Raises ValueError for `num` < 1, and for a model with neither head.
     """
     if num < 1:
         raise ValueError(f"got {num} samples, expected one or more: raise --num")
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    facts = finite(predictor.describe())
+    known = facts.get("heads", HEADS)
+    heads = tuple(head for head in HEADS if head in known)
+    if not heads:
+        raise ValueError(f"got a model with {', '.join(known)}, expected a head sound or speech")
     started_s = time.perf_counter()
-    samples = SyntheticSamples(split, seed)
-    at_ratio = {ratio: SyntheticSamples(split, seed, ratio_db=ratio) for ratio in RATIOS_DB}
-    truth = {head: _Head() for head in HEADS}
-    # Condition -> head -> maps on the model's grid, which is small; metrics resize them.
-    maps: dict[str, dict[str, list[np.ndarray]]] = {}
-    gated: dict[str, list[np.ndarray]] = {}
+    benchmarks = {
+        "mixture": SyntheticBenchmark("synthetic-simultaneous", num=num, seed=seed, split=split),
+        "clean": SyntheticBenchmark("synthetic-clean", num=2 * num, seed=seed, split=split),
+        **{
+            f"{ratio:g}": SyntheticBenchmark(
+                "synthetic-simultaneous", num=num, seed=seed, split=split, ratio_db=ratio
+            )
+            for ratio in RATIOS_DB
+        },
+        "dark": SyntheticBenchmark("synthetic-dark", num=5 * num, seed=seed, split=split),
+    }
+    total, done = sum(map(len, benchmarks.values())), 0
+    jobs: dict[str, list[GroundingJob]] = {}
     panels: list[Panel] = []
+    for name, benchmark in benchmarks.items():
+        told = progress and (lambda n, _, done=done: progress(done + n, total))
+        own = jobs[name] = []
+        is_timed = name == "mixture"
+        for job in predict_samples(benchmark, predictor, [], None, told, times_words=is_timed):
+            own.append(job)
+            if name == "mixture" and len(panels) < NUM_PANELS:
+                sounding = job.sample.targets[HEADS.index("sound")].class_name
+                caption = (f"sounds: {sounding}", f'said: "{job.sample.text}"')
+                panels.append(Panel(job.sample.load_image(), grounding_of(job), caption))
+        done += len(benchmark)
 
-    def keep(condition: str, head: str, heatmaps: Grounding) -> None:
-        of_head = maps.setdefault(condition, {}).setdefault(head, [])
-        of_head.append(getattr(heatmaps, head))
-
-    for index in range(num):
-        sample = samples[index]
-        for head in HEADS:
-            truth[head].masks.append(getattr(sample, f"mask_{head}"))
-            truth[head].classes.append(getattr(sample, f"{head}_class"))
-        mixture = grounder.ground(sample.image, sample.mixture, SAMPLE_RATE_HZ)
-        oracle = grounder.ground(
-            sample.image, sample.mixture, SAMPLE_RATE_HZ, word_span_s=sample.word_span_s
-        )
-        keep("oracle", "speech", oracle)
-        for head in HEADS:
-            keep("mixture", head, mixture)
-            alone = grounder.ground(sample.image, getattr(sample, head), SAMPLE_RATE_HZ)
-            keep("clean", head, alone)
-            silent = HEADS[1 - HEADS.index(head)]
-            gated.setdefault(f"{head}_alone.{silent}", []).append(getattr(alone, silent))
-        for ratio, mixed in at_ratio.items():
-            heatmaps = grounder.ground(sample.image, mixed[index].mixture, SAMPLE_RATE_HZ)
-            for head in HEADS:
-                keep(_ratio_name(ratio), head, heatmaps)
-        for case, heatmap in _dark_maps(grounder, sample, samples.absent(index)):
-            gated.setdefault(case, []).append(heatmap)
-        if len(panels) < NUM_PANELS:
-            caption = (f"sounds: {sample.sound_class}", f'said: "{sample.text}"')
-            panels.append(Panel(sample.image, mixture, caption))
-        if progress is not None:
-            progress(index + 1, num)
-
-    scores = {name: _score_heads(by_head, truth) for name, by_head in maps.items()}
-    mixture_report, per_class = scores["mixture"]
-    leakage = _leakage(maps["mixture"], truth)
-    gating_cases = {case: metrics.gated_share(gated[case], GATE) for case in sorted(gated)}
+    asked = {name: list(answers(own, heads)) for name, own in jobs.items() if name != "dark"}
+    mixture, per_class = score_heads(asked["mixture"])
+    timed = [one for one in answers(jobs["mixture"], heads, timed=True) if one.head == "speech"]
+    leakage = {
+        head: float(np.mean([leak for one in asked["mixture"] if one.head == head
+                             for leak in _leaks(one)]))
+        for head in heads
+    }  # fmt: skip
+    gating_cases = {
+        case: gated_share(maps, GATE)
+        for case, maps in sorted(_dark_maps(jobs["clean"], jobs["dark"], heads).items())
+    }
     report = {
         "num_samples": num,
         "seed": seed,
         "split": split,
         "protocol": PROTOCOL,
-        "model": _describe(grounder),
+        "model": facts,
         "mixture": {
-            **mixture_report,
+            **mixture,
             "leakage": float(np.mean(list(leakage.values()))),
             "leakage_per_head": leakage,
         },
-        "clean": scores["clean"][0],
-        "ratios_db": {f"{ratio:g}": scores[_ratio_name(ratio)][0] for ratio in RATIOS_DB},
+        "clean": score_heads(asked["clean"])[0],
+        "ratios_db": {f"{r:g}": score_heads(asked[f"{r:g}"])[0] for r in RATIOS_DB},
         "gating": float(np.mean(list(gating_cases.values()))),
         "gating_cases": gating_cases,
-        "word_timing": {
-            "without": mixture_report["speech"]["map"],
-            "oracle": scores["oracle"][0]["speech"]["map"],
-        },
-        "baselines": _baselines(truth, seed),
+        "baselines": _baselines(asked["mixture"], seed),
         "per_class": per_class,
         "duration_s": round(time.perf_counter() - started_s, 1),
     }
+    if timed:
+        report["word_timing"] = {
+            "without": mixture["speech"]["mAP"],
+            "oracle": score_heads(timed)[0]["speech"]["mAP"],
+        }
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
     write_panels(out_dir / "panels.png", panels)
     write_json(out_dir / "report.json", report)
     return report
 
 
-def _ratio_name(ratio_db: float) -> str:
-    return f"ratio {ratio_db:g} dB"
+def published(grids: HeadGrids, head: str) -> Float32[np.ndarray, "h w"]:
+    """A head's heatmap, zeros where it heard nothing."""
+    merged = grids.merged(head)
+    return np.zeros_like(merged) if head in grids.gated else sigmoid(merged)
+
+
+def answers(
+    jobs: Iterable[GroundingJob],
+    heads: Sequence[str] = HEADS,
+    *,
+    timed: bool = False,
+    read: Callable[[HeadGrids, str], Float32[np.ndarray, "h w"]] = published,
+) -> Iterator[Asked]:
+    """Every target that one of these heads should find, with what `read` takes of the answer."""
+    for job in jobs:
+        grids = job.timed if timed else job.grids
+        masks = [np.asarray(target.load_mask()) > 0 for target in job.sample.targets]
+        for number, (target, mask) in enumerate(zip(job.sample.targets, masks, strict=True)):
+            if target.head in heads:
+                assert grids is not None, "a sample without a word's time was asked for by it"
+                heatmap = resize_heatmap(read(grids, target.head), *mask.shape)
+                others = masks[:number] + masks[number + 1 :]
+                yield Asked(target.head, target.class_name, heatmap, mask, others)
 
 
 def _dark_maps(
-    grounder: GroundsClips, sample: Sample, absent: dict[str, np.ndarray]
-) -> list[tuple[str, np.ndarray]]:
-    """Case -> the map that should stay dark, for sounds and words without a matching object."""
-    dark = []
-    for case, waveform in absent.items():
-        heatmaps = grounder.ground(sample.image, waveform, SAMPLE_RATE_HZ)
-        if case in HEADS:
-            dark.append((f"absent_{case}.{case}", getattr(heatmaps, case)))
-        else:
-            dark += [(f"{case}.{head}", getattr(heatmaps, head)) for head in HEADS]
-    return dark
+    clean: Iterable[GroundingJob], dark: Iterable[GroundingJob], heads: Sequence[str]
+) -> dict[str, list[np.ndarray]]:
+    """Case -> maps that should stay dark: of what is not in the picture, or of the other kind."""
+    cases: dict[str, list[np.ndarray]] = {}
+    for job in clean:
+        (own,) = (target.head for target in job.sample.targets)
+        for head in heads:
+            if head != own:
+                maps = cases.setdefault(f"{own}_alone.{head}", [])
+                maps.append(published(job.grids, head))
+    for job in dark:
+        for target in job.sample.targets:
+            if job.sample.presence != "sounding" and target.head in heads:
+                maps = cases.setdefault(f"{job.sample.group}.{target.head}", [])
+                maps.append(published(job.grids, target.head))
+    return cases
 
 
-def _score_heads(
-    maps: dict[str, list[np.ndarray]], truth: dict[str, _Head]
+def score_heads(
+    asked: Sequence[Asked],
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, dict[str, float]]]]:
     """Head -> metric -> value, and head -> class -> metric -> value."""
     summary, per_class = {}, {}
-    for head, grids in maps.items():
-        masks, classes = truth[head].masks, truth[head].classes
-        summary[head], per_class[head] = score(_resized(grids, masks), masks, classes)
+    for head in dict.fromkeys(one.head for one in asked):
+        own = [one for one in asked if one.head == head]
+        maps, masks = [one.heatmap for one in own], [one.mask for one in own]
+        summary[head], per_class[head] = score(maps, masks, [one.class_name for one in own])
     return summary, per_class
 
 
@@ -194,20 +214,20 @@ def score(
     classes: Sequence[str],
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """All metrics of one head under one condition: over all samples, and class by class."""
-    ap = metrics.pooled_average_precision(heatmaps, masks, classes)
-    iou = metrics.mean_iou(heatmaps, masks, classes)
-    peaks = [metrics.peak_hit(*pair) for pair in zip(heatmaps, masks, strict=True)]
+    ap = pooled_average_precision(heatmaps, masks, classes)
+    iou = mean_iou(heatmaps, masks, classes)
+    peaks = [peak_hit(*pair) for pair in zip(heatmaps, masks, strict=True)]
     each = [
-        metrics.average_precision(*pair)
+        average_precision(*pair)
         for pair in zip(heatmaps, masks, strict=True)
         if pair[1].any()
     ]
     summary = {
-        "map": ap.mean,
+        "mAP": ap.mean,
         "miou": iou.mean,
         "peak": float(np.mean(peaks)),
-        "map_per_sample": float(np.mean(each)),
-        "miou_shared": metrics.mean_iou(heatmaps, masks, classes, "oracle20_shared").mean,
+        "mAP_per_sample": float(np.mean(each)),
+        "miou_shared": mean_iou(heatmaps, masks, classes, "oracle20_shared").mean,
     }
     per_class = {}
     for name in sorted(ap.per_class):
@@ -221,43 +241,21 @@ def score(
     return summary, per_class
 
 
-def _resized(grids: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [resize_heatmap(g, *mask.shape) for g, mask in zip(grids, masks, strict=True)]
+def _leaks(one: Asked) -> list[float]:
+    return [peak_leak(one.heatmap, one.mask, other) for other in one.others]
 
 
-def _leakage(maps: dict[str, list[np.ndarray]], truth: dict[str, _Head]) -> dict[str, float]:
-    leakage = {}
-    for head, other in (HEADS, HEADS[::-1]):
-        own, others = truth[head].masks, truth[other].masks
-        rows = zip(_resized(maps[head], own), own, others, strict=True)
-        leakage[head] = float(np.mean([metrics.peak_leak(*row) for row in rows]))
-    return leakage
-
-
-def _baselines(truth: dict[str, _Head], seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def _baselines(asked: Sequence[Asked], seed: int) -> dict[str, dict[str, dict[str, float]]]:
     """The rows that any model must beat: they look at neither image nor sound."""
     rng = np.random.default_rng(seed)
     rows = {
         "whole_image": lambda shape: np.ones(shape, np.float32),
-        "centred_disc": centred_disc,
+        "centred_disc": lambda shape: centred_disc(*shape).astype(np.float32),
         "random": lambda shape: rng.random(shape, dtype=np.float32),
     }
+    # Head by head, so that a head's random maps do not depend on what other heads there are.
+    ordered = sorted(asked, key=lambda one: HEADS.index(one.head))
     return {
-        name: {
-            head: score([draw(mask.shape) for mask in of.masks], of.masks, of.classes)[0]
-            for head, of in truth.items()
-        }
+        name: score_heads([one._replace(heatmap=draw(one.mask.shape)) for one in ordered])[0]
         for name, draw in rows.items()
     }
-
-
-def centred_disc(shape: tuple[int, int]) -> Float32[np.ndarray, "H W"]:
-    """1 on the half of the pixels that lie nearest to the centre (of an ellipse if not square)."""
-    rows, columns = (np.linspace(-1.0, 1.0, size) for size in shape)
-    radius = np.hypot(*np.meshgrid(rows, columns, indexing="ij"))
-    return (radius <= np.median(radius)).astype(np.float32)
-
-
-def _describe(grounder: GroundsClips) -> dict[str, Any]:
-    backend = getattr(grounder, "backend", None)
-    return {} if backend is None else backend.describe()

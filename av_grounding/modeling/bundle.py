@@ -7,7 +7,7 @@ listed, and the file must have the hash that config.json states.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,18 @@ from av_grounding.files import (
 )
 from av_grounding.modeling.bundle_checks import check_model, check_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no type, and named the answers of its heads apart from them; it is still read."""
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+OPTIONAL = ("vocabulary",)
+"""Fields of config.json that a bundle may do without."""
 MAX_LISTED = 20
+MODEL_TYPES: dict[str, tuple[type[torch.nn.Module], type]] = {
+    "dual_encoder": (DualEncoder, ModelConfig),
+}
+"""Type in config.json -> the model and its configuration."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ def save_bundle(
         raise OSError(f"{weights} could not be written: {error}") from None
     config = {
         "format": FORMAT,
+        "type": _type_of(model),
         "name": name,
         "model": model.config.to_json(),
         "spec": spec_to_json(spec),
@@ -97,7 +105,7 @@ def load_bundle(directory: str | Path) -> Bundle:
         )
     spec = spec_from_json(config["spec"])
     try:
-        model = _build(config["model"])
+        model = _build(config["type"], config["model"])
     except ValueError as error:
         raise ValueError(
             f"{directory / CONFIG_FILE}: no model can be built from it ({error}): copy the "
@@ -107,12 +115,17 @@ def load_bundle(directory: str | Path) -> Bundle:
     return Bundle(model.eval(), spec, config["name"], config["info"])
 
 
-def _build(values: dict[str, Any]) -> DualEncoder:
+def _type_of(model: torch.nn.Module) -> str:
+    return next(name for name, (kind, _) in MODEL_TYPES.items() if type(model) is kind)
+
+
+def _build(type_name: str, values: dict[str, Any]) -> DualEncoder:
     """The model without values: nothing is drawn at random, no memory taken before they come."""
     check_model(values)
+    model, options = MODEL_TYPES[type_name]
     try:
         with torch.device("meta"):
-            return DualEncoder(ModelConfig.from_json(values))
+            return model(options.from_json(values))
     except Exception as error:  # constructors raise whatever they stumble over
         raise ValueError(one_line(error) or type(error).__name__) from None
 
@@ -152,13 +165,12 @@ def store_calibration(
     Raises ValueError for a head that the bundle does not have.
     """
     spec = spec_from_json(read_config(Path(directory))["spec"])
-    if unknown := sorted(set(calibration) - set(spec.heads)):
+    if unknown := sorted(set(calibration) - set(spec.head_names)):
         raise ValueError(
             f"calibration of {', '.join(unknown)}; expected only the bundle's "
-            f"{', '.join(spec.heads)}"
+            f"{', '.join(spec.head_names)}"
         )
-    calibration = {**spec.calibration, **calibration}
-    store_spec(directory, replace(spec, calibration=calibration), {"calibration": facts})
+    store_spec(directory, spec.with_heads(calibration=calibration), {"calibration": facts})
 
 
 def store_spec(directory: str | Path, spec: ModelSpec, info: dict[str, Any]) -> None:
@@ -187,28 +199,67 @@ def read_config(directory: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{path} has no valid {key!r} ({kind.__name__}): not a bundle's config"
             )
-    if config["format"] != FORMAT:
+    if config["format"] not in (1, FORMAT):
         raise ValueError(
-            f"{path} has format {brief(config['format'])}, this version reads {FORMAT}: update "
-            "av_grounding"
+            f"{path} has format {brief(config['format'])}, this version reads 1 and {FORMAT}: "
+            "update av_grounding"
+        )
+    if config["format"] == 1:
+        config |= {"format": FORMAT, "type": "dual_encoder"}
+        config["spec"] = _spec_of_format_1(config["spec"])
+    if config.get("type") not in MODEL_TYPES:
+        raise ValueError(
+            f"{path} has type {brief(config.get('type'))}; expected one of "
+            f"{', '.join(MODEL_TYPES)}: was this bundle written by a newer version?"
+        )
+    if unknown := sorted(set(config) - {*wanted, "type", *OPTIONAL}):
+        raise ValueError(
+            f"{path} has unknown fields {brief(unknown)}; expected only "
+            f"{', '.join([*wanted, 'type', *OPTIONAL])}: was this bundle written by a newer "
+            "version?"
         )
     if not isinstance(config["weights"].get("sha256"), str):
         raise ValueError(f"{path} states no sha256 of its weights: not a bundle's config")
     return config
 
 
+def _spec_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
+    """The spec of a bundle whose heads were names, with what is known of each beside them."""
+    values = dict(values)
+    try:
+        calibration, floors = values.pop("calibration"), values.pop("min_token_norm", {})
+        power = values.pop("salience_power", 1.0)
+        values["heads"] = [
+            {
+                "name": name,
+                "listens": "utterance" if name == "speech" else "recent",
+                "calibration": calibration.get(name, {}),
+                "min_token_norm": floors.get(name, 0.0),
+                "salience_power": power,
+            }
+            for name in values["heads"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = one_line(repr(error))
+        raise ValueError(f"the bundle's spec does not fit this version: {reason}") from None
+    return values
+
+
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     values = asdict(spec)
-    values["heads"] = list(spec.heads)
+    values["heads"] = list(values["heads"])
+    if spec.token_offset_s is None:
+        del values["token_offset_s"]
     return values
 
 
 def spec_from_json(values: dict[str, Any]) -> ModelSpec:
     try:
-        calibration = {
-            head: HeadCalibration(**numbers) for head, numbers in values["calibration"].items()
-        }
-        spec = ModelSpec(**{**values, "heads": tuple(values["heads"]), "calibration": calibration})
+        heads = tuple(
+            HeadSpec(**{**head, "calibration": HeadCalibration(**head.get("calibration", {}))})
+            for head in values["heads"]
+        )
+        spec = ModelSpec(**{**values, "heads": heads})
         check_spec(spec)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = one_line(error)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from av_grounding.files import brief
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import ModelSpec
 
 MAX_LAYERS = 256
 MAX_WIDTH = 1 << 14
@@ -17,6 +16,7 @@ MAX_RATE_HZ = 192_000
 MAX_HEADS = 64
 # Names of activations and norms; a slash would make `transformers` look for code on a hub.
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_HEAD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LAYERS = {"depth", "num_hidden_layers", "num_layers"}
 _RATES = {"sample_rate_hz"}
 SPEC_RANGES: dict[str, tuple[type, float, float]] = {
@@ -26,10 +26,11 @@ SPEC_RANGES: dict[str, tuple[type, float, float]] = {
     "num_tokens": (int, 1, 100_000),
     "short_side_px": (int, 1, 8192),
     "patch_px": (int, 1, 1024),
-    "salience_power": (float, 0.0, 100.0),
     "context_s": (float, 0.0, 300.0),
     "token_spacing_s": (float, 0.0, 300.0),
+    "token_offset_s": (float, 0.0, 300.0),
 }
+HEAD_RANGES = {"min_token_norm": (0.0, 1e6), "salience_power": (0.0, 100.0)}
 MAX_CALIBRATION = 1e6
 
 
@@ -70,21 +71,33 @@ def _check_option(name: str, value: object) -> None:
 
 def check_spec(spec: ModelSpec) -> None:
     """ValueError for a spec that no window, image or answer can have."""
-    heads = spec.heads
-    if not 0 < len(heads) <= MAX_HEADS or not all(isinstance(head, str) for head in heads):
-        raise ValueError(f"heads are {brief(heads)}; expected names")
+    names = spec.head_names
+    if not 0 < len(names) <= MAX_HEADS or len(set(names)) != len(names):
+        raise ValueError(f"heads are {brief(names)}; expected up to {MAX_HEADS}, all different")
     for name, (kind, low, high) in SPEC_RANGES.items():
         value = getattr(spec, name)
-        is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:
+        if name == "token_offset_s" and value is None:
+            continue
+        if not isinstance(value, (int, kind)) or not _is_within(value, low, high):
             raise ValueError(f"{name} is {brief(value)}; expected {low:g} to {high:g}")
-    if not isinstance(spec.min_token_norm, Mapping):
-        raise ValueError(f"min_token_norm is {brief(spec.min_token_norm)}; expected a number each")
-    numbers = list(spec.min_token_norm.values())
-    for calibration in spec.calibration.values():
-        assert isinstance(calibration, HeadCalibration)
-        numbers += [calibration.scale, calibration.bias]
-    for value in numbers:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.fabs(value) <= MAX_CALIBRATION:
-            raise ValueError(f"got {brief(value)}; expected a number up to {MAX_CALIBRATION:g}")
+    for head in spec.heads:
+        if not isinstance(head.name, str) or not _HEAD.fullmatch(head.name):
+            raise ValueError(
+                f"head {brief(head.name)}; expected a name of small letters, digits and _, since "
+                "topics are named after it"
+            )
+        limits = {
+            **{name: (getattr(head, name), *HEAD_RANGES[name]) for name in HEAD_RANGES},
+            "scale": (head.calibration.scale, -MAX_CALIBRATION, MAX_CALIBRATION),
+            "bias": (head.calibration.bias, -MAX_CALIBRATION, MAX_CALIBRATION),
+        }
+        for name, (value, low, high) in limits.items():
+            if not _is_within(value, low, high):
+                raise ValueError(
+                    f"{name} of head {head.name!r} is {brief(value)}; expected {low:g} to {high:g}"
+                )
+
+
+def _is_within(value: object, low: float, high: float) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and low <= value <= high

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.types import HeadCalibration, ModelSpec
 
 NUM_CHANNELS = 384
@@ -53,14 +53,13 @@ def denseav_spec(model: DualEncoder, temperature: float) -> ModelSpec:
     """
     calibration = HeadCalibration(scale=temperature, bias=DEFAULT_BIAS)
     return ModelSpec(
-        heads=model.heads,
+        heads=head_specs(model.heads, calibration=calibration),
         sample_rate_hz=model.config.sample_rate_hz,
         window_s=WINDOW_S,
         hop_s=HOP_S,
         num_tokens=num_tokens(model, round(WINDOW_S * model.config.sample_rate_hz)),
         short_side_px=SHORT_SIDE_PX,
         patch_px=model.patch_px,
-        calibration=dict.fromkeys(model.heads, calibration),
         context_s=model.audio_backbone.context_s,
         token_spacing_s=HUBERT_FRAME_S * model.audio_aligner.stride,
     )

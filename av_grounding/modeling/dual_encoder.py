@@ -6,6 +6,7 @@ of the model, so that training, evaluation, the robot and every exported graph s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
+from av_grounding.types import HeadSpec
 
 IMAGE_BACKBONES = {"conv": ConvImageBackbone, "vit": ViTBackbone, "dino": DinoBackbone}
 AUDIO_BACKBONES = {"conv": ConvAudioBackbone, "hubert": HubertBackbone}
@@ -92,6 +94,12 @@ class ModelConfig:
                 "version?"
             )
         return cls(**{**values, "heads": tuple(values["heads"])})
+
+
+def head_specs(names: Sequence[str], **fields: Any) -> tuple[HeadSpec, ...]:
+    """Heads of these names with the same `fields`; "speech" listens to an utterance."""
+    listens = {"speech": "utterance"}
+    return tuple(HeadSpec(name, listens.get(name, "recent"), **fields) for name in names)
 
 
 class DualEncoder(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ class HeatmapSpool:
     The spool is a NumPy file of records whose header always states the complete records, so that
     `numpy.load` reads it after a crash. The space that the npz will need is claimed along with
     every record: a disk that fills up is noticed while everything can still be saved. The first
-    heatmap fixes the grid; others are resized to it and counted.
+    answer fixes heads and grids; others are resized to it and counted.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, heads: Sequence[str] = ()) -> None:
+        """`heads`: those whose keys the file has even without a record."""
         self.path = path
+        self._heads = heads
         self.spool_path = path.with_suffix(".part.npy")
         self.num_frames = 0
         self.num_regridded = 0
@@ -38,21 +41,21 @@ class HeatmapSpool:
         self._dtype: np.dtype[Any] | None = None
         self._header_bytes = 0
 
-    def append(self, heatmaps: Grounding) -> None:
+    def append(self, grounding: Grounding) -> None:
         """Add one record; OSError if the disk cannot hold it, the earlier ones are untouched."""
         if self._dtype is None:
-            self._start(heatmaps.sound.shape)
+            self._start(grounding)
         assert self._dtype is not None
         assert self._spool is not None
-        grid = self._dtype["sound"].shape
-        if heatmaps.sound.shape != grid or heatmaps.speech.shape != grid:
-            self.num_regridded += 1
         record = np.zeros((), self._dtype)
-        record["stamp_ns"] = heatmaps.stamp_ns
-        record["sound_score"] = heatmaps.sound_score
-        record["speech_score"] = heatmaps.speech_score
-        record["sound"] = _on_grid(heatmaps.sound, grid)
-        record["speech"] = _on_grid(heatmaps.speech, grid)
+        record["stamp_ns"] = grounding.stamp_ns
+        is_regridded = False
+        for head, answer in grounding.heads.items():
+            grid = self._dtype[head].shape
+            is_regridded |= answer.heatmap.shape != grid
+            record[f"{head}_score"] = answer.score
+            record[head] = _on_grid(answer.heatmap, grid)
+        self.num_regridded += is_regridded
         begin = self._header_bytes + self.num_frames * self._dtype.itemsize
         self._claim(begin + self._dtype.itemsize)
         _write_all(self._spool, record.tobytes(), begin)
@@ -64,7 +67,7 @@ class HeatmapSpool:
         """Write the npz and remove the spool; on OSError the spool stays and can be read."""
         self._release()
         if self._dtype is None:
-            records = np.zeros(0, _record_type((0, 0)))
+            records = np.zeros(0, _record_type(dict.fromkeys(self._heads, (0, 0))))
         elif self.num_frames == 0:
             records = np.zeros(0, self._dtype)
         else:
@@ -74,8 +77,9 @@ class HeatmapSpool:
         del records
         self.spool_path.unlink(missing_ok=True)
 
-    def _start(self, grid: tuple[int, ...]) -> None:
-        self._dtype = _record_type(grid)
+    def _start(self, grounding: Grounding) -> None:
+        grids = {head: answer.heatmap.shape for head, answer in grounding.heads.items()}
+        self._dtype = _record_type(grids)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
         self._spool = os.open(self.spool_path, flags, 0o666)
         self._reserve = os.open(self._reserve_path, flags, 0o666)
@@ -107,14 +111,12 @@ class HeatmapSpool:
         self._reserve_path.unlink(missing_ok=True)
 
 
-def _record_type(grid: tuple[int, ...]) -> np.dtype[Any]:
+def _record_type(grids: Mapping[str, tuple[int, ...]]) -> np.dtype[Any]:
     return np.dtype(
         [
             ("stamp_ns", np.int64),
-            ("sound_score", np.float32),
-            ("speech_score", np.float32),
-            ("sound", np.float32, grid),
-            ("speech", np.float32, grid),
+            *((f"{head}_score", np.float32) for head in grids),
+            *((head, np.float32, grid) for head, grid in grids.items()),
         ]
     )
 

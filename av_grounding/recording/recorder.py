@@ -8,7 +8,7 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class Recorder:
     """A Sink that keeps heatmaps, a video of overlays with sound, and the run's report.
 
-    heatmaps.npz: stamp_ns (n,) int64, sound and speech (n, h, w) and sound_score and
-    speech_score (n,), float32 in [0, 1]. Files get their names when they are complete; until
+    heatmaps.npz: stamp_ns (n,) int64, and for each head its name (n, h, w) and its name with
+    _score (n,), float32 in [0, 1]. Files get their names when they are complete; until
     then heatmaps.part.npy and overlay.part.mp4 can be read, also after a crash. `write` and
     `write_audio` may be called from different threads.
 
@@ -41,7 +41,9 @@ class Recorder:
         *,
         audio: bool = True,
         alpha: float = 0.55,
+        heads: Sequence[str] = (),
     ) -> None:
+        """`heads`: those whose keys heatmaps.npz has even where nothing came."""
         self.directory = Path(directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -50,20 +52,20 @@ class Recorder:
                 f"{self.directory} is a file; --out needs a folder: choose another name"
             ) from error
         self._alpha = alpha
-        self._heatmaps = HeatmapSpool(self.directory / "heatmaps.npz")
+        self._heatmaps = HeatmapSpool(self.directory / "heatmaps.npz", heads)
         self._video = OverlayVideo(self.directory / "overlay.mp4", frame_rate_hint_hz, audio)
         self._lock = threading.RLock()
         self._is_closed = False
         self._failure: OSError | None = None
         self._unreported: OSError | None = None
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+    def write(self, frame: Frame, grounding: Grounding) -> None:
         """Record one answer; OSError, once, when the disk does not take it."""
         with self._lock:
             if not self._is_closed:
                 try:
-                    self._heatmaps.append(heatmaps)
-                    image = overlay(frame.image, heatmaps, self._alpha)
+                    self._heatmaps.append(grounding)
+                    image = overlay(frame.image, grounding.heads, self._alpha)
                     self._video.write(image, frame.stamp_ns)
                 except OSError as error:
                     self._fail(error)

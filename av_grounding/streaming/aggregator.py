@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +11,20 @@ from jaxtyping import Float, Float32
 from av_grounding.types import ModelSpec
 
 
-def context_weights(
-    num_tokens: int, stride_s: float, context_s: float, min_weight: float
-) -> Float32[np.ndarray, " t"]:
+def context_weights(spec: ModelSpec, min_weight: float) -> Float32[np.ndarray, " t"]:
     """How much each token of a window is trusted: by the sound it had on its poorer side.
 
     A trapezoid: 1 where `context_s` seconds of the window lie on both sides of the token's
     centre, falling to `min_weight` towards the edges; all ones without context.
     """
-    if context_s <= 0.0:
-        return np.ones(num_tokens, np.float32)
-    centre_s = (np.arange(num_tokens) + 0.5) * stride_s
-    poorer_s = np.minimum(centre_s, num_tokens * stride_s - centre_s)
-    share = np.minimum(1.0, poorer_s / context_s)
+    if spec.context_s <= 0.0:
+        return np.ones(spec.num_tokens, np.float32)
+    stride_s = spec.token_stride_s
+    first = spec.first_token_s / stride_s
+    centre_s = (np.arange(spec.num_tokens) + first) * stride_s
+    end_s = spec.num_tokens * stride_s if spec.token_offset_s is None else spec.window_s
+    poorer_s = np.maximum(np.minimum(centre_s, end_s - centre_s), 0.0)
+    share = np.minimum(1.0, poorer_s / spec.context_s)
     return (min_weight + (1.0 - min_weight) * share).astype(np.float32)
 
 
@@ -48,64 +50,83 @@ class TokenAggregator:
     """Running weighted mean of token vectors per absolute slot of one token stride.
 
     Slot i covers samples [i * stride, (i + 1) * stride) of the stream. A token goes to the slot
-    its centre lies in, so any hop will do. Only sums are kept, never a similarity volume.
+    its centre lies in, so any hop will do. Only sums are kept, never a similarity volume. Of a
+    model with one token a window the slots are as long as the hop: then there is one for each
+    window, and none without a token.
     """
 
     def __init__(
-        self, spec: ModelSpec, num_channels: int, history_s: float, min_context_weight: float = 0.1
+        self,
+        spec: ModelSpec,
+        num_channels: int,
+        history_s: float,
+        min_context_weight: float = 0.1,
+        hop_s: float | None = None,
     ) -> None:
+        """`hop_s`: the step between windows; None takes the model's."""
         self._num_tokens = spec.num_tokens
+        self._first_token = spec.first_token_s * spec.sample_rate_hz
         self._num_window_samples = spec.num_window_samples
-        self.stride_samples = spec.token_stride_s * spec.sample_rate_hz
-        self._weights = context_weights(
-            spec.num_tokens, spec.token_stride_s, spec.context_s, min_context_weight
-        )
-        self.num_history = int(np.ceil(history_s / spec.token_stride_s))
-        capacity = self.num_history + spec.num_tokens + 1
-        self._sums = np.zeros((capacity, len(spec.heads), num_channels), np.float32)
-        self._weight_sums = np.zeros(capacity, np.float32)
+        stride_s = (hop_s or spec.hop_s) if spec.num_tokens == 1 else spec.token_stride_s
+        self.stride_samples = stride_s * spec.sample_rate_hz
+        self._weights = context_weights(spec, min_context_weight)
+        self.num_history = int(np.ceil(history_s / stride_s))
+        # Rows of both arrays are slots from `_first` on, twice as many as are ever asked for, so
+        # that what is kept lies in one piece and seldom has to move to the front.
+        self._num_kept = self.num_history + spec.num_tokens + 1
+        self._sums = np.zeros((len(spec.heads), 2 * self._num_kept, num_channels), np.float32)
+        self._weight_sums = np.zeros(2 * self._num_kept, np.float32)
+        self._first = 0
         self.end = 0
         """Slot one past the newest."""
 
     def reset(self) -> None:
         """Forget all tokens; slot 0 begins anew."""
-        self._sums[:] = 0.0
-        self._weight_sums[:] = 0.0
-        self.end = 0
+        self._first = self.end = 0
 
     def add_window(self, tokens: Float32[np.ndarray, "k c t"], end_sample: int) -> None:
         """Add the tokens of the window that ends at `end_sample`; windows come in order.
 
         Tokens before the first sample describe the padding and are left out.
         """
-        first_centre = end_sample - self._num_window_samples + 0.5 * self.stride_samples
+        first_centre = end_sample - self._num_window_samples + self._first_token
         # The tolerance keeps a centre that rounding put just below an edge in its slot.
-        first_slot = int(np.floor(first_centre / self.stride_samples + 1e-6))
-        slots = np.arange(first_slot, first_slot + self._num_tokens)
-        kept = slots >= 0
-        slots = slots[kept]
-        if slots.size == 0:
+        first_slot = math.floor(first_centre / self.stride_samples + 1e-6)
+        num_left_out = max(0, -first_slot)
+        start, stop = max(0, first_slot), first_slot + self._num_tokens
+        if stop <= start:
             return
-        capacity = self._weight_sums.size
-        new = np.arange(max(self.end, slots[0]), slots[-1] + 1) % capacity
-        self._sums[new] = 0.0
+        self._extend(stop)
+        rows = slice(start - self._first, stop - self._first)
+        weights = self._weights[num_left_out:]
+        vectors = np.asarray(tokens, np.float32)[:, :, num_left_out:].transpose(0, 2, 1)
+        self._sums[:, rows] += weights[:, None] * vectors
+        self._weight_sums[rows] += weights
+
+    def _extend(self, stop: int) -> None:
+        """Empty slots from the newest to `stop`."""
+        if stop <= self.end:
+            return
+        if stop - self._first > self._weight_sums.size:
+            first = stop - self._num_kept
+            kept = slice(first - self._first, max(first, self.end) - self._first)
+            for values in (self._sums.swapaxes(0, 1), self._weight_sums):
+                moved = values[kept].copy()
+                values[: len(moved)] = moved
+            self._first = first
+        new = slice(max(self.end - self._first, 0), stop - self._first)
+        self._sums[:, new] = 0.0
         self._weight_sums[new] = 0.0
-        self.end = max(self.end, int(slots[-1]) + 1)
-        weights = self._weights[kept]
-        vectors = np.asarray(tokens, np.float32).transpose(2, 0, 1)[kept]
-        self._sums[slots % capacity] += weights[:, None, None] * vectors
-        self._weight_sums[slots % capacity] += weights
+        self.end = stop
 
     def read(self, start: int | None = None) -> Slots:
         """Slots from `start` (default: all that are kept) to the newest."""
         oldest = max(0, self.end - self.num_history)
         start = oldest if start is None else min(max(start, oldest), self.end)
-        slots = np.arange(start, self.end)
-        positions = slots % self._weight_sums.size
-        weights = self._weight_sums[positions]
-        means = self._sums[positions] / np.maximum(weights, 1e-9)[:, None, None]
+        rows = slice(start - self._first, self.end - self._first)
+        weights = self._weight_sums[rows]
         return Slots(
-            vectors=np.ascontiguousarray(means.transpose(1, 0, 2)),
+            vectors=self._sums[:, rows] / np.maximum(weights, 1e-9)[:, None],
             trust=np.minimum(weights, np.float32(1)),
             bounds=np.arange(start, self.end + 1) * self.stride_samples,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +56,11 @@ class SampleClock:
         self.num_samples = 0
         """Index one past the newest sample, gaps included."""
         # One (seconds since the anchor, residual) point per 100 ms bounds memory and work when
-        # chunks are tiny; residuals from the nominal line keep the sums small and precise.
-        self._points: deque[tuple[float, float]] = deque(maxlen=max(2, round(fit_s / BIN_S)))
+        # chunks are tiny; residuals from the nominal line keep the sums small and precise. The
+        # last `_max_points` rows are the fit's; twice as many, so that they seldom have to move.
+        self._max_points = max(2, round(fit_s / BIN_S))
+        self._points = np.empty((2 * self._max_points, 2))
+        self._num_points = 0
         self._bin = -1
         self._bin_sums = (0, 0.0, 0.0)
         self._offset_s = 0.0
@@ -127,8 +129,13 @@ class SampleClock:
         self._bin_sums = (0, 0.0, 0.0)
         if count == 0:
             return
-        self._points.append((sum_nominal_s / count, sum_residual_s / count))
-        nominal_s, residual_s = np.array(self._points).T
+        if self._num_points == len(self._points):
+            self._points[: self._max_points] = self._points[self._max_points :]
+            self._num_points = self._max_points
+        self._points[self._num_points] = sum_nominal_s / count, sum_residual_s / count
+        self._num_points += 1
+        first = max(0, self._num_points - self._max_points)
+        nominal_s, residual_s = self._points[first : self._num_points].T
         centre_s = float(nominal_s.mean())
         spread = nominal_s - centre_s
         self._drift = 0.0

@@ -11,7 +11,7 @@ from av_grounding.streaming.aggregator import TokenAggregator
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.ring import Ring
 from av_grounding.streaming.voice import VoiceActivity
-from av_grounding.types import Backend, EncodesBatches, KeepsAudio
+from av_grounding.types import Backend
 
 
 class Hearing:
@@ -54,17 +54,26 @@ class Hearing:
             history_s=2 * history_s + spec.window_s,
         )
         self._token_shape = (len(spec.heads), None, spec.num_tokens)
-        self._audio_stream = backend.audio_stream() if isinstance(backend, KeepsAudio) else None
-        self._max_batch = backend.max_audio_batch if isinstance(backend, EncodesBatches) else 1
+        self._audio_stream = backend.audio_stream()
+        self._max_batch = backend.max_audio_batch
         # Encoding a silent window warms the backend up and tells the number of channels.
         silence = np.zeros(self._num_window, np.float32)
         self.num_channels = self._check(self._encode(silence)).shape[1]
         self.aggregator = TokenAggregator(
-            spec, self.num_channels, history_s, config.min_context_weight
+            spec,
+            self.num_channels,
+            history_s,
+            config.min_context_weight,
+            self.hop / spec.sample_rate_hz,
         )
         if self._audio_stream is not None:
             self._audio_stream.reset()
         self._pending: deque[tuple[int, np.ndarray]] = deque()
+        # Windows that came while nobody wanted answers; what is older than the history is let go.
+        self._unheard: deque[tuple[int, np.ndarray]] = deque(maxlen=self._max_ahead // self.hop)
+        self._has_skipped = False
+        self.is_idle = False
+        """Nobody wants answers: windows wait, and are encoded when a frame asks for them."""
         self.merged_end = 0
         """Sample at which the newest merged window ends."""
         self.num_windows = 0
@@ -82,6 +91,7 @@ class Hearing:
         if self._audio_stream is not None:
             self._audio_stream.reset()
         self._pending.clear()
+        self._unheard.clear()
         self.merged_end = 0
 
     def push(self, samples: Float32[np.ndarray, " s"], *, is_clip: bool = False) -> None:
@@ -101,23 +111,36 @@ class Hearing:
             end = self._ring.end
             if end % self.hop == 0:
                 due.append((end, self._ring.read(end - self._num_window, end)))
-            if due and (len(due) == batch or not samples.size):
+            if self.is_idle:
+                self._has_skipped |= len(self._unheard) + len(due) > (self._unheard.maxlen or 0)
+                self._unheard.extend(due)
+                due = []
+            elif due and (len(due) == batch or not samples.size):
+                self._catch_up()
                 self._encode_due(due)
                 due = []
 
     def advance(self, horizon: int) -> None:
         """Merge the windows that end by sample `horizon`."""
+        if self._unheard and self._unheard[0][0] <= horizon:
+            self._catch_up()
         while self._pending and self._pending[0][0] <= horizon:
             end, tokens = self._pending.popleft()
             self.aggregator.add_window(tokens, end)
             self.merged_end = end
+
+    def _catch_up(self) -> None:
+        if self._has_skipped and self._audio_stream is not None:
+            self._audio_stream.reset()  # the last window that it knows does not come before these
+        self._has_skipped = False
+        while self._unheard:
+            self._encode_due([self._unheard.popleft()])
 
     def _encode_due(self, due: list[tuple[int, np.ndarray]]) -> None:
         windows = [window for _, window in due]
         if len(due) == 1:
             encoded = [self._encode(windows[0])]
         else:
-            assert isinstance(self._backend, EncodesBatches)
             encoded = list(self._backend.encode_audio_batch(np.stack(windows)))
         for (end, _), tokens in zip(due, encoded, strict=True):
             self._pending.append((end, self._check(tokens)))

@@ -11,7 +11,7 @@ from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
-from av_grounding.streaming.pooling import ground
+from av_grounding.streaming.pooling import answer
 from av_grounding.types import Backend, Grounding
 
 
@@ -62,17 +62,11 @@ def ground_clip(
     height, width = image.shape[:2]
     placement = ResizeTransform.fit(height, width, spec.short_side_px, spec.patch_px)
     tokens = backend.encode_image(placement.apply(image))
-    evidence = listen_to_clip(hearing, spec, config, heard.size, word_span)
-    power = spec.salience_power if use_salience and word_span is None else 0.0
-    maps = ground(backend, tokens, evidence, hearing.num_channels, power)
-    return Grounding(
-        sound=maps.sound,
-        speech=maps.speech,
-        sound_score=maps.sound_score,
-        speech_score=maps.speech_score,
-        stamp_ns=0,
-        image_size=(height, width),
-    )
+    if word_span is not None or not use_salience:
+        spec = spec.with_heads(salience_power=dict.fromkeys(spec.head_names, 0.0))
+    queries = listen_to_clip(hearing, spec, config, heard.size, word_span)
+    heads = answer(backend.with_spec(spec), tokens, queries, hearing.num_channels)
+    return Grounding(heads, stamp_ns=0, image_size=(height, width))
 
 
 def _to_samples(

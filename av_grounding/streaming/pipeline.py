@@ -1,4 +1,4 @@
-"""The stream: audio chunks and frames in, heatmaps out. No thread, no clock of its own, no I/O."""
+"""The stream: audio chunks and frames in, answers out. No thread, no clock of its own, no I/O."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from av_grounding.streaming.clock import SampleClock
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
-from av_grounding.streaming.pooling import Evidence, ground
+from av_grounding.streaming.pooling import Queries, answer
 from av_grounding.types import Backend, Grounding, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
-NOTHING_HEARD = Evidence(None, None, None)
+NOTHING_HEARD: Queries = {}
 
 
 class GroundingStream:
@@ -68,6 +68,21 @@ class GroundingStream:
         """Forget all sound and every stamp; the counters go on."""
         self._start_timeline()
         self._last_frame_stamp_ns = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody wants answers: sound is kept, and encoded once a frame asks for it."""
+        return self._hearing.is_idle
+
+    @is_idle.setter
+    def is_idle(self, is_idle: bool) -> None:
+        self._hearing.is_idle = is_idle
+
+    def restarted(self, config: StreamingConfig) -> GroundingStream:
+        """A new stream under another configuration, whose counters go on."""
+        other = GroundingStream(self.backend, config)
+        other._counters, other.on_voice = self._counters, self.on_voice
+        return other
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -122,7 +137,7 @@ class GroundingStream:
             self._tell_voice(self.on_voice)
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
-        """Both heatmaps of one (H, W, 3) uint8 RGB image, at the resolution of the grid."""
+        """Every head's answer to one (H, W, 3) uint8 RGB image."""
         image = check_image(image)
         height, width = image.shape[:2]
         stamp_ns = int(stamp_ns)
@@ -131,23 +146,9 @@ class GroundingStream:
             self._count("num_frame_stamp_steps_back", 1, "a frame's stamp stepped back")
         self._last_frame_stamp_ns = stamp_ns
         tokens = self.backend.encode_image(self._place(height, width).apply(image))
-        evidence = self._listen_at(stamp_ns)
-        maps = ground(
-            self.backend,
-            tokens,
-            evidence,
-            self._hearing.num_channels,
-            self.backend.spec.salience_power,
-        )
-        return Grounding(
-            sound=maps.sound,
-            speech=maps.speech,
-            sound_score=maps.sound_score,
-            speech_score=maps.speech_score,
-            stamp_ns=stamp_ns,
-            frame_id=frame_id,
-            image_size=(height, width),
-        )
+        queries = self._listen_at(stamp_ns)
+        heads = answer(self.backend, tokens, queries, self._hearing.num_channels)
+        return Grounding(heads, stamp_ns, frame_id, (height, width))
 
     def _place(self, height: int, width: int) -> ResizeTransform:
         placement = self._placement
@@ -159,7 +160,7 @@ class GroundingStream:
             self._placement = placement
         return placement
 
-    def _listen_at(self, stamp_ns: int) -> Evidence:
+    def _listen_at(self, stamp_ns: int) -> Queries:
         if self._clock is None:
             return NOTHING_HEARD
         index = self._clock.index_at(stamp_ns)
@@ -190,9 +191,9 @@ class GroundingStream:
         # Between two hops all frames listen to the same: it costs once a hop, not once a frame.
         moment = (self.config, self._hearing.merged_end, now)
         if moment != self._moment:
-            self._evidence = listen_now(self._hearing, self.backend.spec, self.config, now)
+            self._queries = listen_now(self._hearing, self.backend.spec, self.config, now)
             self._moment = moment
-        return self._evidence
+        return self._queries
 
     def _tell_voice(self, on_voice: Callable[[VoiceMarks], None]) -> None:
         assert self._clock is not None
@@ -227,7 +228,7 @@ class GroundingStream:
         self._clock: SampleClock | None = None
         self._last_chunk: tuple[int, np.ndarray] | None = None
         self._moment: tuple[StreamingConfig, int, int] | None = None
-        self._evidence = NOTHING_HEARD
+        self._queries = NOTHING_HEARD
 
     def _start_segment(self, sample_rate_hz: int, first_stamp_ns: int | None) -> None:
         """Begin a stretch of one sample rate at the end of what was heard."""

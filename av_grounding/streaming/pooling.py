@@ -1,47 +1,41 @@
-"""From tokens in time to one heatmap per head: what to listen to, and the linearity identity.
+"""From tokens in time to the answer of each head: what to listen to, and the linearity identity.
 
-The heatmap of a set of tokens is the weighted time mean of the similarity volume. The inner
-product is linear, mean_t <a_t, v_hw> = <mean_t a_t, v_hw>, so the mean is taken over the vectors
+The heatmap of a set of tokens is the weighted time mean of the similarity volume. Similarity is
+linear in the tokens, mean_t <a_t, v_r> = <mean_t a_t, v_r>, so the mean is taken over the vectors
 and the volume is never built.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from av_grounding.streaming.aggregator import Slots
-from av_grounding.types import Backend, HeadCalibration, ImageTokens, ModelSpec
+from av_grounding.types import Backend, HeadAnswer, HeadSpec, ImageTokens, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the heads listen to for one frame: none where a head has nothing to go by."""
+class AudioQuery:
+    """What one head listens to for one frame.
 
-    sound: Float32[np.ndarray, " c"] | None
-    """The pooled vector of the sound head."""
-    speech: Float32[np.ndarray, "n c"] | None
-    """Vectors of the speech tokens, which are weighted once the image is known."""
-    speech_weights: Float32[np.ndarray, " n"] | None
+    Several vectors are weighted once the image is known: by `weights` and their salience.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class HeadMaps:
-    """Calibrated maps and their largest values; zeros where a head has no evidence."""
-
-    sound: Float32[np.ndarray, "h w"]
-    speech: Float32[np.ndarray, "h w"]
-    sound_score: float
-    speech_score: float
+    vectors: Float32[np.ndarray, "n c"]
+    weights: Float32[np.ndarray, " n"]
 
 
-def has_evidence(slots: Slots, spec: ModelSpec, head: str) -> np.ndarray:
-    """Which slots were heard and carry a vector above the head's evidence floor, (n,) bool."""
-    floor = spec.min_token_norm.get(head, 0.0)
+Queries = Mapping[str, AudioQuery]
+"""Of the heads that have something to go by."""
+
+
+def has_evidence(slots: Slots, spec: ModelSpec, head: HeadSpec) -> Bool[np.ndarray, " n"]:
+    """Which slots were heard and carry a vector above the head's evidence floor."""
     norms = np.linalg.norm(slots.vectors[spec.heads.index(head)], axis=1)
-    return (slots.trust > 0.0) & (norms >= floor)
+    return (slots.trust > 0.0) & (norms >= head.min_token_norm)
 
 
 def recency_weights(
@@ -53,35 +47,35 @@ def recency_weights(
 
 def pool(
     vectors: Float32[np.ndarray, "n c"], weights: Float32[np.ndarray, " n"]
-) -> Float32[np.ndarray, " c"] | None:
+) -> AudioQuery | None:
     """Weighted mean of the vectors; None where no weight is left."""
     total = float(weights.sum(dtype=np.float64))
     if total <= 0.0:
         return None
-    return (weights / np.float32(total)) @ vectors
+    pooled = (weights / np.float32(total)) @ vectors
+    return AudioQuery(pooled[None], np.ones(1, np.float32))
 
 
-def salience(similarity: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, " n"]:
+def salience(similarity: Float32[np.ndarray, "n r"]) -> Float32[np.ndarray, " n"]:
     """How peaked each token's own map is: its maximum over its mean, never negative.
 
     In "a picture of a dog" only the tokens of the noun have a peak in the image, so this finds
     the noun without a transcript.
     """
-    flat = similarity.reshape(similarity.shape[0], -1)
-    return np.maximum(flat.max(axis=1) - flat.mean(axis=1), 0.0)
+    return np.maximum(similarity.max(axis=1) - similarity.mean(axis=1), 0.0)
 
 
 def salient_weights(
-    similarity: Float32[np.ndarray, "n h w"],
+    similarity: Float32[np.ndarray, "n r"],
     weights: Float32[np.ndarray, " n"],
-    calibration: HeadCalibration,
+    scale: float,
     power: float,
 ) -> Float32[np.ndarray, " n"]:
-    """`weights` times each token's salience (in calibrated logits) to the given power.
+    """`weights` times each token's salience (in logits of that `scale`) to the given power.
 
     Where no token stands out at all, the weights stay as they are.
     """
-    peaks = salience(np.float32(calibration.scale) * similarity) * (weights > 0.0)
+    peaks = salience(np.float32(scale) * similarity) * (weights > 0.0)
     largest = float(peaks.max(initial=0.0))
     if power == 0.0 or largest <= 0.0:
         return weights
@@ -89,41 +83,45 @@ def salient_weights(
     return weights * (peaks / np.float32(largest)) ** np.float32(power)
 
 
-def ground(
-    backend: Backend,
-    image_tokens: ImageTokens,
-    evidence: Evidence,
-    num_channels: int,
-    salience_power: float,
-) -> HeadMaps:
-    """Both heads' maps of one image with one call to the backend."""
+def answer(
+    backend: Backend, tokens: ImageTokens, queries: Queries, num_channels: int
+) -> dict[str, HeadAnswer]:
+    """Every head's answer to one image, with one call for the similarity of all of them."""
     spec = backend.spec
-    num_vectors = 1 if evidence.speech is None else evidence.speech.shape[0]
-    vectors = np.zeros((len(spec.heads), num_vectors, num_channels), np.float32)
-    if evidence.sound is not None:
-        vectors[spec.heads.index("sound"), 0] = evidence.sound
-    if evidence.speech is not None:
-        vectors[spec.heads.index("speech")] = evidence.speech
-    similarity = backend.ground(image_tokens, vectors)
-    grid = similarity.shape[2:]
-    sound = speech = None
-    if evidence.sound is not None:
-        calibrate = spec.calibration.get("sound", HeadCalibration())
-        sound = calibrate(similarity[spec.heads.index("sound"), 0])
-    if evidence.speech is not None and evidence.speech_weights is not None:
-        calibrate = spec.calibration.get("speech", HeadCalibration())
-        token_maps = similarity[spec.heads.index("speech")]
-        weights = salient_weights(token_maps, evidence.speech_weights, calibrate, salience_power)
+    nothing = HeadAnswer(np.zeros((0, *backend.grid(tokens)), np.float32))
+    answers = dict.fromkeys(spec.head_names, nothing)
+    if not queries:
+        return answers
+    num_vectors = max(len(query.vectors) for query in queries.values())
+    stacked = np.zeros((len(spec.heads), num_vectors, num_channels), np.float32)
+    for index, head in enumerate(spec.heads):
+        if head.name in queries:
+            stacked[index, : len(queries[head.name].vectors)] = queries[head.name].vectors
+    similarity = backend.similarity(tokens, stacked)
+    for index, head in enumerate(spec.heads):
+        if head.name in queries:
+            query = queries[head.name]
+            of_tokens = similarity[index, : len(query.vectors)]
+            answers[head.name] = _answer(backend, tokens, head, query, of_tokens)
+    return answers
+
+
+def _answer(
+    backend: Backend,
+    tokens: ImageTokens,
+    head: HeadSpec,
+    query: AudioQuery,
+    similarity: Float32[np.ndarray, "n r"],
+) -> HeadAnswer:
+    if len(query.vectors) == 1:
+        pooled, merged = query.vectors[0], similarity[0]
+    else:
+        weights = salient_weights(
+            similarity, query.weights, head.calibration.scale, head.salience_power
+        )
         # By linearity the mean of the tokens' maps is the map of their pooled vector.
         shares = weights / weights.sum(dtype=np.float32)
-        speech = calibrate(shares.dot(token_maps.reshape(num_vectors, -1)).reshape(grid))
-    sound_score, speech_score = (
-        0.0 if heatmap is None else float(heatmap.max()) for heatmap in (sound, speech)
-    )
-    silent = np.zeros(grid, np.float32)
-    return HeadMaps(
-        silent.copy() if sound is None else sound,
-        silent if speech is None else speech,
-        sound_score,
-        speech_score,
-    )
+        pooled, merged = shares @ query.vectors, shares.dot(similarity)
+    maps = backend.maps(tokens, head.name, pooled, merged)
+    logits = backend.paint(tokens, head.calibration.logits(maps)[None])[0]
+    return HeadAnswer(logits, backend.labels(tokens, head.name, maps))

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
-from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.report import RunReport
-from av_grounding.types import AudioChunk, Frame, Sink, Source
+from av_grounding.types import AudioChunk, EncodedFrame, Frame, Sink, Source, Stream
 
 
 def run_offline(
     video: Source,
     audio: Source | None,
-    stream: GroundingStream,
+    stream: Stream,
     sinks: Sequence[Sink] = (),
     *,
     duration_s: float | None = None,
@@ -45,7 +44,7 @@ def run_offline(
                 stream.push_audio(frame.samples, frame.stamp_ns, frame.sample_rate_hz)
                 report.num_audio_chunks += 1
                 continue
-            if not isinstance(frame, Frame):
+            if not isinstance(frame, (Frame, EncodedFrame)):
                 raise TypeError(f"the video source gave {type(frame).__name__}: expected Frame")
             first_ns = frame.stamp_ns if first_ns is None else first_ns
             elapsed_s = (frame.stamp_ns - first_ns) / NS_PER_S
@@ -53,18 +52,22 @@ def run_offline(
                 break
             report.num_frames_captured += 1
             feeder.feed_until(frame.stamp_ns + ahead_ns)
+            shown = frame.decode() if isinstance(frame, EncodedFrame) else frame
+            if shown is None:
+                report.num_frames_unreadable += 1
+                continue
             begin = time.monotonic()
-            heatmaps = stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
+            grounding = stream.push_frame(shown.image, shown.stamp_ns, shown.frame_id)
             report.latency.record(time.monotonic() - begin)
             for sink in sinks:
-                sink.write(frame, heatmaps)
+                sink.write(shown, grounding)
             report.num_frames_published += 1
             if on_progress is not None:
                 on_progress(elapsed_s)
     return report
 
 
-def _finish(report: RunReport, stream: GroundingStream, started: float) -> None:
+def _finish(report: RunReport, stream: Stream, started: float) -> None:
     report.duration_s = time.monotonic() - started
     report.stream = stream.stats
 
@@ -73,7 +76,7 @@ class _AudioFeeder:
     """Pushes chunks until a moment is covered; keeps the first one that begins after it."""
 
     def __init__(
-        self, chunks: Iterator[Frame | AudioChunk], stream: GroundingStream, report: RunReport
+        self, chunks: Iterator[Frame | AudioChunk], stream: Stream, report: RunReport
     ) -> None:
         self._chunks = chunks
         self._stream = stream

@@ -56,6 +56,10 @@ class RunReport:
     """Dropped because a newer frame came before the model was free."""
     num_frames_too_old: int = 0
     """Dropped because their turn came later than the greatest age allowed."""
+    num_frames_unreadable: int = 0
+    """Taken, but they could not be decoded."""
+    num_frames_unwanted: int = 0
+    """Not looked at, since nobody took answers then."""
     num_frames_unanswered: int = 0
     """Captured, but the run was stopped before their turn."""
     num_published_late: int = 0

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
-from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.streaming.handover import AudioQueue, LatestFrame, Pacer
 from av_grounding.streaming.report import RunReport
-from av_grounding.streaming.waiting import Inbox, Pacer
-from av_grounding.types import AudioChunk, Frame, Grounding, Sink, Source
+from av_grounding.types import AudioChunk, EncodedFrame, Frame, Grounding, Sink, Source, Stream
 
 LOGGER = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -28,14 +27,15 @@ MAX_UNWRITTEN_RESULTS = 4
 class Runner:
     """Runs a stream from sources to sinks in real time until the video ends or it is stopped.
 
-    A frame waits for nothing: it is grounded as soon as the model is free, newest first, with the
-    sound that has arrived. Audio waits in a queue and is never dropped silently. Sinks are
-    written in the thread that calls `run`; where they are slow, frames are dropped and counted.
+    A frame waits for nothing: it is decoded and grounded as soon as the model is free, newest
+    first, with the sound that has arrived. Audio waits in a queue and is never dropped silently.
+    Sinks are written in the thread that calls `run`; where they are slow, frames are dropped and
+    counted.
     """
 
     def __init__(
         self,
-        stream: GroundingStream,
+        stream: Stream,
         video: Source,
         audio: Source | None = None,
         sinks: Sequence[Sink] = (),
@@ -45,6 +45,7 @@ class Runner:
         max_audio_queue_s: float = 10.0,
         duration_s: float | None = None,
         clock_ns: Callable[[], int] | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
         on_progress: Callable[[float], None] | None = None,
         join_timeout_s: float = 5.0,
     ) -> None:
@@ -53,7 +54,9 @@ class Runner:
         `max_image_age_s`: a frame older than this when its turn comes is dropped and counted.
         Ages and latencies count from `clock_ns`'s reading at the frame's stamp, where that clock
         is given (the one that stamps the frames), or else from the frame's arrival.
-        `on_progress` hears how many seconds of video were answered.
+        `is_wanted` says whether anybody takes answers now: if not, nothing is decoded or encoded,
+        and frames are counted as unwanted. `on_progress` hears how many seconds of video were
+        answered.
         """
         if max_image_age_s <= 0.0 or max_audio_queue_s <= 0.0:
             raise ValueError(
@@ -68,9 +71,12 @@ class Runner:
         self._max_image_age_s = max_image_age_s
         self._duration_s = duration_s
         self._clock_ns = clock_ns
+        self._is_wanted = is_wanted
         self._on_progress = on_progress
         self._join_timeout_s = join_timeout_s
-        self._inbox = Inbox(max_audio_queue_s)
+        self._changed = threading.Condition()
+        self._frames = LatestFrame()
+        self._chunks = AudioQueue(max_audio_queue_s)
         self._results: queue.Queue[tuple[Frame, Grounding] | None] = queue.Queue(
             MAX_UNWRITTEN_RESULTS
         )
@@ -81,13 +87,14 @@ class Runner:
     def stop(self) -> None:
         """End the run soon, from any thread; what was published is kept."""
         self._stopped.set()
-        with self._inbox.changed:
-            self._inbox.changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     def forget_waiting(self) -> None:
         """Drop the frame and the sound that wait for the model, from any thread."""
-        with self._inbox.changed:
-            self._inbox.clear()
+        with self._changed:
+            self._frames.clear()
+            self._chunks.clear()
 
     def run(self) -> RunReport:
         """Run to the end, then close sources and sinks, also on an error or Ctrl-C.
@@ -126,16 +133,18 @@ class Runner:
     @property
     def counters(self) -> dict[str, Any]:
         """The counters so far, from any thread; numbers only, the stream's own under "stream"."""
-        report, inbox = self._report, self._inbox
+        report = self._report
         return {
-            "num_frames_captured": inbox.num_frames,
+            "num_frames_captured": self._frames.num_put,
             "num_frames_published": report.num_frames_published,
-            "num_frames_replaced": inbox.num_replaced,
+            "num_frames_replaced": self._frames.num_replaced,
             "num_frames_too_old": report.num_frames_too_old,
+            "num_frames_unreadable": report.num_frames_unreadable,
+            "num_frames_unwanted": report.num_frames_unwanted,
             "num_published_late": report.num_published_late,
-            "num_audio_chunks": inbox.num_chunks,
-            "num_audio_overruns": inbox.num_overruns,
-            "queued_audio_s": inbox.queued_audio_s,
+            "num_audio_chunks": self._chunks.num_put,
+            "num_audio_overruns": self._chunks.num_overruns,
+            "queued_audio_s": self._chunks.queued_s,
             "stream": self._stream.stats,
         }
 
@@ -157,44 +166,49 @@ class Runner:
     def _capture_video(self) -> None:
         first_ns: int | None = None
         try:
-            for frame in self._items(self._video, Frame, lambda frame: frame.stamp_ns):
+            kinds = (Frame, EncodedFrame)
+            for frame in self._items(self._video, kinds, lambda frame: frame.stamp_ns):
                 first_ns = frame.stamp_ns if first_ns is None else first_ns
                 elapsed_s = (frame.stamp_ns - first_ns) / NS_PER_S
                 if self._duration_s is not None and elapsed_s >= self._duration_s:
                     break
-                with self._inbox.changed:
-                    self._inbox.put_frame(frame, time.monotonic())
+                arrived_s = frame.arrived_s if isinstance(frame, EncodedFrame) else None
+                with self._changed:
+                    self._frames.put(frame, time.monotonic() if arrived_s is None else arrived_s)
+                    self._changed.notify_all()
         finally:
-            with self._inbox.changed:
-                self._inbox.video_ended = True
-                self._inbox.changed.notify_all()
+            with self._changed:
+                self._frames.has_ended = True
+                self._changed.notify_all()
 
     def _capture_audio(self) -> None:
         assert self._audio is not None
         # A driver hands a chunk over once its last sample is in.
         for chunk in self._items(
             self._audio,
-            AudioChunk,
+            (AudioChunk,),
             lambda chunk: (
                 chunk.stamp_ns + samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))
             ),
         ):
-            with self._inbox.changed:
-                num_lost = self._inbox.put_chunk(chunk)
-            if num_lost == self._inbox.num_overruns > 0:  # said once, counted on
+            with self._changed:
+                num_lost = self._chunks.put(chunk)
+                self._changed.notify_all()
+            if num_lost == self._chunks.num_overruns > 0:  # said once, counted on
                 LOGGER.warning("the model is too slow: audio is dropped, and counted")
 
     def _items(
-        self, source: Source, kind: type, due_ns: Callable[[Frame | AudioChunk], int]
-    ) -> Iterable[Frame | AudioChunk]:
+        self, source: Source, kinds: tuple[type, ...], due_ns: Callable[[Any], int]
+    ) -> Iterable[Any]:
         """What the source gives, paced where asked, until the run is stopped."""
         has_entered = False
         try:
             for item in source:
                 if self._stopped.is_set():
                     return
-                if not isinstance(item, kind):
-                    raise TypeError(f"source gave {type(item).__name__}: expected {kind.__name__}")
+                if not isinstance(item, kinds):
+                    expected = kinds[0].__name__
+                    raise TypeError(f"source gave {type(item).__name__}: expected {expected}")
                 if self._pacer is not None:
                     if not has_entered:
                         has_entered = True
@@ -211,11 +225,14 @@ class Runner:
         """Frames first; between two frames, the audio that waits, hop by hop."""
         try:
             while not self._stopped.is_set():
-                with self._inbox.changed:
-                    self._inbox.changed.wait_for(self._has_work, POLL_S)
-                    taken = self._inbox.take_frame()
-                    is_over = taken is None and self._inbox.video_ended
-                if taken is not None:
+                with self._changed:
+                    self._changed.wait_for(self._has_work, POLL_S)
+                    taken = self._frames.take()
+                    is_over = taken is None and self._frames.has_ended
+                self._stream.is_idle = not self._is_wanted()
+                if taken is not None and self._stream.is_idle:
+                    self._report.num_frames_unwanted += 1
+                elif taken is not None:
                     self._answer(*taken)
                 elif is_over:
                     return
@@ -224,35 +241,38 @@ class Runner:
             self._put_result(None)
 
     def _has_work(self) -> bool:
-        inbox = self._inbox
-        has_input = inbox.frame is not None or bool(inbox.chunks)
-        return has_input or inbox.video_ended or self._stopped.is_set()
+        has_input = self._frames.waiting is not None or bool(self._chunks.chunks)
+        return has_input or self._frames.has_ended or self._stopped.is_set()
 
     def _push_waiting_audio(self) -> None:
         patience_ends_s = time.monotonic() + CATCH_UP_S
         while not self._stopped.is_set():
-            with self._inbox.changed:
-                is_behind = self._inbox.queued_audio_s > MAX_AUDIO_BACKLOG_S
+            with self._changed:
+                is_behind = self._chunks.queued_s > MAX_AUDIO_BACKLOG_S
                 may_catch_up = is_behind and time.monotonic() < patience_ends_s
-                if self._inbox.frame is not None and not may_catch_up:
+                if self._frames.waiting is not None and not may_catch_up:
                     return
-                chunk = self._inbox.take_chunk()
+                chunk = self._chunks.take()
             if chunk is None:
                 return
             self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
 
-    def _age_s(self, frame: Frame, arrived_s: float) -> float:
+    def _age_s(self, frame: Frame | EncodedFrame, arrived_s: float) -> float:
         if self._clock_ns is not None:
             return (self._clock_ns() - frame.stamp_ns) / NS_PER_S
         return time.monotonic() - arrived_s
 
-    def _answer(self, frame: Frame, arrived_s: float) -> None:
-        if self._age_s(frame, arrived_s) > self._max_image_age_s:
+    def _answer(self, taken: Frame | EncodedFrame, arrived_s: float) -> None:
+        if self._age_s(taken, arrived_s) > self._max_image_age_s:
             self._report.num_frames_too_old += 1
             return
-        heatmaps = self._stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
+        frame = taken.decode() if isinstance(taken, EncodedFrame) else taken
+        if frame is None:
+            self._report.num_frames_unreadable += 1
+            return
+        grounding = self._stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
         age_s = self._age_s(frame, arrived_s)
-        if self._put_result((frame, heatmaps)):
+        if self._put_result((frame, grounding)):
             self._report.latency.record(age_s)
             self._report.num_published_late += age_s > self._max_image_age_s
 
@@ -276,9 +296,9 @@ class Runner:
                 continue
             if result is None:
                 return
-            frame, heatmaps = result
+            frame, grounding = result
             for sink in self._sinks:
-                sink.write(frame, heatmaps)
+                sink.write(frame, grounding)
             self._report.num_frames_published += 1
             first_ns = frame.stamp_ns if first_ns is None else first_ns
             if self._on_progress is not None:
@@ -311,16 +331,18 @@ class Runner:
             self._errors.append(error)
 
     def _fill_report(self, duration_s: float) -> None:
-        report, inbox = self._report, self._inbox
+        report = self._report
         report.duration_s = duration_s
-        report.num_frames_captured = inbox.num_frames
-        report.num_frames_replaced = inbox.num_replaced
-        report.num_audio_chunks = inbox.num_chunks
-        report.num_audio_overruns = inbox.num_overruns
+        report.num_frames_captured = self._frames.num_put
+        report.num_frames_replaced = self._frames.num_replaced
+        report.num_audio_chunks = self._chunks.num_put
+        report.num_audio_overruns = self._chunks.num_overruns
         report.num_frames_unanswered = (
             report.num_frames_captured
             - report.num_frames_published
             - report.num_frames_replaced
             - report.num_frames_too_old
+            - report.num_frames_unreadable
+            - report.num_frames_unwanted
         )
         report.stream = self._stream.stats

@@ -14,7 +14,7 @@ VAD_RATES_HZ = (8000, 16000, 32000, 48000)
 
 
 @dataclass(frozen=True, slots=True)
-class Utterance:
+class UtteranceSpan:
     """A stretch of speech in sample indices, from the first voiced sample to the last."""
 
     start: int
@@ -85,14 +85,14 @@ class VoiceActivity:
 
     def push(self, samples: Float32[np.ndarray, " s"]) -> None:
         """Mark the frames that these samples complete."""
-        samples = np.concatenate([self._rest, samples])
+        if self._rest.size:
+            samples = np.concatenate([self._rest, samples])
         num_frames = samples.size // self.frame_samples
         num_whole = num_frames * self.frame_samples
         self._rest = samples[num_whole:].copy()
-        for frame in samples[:num_whole].reshape(num_frames, self.frame_samples):
-            pcm = (frame * 32767.0).astype(np.int16).tobytes()
-            is_voiced = self._vad.is_speech(pcm, self._sample_rate_hz)
-            self._is_voiced.append_one(is_voiced)
+        frames = samples[:num_whole].reshape(num_frames, self.frame_samples)
+        for frame, pcm in zip(frames, (frames * 32767.0).astype(np.int16), strict=True):
+            self._is_voiced.append_one(self._vad.is_speech(pcm.tobytes(), self._sample_rate_hz))
             self._level_dbfs.append_one(dbfs(frame))
 
     @property
@@ -121,14 +121,14 @@ class VoiceActivity:
         first, last = self._frames(start, stop)
         return first, self._level_dbfs.read(first, last) > gate_dbfs
 
-    def utterances(self, start: int, stop: int, gate_dbfs: float) -> list[Utterance]:
+    def utterances(self, start: int, stop: int, gate_dbfs: float) -> list[UtteranceSpan]:
         """Utterances over the gate in samples [start, stop), oldest first; the last may go on."""
         first, last = self._frames(start, stop)
         is_voiced = self._is_voiced.read(first, last)
         is_voiced &= self._level_dbfs.read(first, last) > gate_dbfs
         runs = find_utterances(is_voiced, self._num_hangover, self._min_voiced)
         return [
-            Utterance((first + begin) * self.frame_samples, (first + end) * self.frame_samples)
+            UtteranceSpan((first + begin) * self.frame_samples, (first + end) * self.frame_samples)
             for begin, end in runs
         ]
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from av_grounding.files import atomic_write, write_json
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import instance_seed
 from av_grounding.synthetic.sounds import synthesize_sound
@@ -137,7 +138,7 @@ class AudioBank:
                     progress(num_now, total)
         finally:
             pool.shutdown(cancel_futures=True)
-        _write_json(directory / _INDEX, asdict(parameters))
+        write_json(directory / _INDEX, asdict(parameters))
         return cls.open(directory)
 
     @classmethod
@@ -225,10 +226,11 @@ def _build_class(directory: Path, class_name: str, parameters: _Parameters) -> N
             }
         )
         position += len(waveforms[-1])
-    _write_array(directory / f"{class_name}.sounds.npy", sounds)
-    _write_array(directory / f"{class_name}.speech.npy", np.concatenate(waveforms))
+    for kind, array in (("sounds", sounds), ("speech", np.concatenate(waveforms))):
+        with atomic_write(directory / f"{class_name}.{kind}.npy") as file:
+            np.save(file, array)
     part = {"parameters": asdict(parameters), "utterances": entries}
-    _write_json(directory / f"{class_name}.json", part)
+    write_json(directory / f"{class_name}.json", part)
 
 
 def _distinct_seeds(rng: np.random.Generator, split: str, number: int) -> list[int]:
@@ -265,16 +267,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    temporary.replace(path)

@@ -8,7 +8,6 @@ Sample i of a split and seed is always the same, whichever others are made.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from av_grounding.files import write_text
 from av_grounding.synthetic.acoustics import add_noise, mix, reverberate
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import instance_seed, render_scene, sample_scene
@@ -228,7 +228,5 @@ def resume_manifest(manifest: Path, split: str, seed: int) -> int:
             f"{manifest} holds split {first['split']!r} with seed {first['seed']}, not {split!r} "
             f"with seed {seed}: write into another directory"
         )
-    partial = manifest.with_suffix(".partial")
-    partial.write_text("".join(complete), encoding="utf-8")
-    os.replace(partial, manifest)
+    write_text(manifest, "".join(complete))
     return len(complete)

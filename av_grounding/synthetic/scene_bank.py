@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from av_grounding.files import write_json
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import SceneSpec, render_scene, sample_scene
 
@@ -91,9 +91,7 @@ class SceneBank:
                     progress(group + 1, spec.num_groups)
         for array in (images, index, classes):
             array.flush()
-        partial = done.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(spec)))
-        os.replace(partial, done)
+        write_json(done, asdict(spec))
         return cls(directory)
 
 

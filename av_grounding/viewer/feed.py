@@ -47,7 +47,7 @@ class Shot:
 
     number: int
     frame: Frame
-    heatmaps: Grounding
+    grounding: Grounding
     time_ms: float
 
 
@@ -101,16 +101,16 @@ class Feed:
         self._origin_ns: int | None = None
         self._start_epoch(None)
 
-    def add_answer(self, frame: Frame, heatmaps: Grounding, latency_ms: float | None) -> Shot:
+    def add_answer(self, frame: Frame, grounding: Grounding, latency_ms: float | None) -> Shot:
         """Keep the scores; the picture goes back to the caller with its number and time."""
-        scores = (heatmaps.sound_score, heatmaps.speech_score)
+        scores = [grounding.score(head) for head in grounding.heads]
         with self._lock:
             time_ms = self._time_ms("answer", frame.stamp_ns)
             self._points.append(
-                (time_ms, *(_rounded(score) for score in scores), _rounded(latency_ms, 1))
+                (time_ms, _rounded(latency_ms, 1), *(_rounded(score) for score in scores))
             )
             self._num_shots += 1
-            return Shot(self._num_shots, frame, heatmaps, time_ms)
+            return Shot(self._num_shots, frame, grounding, time_ms)
 
     def add_voice(self, marks: VoiceMarks) -> None:
         """Keep levels, speech marks and utterances."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_CLIENT_MESSAGE_BYTES = 512
 MAX_TOKEN_CHARACTERS = 256
 _FIELDS: dict[str, dict[str, type]] = {

@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.image import resize_heatmap
-from av_grounding.types import Grounding
+from av_grounding.types import HeadAnswer
 from av_grounding.viewer.feed import Shot
 
 MAX_SIDE_PX = 1280
 MAX_GRID = 128
 JPEG_QUALITY = 80
-HEADS = ("sound", "speech")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +28,20 @@ class Picture:
 
 def encode(shot: Shot) -> Picture:
     """Encode a shot; frames beyond 1280 pixels are reduced, the picture's true size is told."""
-    heatmaps = shot.heatmaps
     height, width = shot.frame.image.shape[:2]
     jpeg = encode_jpeg(shot.frame.image)
     heads, blobs = {}, [jpeg]
-    for head in HEADS:
-        heads[head], blob = _encode_head(heatmaps, head)
+    for head, answer in shot.grounding.heads.items():
+        heads[head], blob = _encode_head(answer)
         blobs.append(blob)
     header = {
         "number": shot.number,
         "t": shot.time_ms,
         "width": width,
         "height": height,
-        "frame_id": heatmaps.frame_id,
+        "frame_id": shot.grounding.frame_id,
         "jpeg_bytes": len(jpeg),
-        **heads,
+        "heads": heads,
     }
     return Picture(shot.number, header, tuple(blobs))
 
@@ -63,20 +61,29 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     return jpeg.tobytes()
 
 
-def _encode_head(heatmaps: Grounding, head: str) -> tuple[dict[str, Any], bytes]:
-    heatmap = _bounded(heatmaps.sound if head == "sound" else heatmaps.speech)
-    score = heatmaps.sound_score if head == "sound" else heatmaps.speech_score
+def _encode_head(answer: HeadAnswer) -> tuple[dict[str, Any], bytes]:
+    heatmap = _bounded(answer.heatmap)
     height, width = heatmap.shape
-    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
-    described = {
+    described: dict[str, Any] = {
         "h": height,
         "w": width,
-        "score": round(float(np.nan_to_num(score)), 4),
-        "value": round(float(heatmap[row, column]), 4),
-        # Centre of the strongest cell, as a share of the picture's width and height.
-        "peak": [round((column + 0.5) / width, 5), round((row + 0.5) / height, 5)],
+        "score": round(float(np.nan_to_num(answer.score)), 4),
+        "value": round(float(heatmap.max()), 4),
+        "peak": _peak(heatmap),
     }
+    if answer.labels:
+        described["labels"] = [
+            {"text": label, "peak": _peak(each), "value": round(float(each.max()), 4)}
+            for label, each in zip(answer.labels, answer.heatmaps, strict=True)
+        ]
     return described, np.rint(255.0 * heatmap).astype(np.uint8).tobytes()
+
+
+def _peak(heatmap: Float32[np.ndarray, "h w"]) -> list[float]:
+    """Centre of the strongest cell, as shares of the picture's width and height."""
+    height, width = heatmap.shape
+    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    return [round((column + 0.5) / width, 5), round((row + 0.5) / height, 5)]
 
 
 def _bounded(heatmap: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "H W"]:

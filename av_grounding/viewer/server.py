@@ -41,7 +41,7 @@ COUNTERS_S = 0.5
 CLOSE_WITHIN_S = 0.3
 WRONG_TOKEN = 4401
 WRONG_PROTOCOL = 4400
-SCRIPTS = ("page", "state", "connection", "heatmaps", "stage", "timeline", "panels")
+SCRIPTS = ("page", "state", "connection", "heads", "heatmaps", "stage", "timeline", "panels")
 PAGE = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),

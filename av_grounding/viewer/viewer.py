@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from av_grounding.drawing.styles import styles_of
 from av_grounding.types import Frame, Grounding, VoiceMarks
 from av_grounding.viewer.address import Address, check_token, listen, page_urls, parse_address
 from av_grounding.viewer.feed import Feed
@@ -17,7 +19,8 @@ from av_grounding.viewer.messages import PROTOCOL, plain
 LOGGER = logging.getLogger(__name__)
 START_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0
-DEFAULT_THRESHOLDS = {"sound": 0.5, "speech": 0.5}
+HEADS = ("sound", "speech")
+THRESHOLD = 0.5
 
 
 class Viewer:
@@ -42,9 +45,9 @@ class Viewer:
         max_rate_hz: float = 20.0,
     ) -> None:
         """`stats` is asked twice a second for counters, from the viewer's thread; it may be set
-        later. `facts` (text by name) describe the run. `thresholds` per head: from which value on
-        a heatmap claims something. `clock_ns` is the clock that stamps frames; without one no
-        latency is shown. Clients get at most `max_rate_hz` frames a second.
+        later. `facts` (text by name) describe the run. `thresholds` of every head that answers
+        have: from which value on a heatmap claims something. `clock_ns` is the clock that stamps
+        frames; without one no latency is shown. Clients get at most `max_rate_hz` frames a second.
 
         ImportError without aiohttp, ValueError for an address or a token that cannot be, OSError
         where the port is taken: each in one line with what to do.
@@ -76,7 +79,7 @@ class Viewer:
             hello={
                 "protocol": PROTOCOL,
                 "facts": plain(facts or {}),
-                "thresholds": {**DEFAULT_THRESHOLDS, **(thresholds or {})},
+                "heads": describe_heads(thresholds or dict.fromkeys(HEADS, THRESHOLD)),
             },
             counters=lambda: None if self.stats is None else self.stats(),
             max_rate_hz=max_rate_hz,
@@ -101,14 +104,14 @@ class Viewer:
         """Browsers that are connected."""
         return self._server.num_clients
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+    def write(self, frame: Frame, grounding: Grounding) -> None:
         """Show an answer; returns at once, whatever the clients do."""
         if self._is_closed.is_set():
             return
         latency_ms = None
         if self._clock_ns is not None:
             latency_ms = (self._clock_ns() - frame.stamp_ns) / 1e6
-        self._server.offer(self._feed.add_answer(frame, heatmaps, latency_ms))
+        self._server.offer(self._feed.add_answer(frame, grounding, latency_ms))
 
     def write_voice(self, marks: VoiceMarks) -> None:
         """Show what was heard: to be given to `GroundingStream.on_voice`."""
@@ -129,6 +132,14 @@ class Viewer:
         self._thread.join(CLOSE_WITHIN_S)
         if self._thread.is_alive():
             LOGGER.warning("the live page did not end in time and is left behind")
+
+
+def describe_heads(thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What the page must know of each head, in the order in which answers have them."""
+    return [
+        {"name": head, "threshold": thresholds[head], **dataclasses.asdict(style)}
+        for head, style in styles_of(thresholds).items()
+    ]
 
 
 class _WarningTap(logging.Handler):

@@ -19,7 +19,7 @@ from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle, load_bundle, save_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.types import ModelSpec
 
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory):
     options = {"image_options": {"dim": 16}, "audio_options": {"dim": 16, "num_mels": 32}}
     model = DualEncoder(ModelConfig(head_dim=8, **options))
     spec = ModelSpec(
-        heads=model.heads,
+        heads=head_specs(model.heads),
         sample_rate_hz=16_000,
         window_s=1.28,
         hop_s=0.16,
@@ -91,14 +91,13 @@ def test_calls_come_in_turns_and_the_warm_up_is_discarded():
 
 
 def test_eager_is_first_and_comes_once(bundle, backends):
-    names = ["torch", "fixed", "cpu", "aot"]
+    names = ["torch", "fixed", "cpu"]
     variants, refused = open_variants(bundle, names, ["fp32", "int8"])
     assert [variant.label for variant in variants] == ["torch fp32", "fixed fp32"]
     reasons = {(one.backend, one.precision): one.reason for one in refused}
     assert reasons["torch", "int8"] == "backend torch runs in fp32 alone"
     assert set(reasons) == {
         *(("torch", "int8"), ("fixed", "int8"), ("cpu", "fp32"), ("cpu", "int8")),
-        *(("aot", "fp32"), ("aot", "int8")),
     }
     command = f"run av-grounding export --model {bundle} --backend cpu"
     assert reasons["cpu", "int8"].startswith(f"no export in int8: {command}")
@@ -110,9 +109,9 @@ def test_eager_is_first_and_comes_once(bundle, backends):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_what_needs_a_gpu_says_so(bundle):
-    variants, refused = open_variants(bundle, ["compiled", "tensorrt"])
+    variants, refused = open_variants(bundle, ["torch-compiled", "tensorrt"])
     assert [variant.vram_mb() for variant in variants] == [None]
-    assert [one.backend for one in refused] == ["compiled", "tensorrt"]
+    assert [one.backend for one in refused] == ["torch-compiled", "tensorrt"]
     assert "CUDA" in refused[0].reason
 
 
@@ -157,7 +156,7 @@ def test_the_matrix_has_every_place_or_its_reason(bundle, backends, tmp_path):
     done = []
     report = measure_matrix(
         bundle,
-        backends=["torch", "fixed", "aot"],
+        backends=["torch", "fixed", "cpu"],
         image_sizes=[48, 64],
         windows=[0.64, 1.28],
         seconds=1e-3,
@@ -181,7 +180,7 @@ def test_the_matrix_has_every_place_or_its_reason(bundle, backends, tmp_path):
     assert 0.0 < row["frame_rate_hz"] <= 1e3 / row["end_to_end_ms"]["p50"] * 3.0
     assert row["cpu_percent"] > 0.0
     places = [(one["backend"], one["image_size"], one["window_s"]) for one in report["not_run"]]
-    expected = {("aot", None, None), ("fixed", 48, None), ("fixed", None, 0.64)}
+    expected = {("cpu", None, None), ("fixed", 48, None), ("fixed", None, 0.64)}
     assert sorted(map(str, places)) == sorted(map(str, expected))
 
     write_matrix(tmp_path, report)
@@ -265,10 +264,10 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message, capsys):
 def test_the_command_writes_the_matrix(bundle, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machine, "pin_to_cores", lambda: 2)  # would pin the tests
     command = ["bench", "--matrix", "--model", str(bundle), "--out", str(tmp_path / "out")]
-    assert main([*command, "--backends", "aot", "--seconds", "0.01"]) == 0
+    assert main([*command, "--backends", "cpu", "--seconds", "0.01"]) == 0
     report = json.loads((tmp_path / "out" / "matrix.json").read_text())
     assert [one["image"] for one in report["rows"]] == ["64x80"]
     printed = capsys.readouterr().out
     assert "torch fp32" in printed
-    assert "not run: aot fp32: no export in fp32" in printed
+    assert "not run: cpu fp32: no export in fp32" in printed
     assert (tmp_path / "out" / "matrix.png").read_bytes().startswith(b"\x89PNG")

@@ -21,7 +21,7 @@ from av_grounding.benchmarking.gpu_encoders import (
     percentiles,
 )
 from av_grounding.modeling.bundle import Bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.types import HeadCalibration, ModelSpec
 
 CPU = torch.device("cpu")
@@ -31,16 +31,16 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
 @pytest.fixture
 def bundle():
     spec = ModelSpec(
-        heads=("sound", "speech"), sample_rate_hz=16_000, window_s=0.64, hop_s=0.16, num_tokens=8,
+        heads=head_specs(("sound", "speech"), calibration=HeadCalibration(9.0, -4.0)),
+        sample_rate_hz=16_000, window_s=0.64, hop_s=0.16, num_tokens=8,
         short_side_px=32, patch_px=16,
-        calibration=dict.fromkeys(("sound", "speech"), HeadCalibration(9.0, -4.0)),
     )  # fmt: skip
     return Bundle(DualEncoder(ModelConfig(head_dim=8)).eval(), spec, "tiny")
 
 
 def test_the_whole_report(bundle):
     backend = CompiledBackend(
-        "compiled", torch_functions(bundle, CPU, "bf16"), bundle.spec, CPU, {}
+        "torch-compiled", torch_functions(bundle, CPU, "bf16"), bundle.spec, CPU, {}
     )
     ceilings = Ceilings(bytes_per_s=1e9, flops_per_s=1e12)
     measured = measure(
@@ -57,12 +57,12 @@ def test_the_whole_report(bundle):
     report = {
         "machine": {"gpu": "none"},
         "ceilings": {"bytes_per_s": 1e9, "flops_per_s": 1e12},
-        "backends": {"compiled": measured},
+        "backends": {"torch-compiled": measured},
         "skipped": {"tensorrt": "not here"},
     }
     table = markdown(json.loads(json.dumps(report)))
-    assert table.count("| compiled | ") == 2
-    assert "compiled, end to end, 4 frames" in table
+    assert table.count("| torch-compiled | ") == 2
+    assert "torch-compiled, end to end, 4 frames" in table
     assert "- skipped: tensorrt (not here)" in table
 
 
@@ -113,11 +113,11 @@ def test_without_a_gpu_it_says_what_it_skipped_and_is_content(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "- skipped: compiled (no CUDA device" in done.stdout
+    assert "- skipped: torch-compiled (no CUDA device" in done.stdout
     assert "- skipped: tensorrt (no CUDA device" in done.stdout
     report = json.loads((tmp_path / "gpu_speed.json").read_text())
     assert report["backends"] == {}
-    assert set(report["skipped"]) == {"compiled", "tensorrt"}
+    assert set(report["skipped"]) == {"torch-compiled", "tensorrt"}
     assert (tmp_path / "gpu_speed.md").read_text() == done.stdout
 
 
@@ -132,8 +132,8 @@ def test_a_backend_that_fails_does_not_end_the_run(monkeypatch):
         raise ImportError("no such library") if name == "tensorrt" else RuntimeError("no memory")
 
     monkeypatch.setattr(gpu_speed, "_load", load)
-    report = gpu_speed.measure_gpu("cuda", "bf16", 1, ("compiled", "tensorrt"))
-    assert report["skipped"] == {"compiled": "no memory", "tensorrt": "no such library"}
+    report = gpu_speed.measure_gpu("cuda", "bf16", 1, ("torch-compiled", "tensorrt"))
+    assert report["skipped"] == {"torch-compiled": "no memory", "tensorrt": "no such library"}
 
 
 def test_the_pair_is_denseavs():
@@ -148,5 +148,5 @@ def test_the_pair_is_denseavs():
 @pytest.mark.slow
 @GPU
 def test_on_a_gpu(capsys):
-    assert gpu_speed.main(["--num", "100", "--backends", "compiled"]) == 0
-    assert "| compiled | image |" in capsys.readouterr().out
+    assert gpu_speed.main(["--num", "100", "--backends", "torch-compiled"]) == 0
+    assert "| torch-compiled | image |" in capsys.readouterr().out

@@ -4,15 +4,18 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from av_grounding.benchmarking.reproduction import page as pages
 from av_grounding.benchmarking.reproduction import reproduce as reproducing
 from av_grounding.benchmarking.reproduction import runs as listed
-from av_grounding.benchmarking.reproduction.measuring import retrieve, segment, word_weights
-from av_grounding.benchmarking.reproduction.runs import Schedule, list_runs
+from av_grounding.benchmarking.reproduction.measuring import retrieve, segment
+from av_grounding.benchmarking.reproduction.runs import Budget, list_runs
+from av_grounding.evaluation.benchmark import GroundingSample, Target
+from av_grounding.evaluation.packed_mask import PackedMask
+from av_grounding.evaluation.prediction import HeadGrids
+from av_grounding.evaluation.scoring.rows import GroundingJob
 from av_grounding.synthetic import espeak_worker, speech
-from av_grounding.training.loop.configuration import DenseavRun, SssRun
+from av_grounding.training.configuration import DenseavRun, SssRun
 
 needs_speech = pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
@@ -29,7 +32,7 @@ TINY = (
 
 
 def test_runs_are_one_seed_of_everything_first():
-    runs = list_runs(Schedule(steps=320, seeds=(4, 5), ablation_seeds=(4,)))
+    runs = list_runs(Budget(steps=320, seeds=(4, 5), ablation_seeds=(4,)))
     assert len(runs) == 2 * 2 + 6
     assert [run.seed for run in runs] == [4] * 8 + [5] * 2
     assert len({run.name for run in runs}) == len(runs)
@@ -44,37 +47,29 @@ def test_runs_are_one_seed_of_everything_first():
     assert by_group["sss without L_dis"].recipe.weight_disentanglement == 0.0
     assert by_group["denseav, SimPool"].recipe.aggregation == "simpool"
     with pytest.raises(ValueError, match=r"seeds are \(1, 1\)"):
-        Schedule(seeds=(1, 1))
+        Budget(seeds=(1, 1))
 
 
 def test_segmentation_takes_the_head_of_the_name_and_speech_its_word():
     """One sample: the sound head sees the left half, the speech head the right, in the word."""
-    images = torch.zeros(1, 2, 2, 4, 4)
-    images[0, 1, 0, :, :2] = images[0, 0, 0, :, 2:] = 1.0
-    tokens = torch.zeros(1, 2, 2, 4)
-    tokens[0, 1, 0] = 1.0  # sound all the time
-    tokens[0, 0, 0] = torch.tensor([-1.0, -1.0, 1.0, -1.0])  # the word is the third token
-    left = np.zeros((1, 8, 8), bool)
-    left[:, :, :4] = True
-    samples = {
-        "mask_sound": left, "mask_speech": ~left,
-        "sound_class": np.array([0]), "speech_class": np.array([1]),
-    }  # fmt: skip
-    word = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
-    for kind, head in (("sound", 1), ("speech", 0)):
-        found = segment(kind, head, tokens, images, word, samples)
-        assert found["own"]["map"] > 0.99
-        assert found["own"]["miou"] > 0.9
-    # Over both heads the word's token lights the whole image: the sound goes on.
-    total = segment("speech", 0, tokens, images, word, samples)["total"]["map"]
-    assert total == pytest.approx(0.5, abs=0.01)
-    whole = torch.ones(1, 4)
-    assert segment("speech", 0, tokens, images, whole, samples)["own"]["map"] < 0.6
-
-
-def test_word_weights_mark_the_words_tokens():
-    spans = np.array([[0.12, 0.31], [0.26, 0.27]])
-    assert word_weights(spans, 5, 0.1).tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0]]
+    left = np.zeros((8, 8), bool)
+    left[:, :4] = True
+    targets = tuple(
+        Target(head=head, class_name=name, load_mask=PackedMask.of(mask))
+        for head, name, mask in (("sound", "dog", left), ("speech", "bell", ~left))
+    )
+    sample = GroundingSample(
+        id="one", load_image=lambda: None, load_clip=lambda: None, targets=targets
+    )
+    right = np.where(left, -9.0, 9.0)[None].astype(np.float32)
+    unsure = {"sound": -right, "speech": np.zeros_like(right)}
+    timed = {"sound": np.full_like(right, 9.0), "speech": right}
+    found = segment([GroundingJob(sample, HeadGrids(unsure), HeadGrids(timed))])
+    for kind in ("sound", "speech"):
+        assert found[kind]["own"] == {"mAP": 1.0, "miou": 1.0}
+    # Over both heads the word lights the whole image where the sound head does.
+    assert found["speech"]["total"]["mAP"] == pytest.approx(0.5, abs=0.01)
+    assert found["sound"]["total"]["mAP"] == 1.0
 
 
 def test_retrieval_by_own_opposite_and_both_heads():
@@ -120,7 +115,7 @@ def test_what_did_not_learn_is_named():
 @needs_speech
 def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(listed, "ABLATIONS", listed.ABLATIONS[4:5])  # SimPool
-    schedule = Schedule(
+    schedule = Budget(
         steps=2,
         pretext_steps=1,
         aligner_steps=1,
@@ -140,10 +135,10 @@ def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     result = json.loads((tmp_path / "out" / "sss-1" / "result.json").read_text())
     assert result["heads"] == ["sound", "speech"]
     own = result["segmentation"]["simultaneous"]["sound"]["own"]
-    assert 0.0 < own["map"] < 1.0
+    assert 0.0 < own["mAP"] < 1.0
     row = next(line for line in text.splitlines() if line.startswith("| sss |"))
     second = json.loads((tmp_path / "out" / "sss-2" / "result.json").read_text())
-    maps = [one["segmentation"]["simultaneous"]["sound"]["own"]["map"] for one in (result, second)]
+    maps = [one["segmentation"]["simultaneous"]["sound"]["own"]["mAP"] for one in (result, second)]
     assert row.split("|")[2].strip().startswith(f"{50 * sum(maps):.1f} ± ")
 
     def refuse(*_, **__):
@@ -157,7 +152,7 @@ def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     page.write_bytes(noted)
     reproducing.reproduce(*args, lambda *_: None)
     assert page.read_bytes() == noted
-    # Other seeds are other runs: only those are missing.
-    (tmp_path / "out" / "sss-2" / "result.json").unlink()
+    # What was measured in another way is measured again, and other seeds are other runs.
+    (tmp_path / "out" / "sss-2" / "result.json").write_text(json.dumps(second | {"protocol": 1}))
     with pytest.raises(AssertionError, match="trained again"):
         reproducing.reproduce(*args, lambda *_: None)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from av_grounding.benchmarking.soak.faults import KINDS, Schedule, expected_counters, plan
+from av_grounding.benchmarking.soak.faults import KINDS, FaultSchedule, expected_counters, plan
 from av_grounding.benchmarking.soak.verdict import BOUNDS, judge
 from tests.helpers.small_bundle import save_small_bundle
 
@@ -99,7 +99,7 @@ def test_every_kind_of_fault_comes_in_turn_and_none_meets_another():
 
 def test_a_schedule_tells_what_is_wrong_at_a_moment():
     faults = plan(1200.0, 120.0)
-    schedule = Schedule(faults)
+    schedule = FaultSchedule(faults)
     moments = np.arange(0.0, 1200.0, 0.1)
     told = [schedule.at(moment) for moment in moments]
     for fault in faults:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from av_grounding.backends.wrapping import BackendWrapper
 from av_grounding.benchmarking import speed
 from av_grounding.benchmarking.speed import (
     TARGETS,
@@ -20,6 +21,7 @@ from av_grounding.benchmarking.speed import (
 from av_grounding.benchmarking.timed import TimedBackend, TimedStream
 from av_grounding.grounder import Grounder
 from av_grounding.streaming.config import StreamingConfig
+from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.synthetic import espeak_worker, speech
 from tests.helpers.small_bundle import save_small_bundle
 
@@ -41,11 +43,12 @@ class Clock:
         return self.now_s
 
 
-class Costly:
+class Costly(BackendWrapper):
     """A real backend under a clock on which each call takes a known time."""
 
     def __init__(self, backend, clock):
-        self.backend, self.clock, self.name, self.spec = backend, clock, "costly", backend.spec
+        super().__init__(backend)
+        self.clock = clock
 
     def encode_image(self, image):
         self.clock.now_s += 100.0
@@ -55,21 +58,22 @@ class Costly:
         self.clock.now_s += 10.0
         return self.backend.encode_audio(waveform)
 
-    def ground(self, tokens, vectors):
+    @property
+    def max_audio_batch(self):
+        return 1
+
+    def encode_audio_batch(self, waveforms):
+        return np.stack([self.encode_audio(waveform) for waveform in waveforms])
+
+    def similarity(self, tokens, vectors):
         self.clock.now_s += 1.0
-        return self.backend.ground(tokens, vectors)
-
-    def with_spec(self, spec):
-        return Costly(self.backend.with_spec(spec), self.clock)
-
-    def describe(self):
-        return self.backend.describe()
+        return self.backend.similarity(tokens, vectors)
 
 
 def test_only_what_is_not_an_encoder_counts_for_a_frame(grounder):
     clock = Clock()
     backend = TimedBackend(Costly(grounder.backend, clock), clock)
-    stream = TimedStream(backend, StreamingConfig())
+    stream = TimedStream(GroundingStream(backend, StreamingConfig()), backend)
     encoded_s = backend.encoder_s
     assert encoded_s == 10.0  # the window that warms up
     rng = np.random.default_rng(0)
@@ -111,7 +115,7 @@ class Keeping(Costly):
 def test_a_stream_of_sound_counts_as_an_encoder(grounder):
     clock = Clock()
     backend = TimedBackend(Keeping(grounder.backend, clock), clock)
-    stream = TimedStream(backend, StreamingConfig())
+    stream = TimedStream(GroundingStream(backend, StreamingConfig()), backend)
     assert backend.encoder_s == 5.0
     stream.push_audio(np.zeros(8_000, np.float32), 0, 16_000)
     assert backend.encoder_s == 4 * 5.0
@@ -120,14 +124,15 @@ def test_a_stream_of_sound_counts_as_an_encoder(grounder):
 
 def test_time_of_sound_counts_for_the_next_frame(grounder, monkeypatch):
     clock = Clock()
-    stream = TimedStream(TimedBackend(grounder.backend, clock), StreamingConfig())
-    push = stream._listen
+    backend = TimedBackend(grounder.backend, clock)
+    stream = TimedStream(GroundingStream(backend, StreamingConfig()), backend)
+    push = stream.stream._listen
 
     def slow(waveform):
         clock.now_s += 3.0
         push(waveform)
 
-    monkeypatch.setattr(stream, "_listen", slow)
+    monkeypatch.setattr(stream.stream, "_listen", slow)
     image = np.zeros((64, 64, 3), np.uint8)
     for number in range(2):
         stream.push_audio(np.zeros(320, np.float32), number * 20_000_000, 16_000)

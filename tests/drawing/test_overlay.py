@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from av_grounding.drawing.overlay import MIN_LEGEND_PX, RAMPS, colorize, overlay, peak_px
-from av_grounding.types import Grounding
+from av_grounding.drawing.overlay import MIN_LEGEND_PX, colorize, overlay, peak_px
+from av_grounding.drawing.styles import KNOWN, RecordedAnswer
 
 HEIGHT, WIDTH = 120, 160
 GREY = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
 
 
-def heatmaps(sound=None, speech=None, sound_score=None, speech_score=None) -> Grounding:
+def heatmaps(sound=None, speech=None, sound_score=None, speech_score=None):
     empty = np.zeros((12, 16), np.float32)
     sound = empty if sound is None else sound
     speech = empty if speech is None else speech
-    return Grounding(
-        sound,
-        speech,
-        float(sound.max()) if sound_score is None else sound_score,
-        float(speech.max()) if speech_score is None else speech_score,
-        stamp_ns=0,
-    )
+    return {
+        "sound": RecordedAnswer(sound, float(sound.max()) if sound_score is None else sound_score),
+        "speech": RecordedAnswer(
+            speech, float(speech.max()) if speech_score is None else speech_score
+        ),
+    }
 
 
 def cell(row: int, column: int, value: float, size: int = 1) -> np.ndarray:
@@ -48,7 +47,7 @@ def test_opacity_follows_the_absolute_value():
     for value in (0.1, 0.2, 0.4):
         heatmap = np.full((12, 16), value, np.float32)
         result = overlay(GREY, heatmaps(sound=heatmap), alpha=0.5)
-        weak, strong = (np.array(color, float) for color in RAMPS["sound"])
+        weak, strong = np.array([KNOWN["sound"].weak, KNOWN["sound"].strong], float)
         color = weak + (strong - weak) * value
         expected = 128 * (1 - 0.5 * value) + color * 0.5 * value
         np.testing.assert_allclose(below_legend(result)[30, 80], expected, atol=1)
@@ -64,7 +63,7 @@ def test_heads_differ_in_hue_and_lightness():
     assert red > 20 > -20 > blue
     red, _, blue = speech[75, 55].astype(int) - 128
     assert blue > 15 > -20 > red
-    lightness = [np.dot(RAMPS[head][0], (0.299, 0.587, 0.114)) for head in RAMPS]
+    lightness = [np.dot(KNOWN[head].weak, (0.299, 0.587, 0.114)) for head in KNOWN]
     assert abs(lightness[0] - lightness[1]) > 40
 
 
@@ -113,11 +112,11 @@ def test_peaks_are_marked_by_shape_from_one_half_on():
 def test_outline_encloses_the_half_level_solid_for_sound_dashed_for_speech():
     blob = np.zeros((12, 16), np.float32)
     blob[5:10, 5:11] = 0.9
-    colored = {head: overlay(GREY, heatmaps(**{head: blob})) for head in RAMPS}
-    plain = {head: overlay(GREY, heatmaps(**{head: blob, f"{head}_score": 0.4})) for head in RAMPS}
+    colored = {head: overlay(GREY, heatmaps(**{head: blob})) for head in KNOWN}
+    plain = {head: overlay(GREY, heatmaps(**{head: blob, f"{head}_score": 0.4})) for head in KNOWN}
     rim = [(row, 50) for row in range(60, 90)]
     share = {}
-    for head in RAMPS:
+    for head in KNOWN:
         difference = np.abs(colored[head].astype(int) - plain[head].astype(int)).max(axis=2)
         share[head] = np.mean(
             [difference[row, column - 2 : column + 3].max() > 20 for row, column in rim]
@@ -139,11 +138,11 @@ def test_colorize_is_absolute_and_per_head():
     full = colorize(np.array([[1.0, 0.0, np.nan]], np.float32))
     assert half.shape == (2, 3, 3)
     assert half.dtype == np.uint8
-    np.testing.assert_array_equal(full[0, 0], RAMPS["sound"][1])
+    np.testing.assert_array_equal(full[0, 0], KNOWN["sound"].strong)
     np.testing.assert_array_equal(full[0, 1:], 0)
     assert 0 < half.max() < full.max()
     speech = colorize(np.ones((1, 1), np.float32), "speech")[0, 0]
-    np.testing.assert_array_equal(speech, RAMPS["speech"][1])
+    np.testing.assert_array_equal(speech, KNOWN["speech"].strong)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 700), (97, 3), (1080, 1920)])

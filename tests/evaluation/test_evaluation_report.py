@@ -125,7 +125,7 @@ def open_known(name, root=None, *, num=None, seed=0):
 
 def hiss():
     samples = np.random.default_rng(0).normal(size=8_000) * 0.1
-    return known.Clip(samples.astype(np.float32), 16_000)
+    return known.AudioClip(samples.astype(np.float32), 16_000)
 
 
 def test_the_command_measures_the_stream_against_the_whole_clip(monkeypatch, tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_the_command_measures_the_stream_against_the_whole_clip(monkeypatch, tmp
     assert shown["model"]["mode"] == "whole clip"
     assert shown["against"]["model"]["mode"] == "streaming"
     assert [point["hop_s"] for point in stored["sweep"]["points"]] == [0.16, 0.32]
-    assert "sound_map_per_sample" in stored["comparison"]["oracle20_per_class"]
+    assert "sound_mAP_per_sample" in stored["comparison"]["oracle20_per_class"]
     assert "The stream by window and hop" in (tmp_path / "report.md").read_text()
     assert len(stored["samples"]) == 2
 

@@ -1,19 +1,20 @@
 """The harness on answers that are known: what it adds up, lists, leaves out, and repeats."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from av_grounding.benchmarking.scoring import drawn_jobs
-from av_grounding.evaluation import harness, metrics
+from av_grounding.evaluation import harness
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     BenchmarkInfo,
-    Clip,
     GroundingSample,
     ListBenchmark,
     PairSample,
-    Problem,
+    SampleProblem,
     SemanticSample,
     SeparationSample,
     SeparationSource,
@@ -21,12 +22,14 @@ from av_grounding.evaluation.benchmark import (
 )
 from av_grounding.evaluation.evaluating import evaluate_benchmark
 from av_grounding.evaluation.metrics.maps import upsample
+from av_grounding.evaluation.metrics.pointing import peak_hit, peak_leak
+from av_grounding.evaluation.metrics.prompted import mean_iou, pooled_average_precision
 from av_grounding.evaluation.prediction import HeadGrids, PairFeatures
 from av_grounding.evaluation.protocols import PROTOCOLS, find_protocol, protocols_of
 from av_grounding.evaluation.scoring.pairs import similarity_matrices
 
 SIZE, NUM = 24, 12
-CLIP = Clip(np.zeros(160, np.float32), 16_000)
+CLIP = AudioClip(np.zeros(160, np.float32), 16_000)
 
 
 def mask(index, head="sound"):
@@ -86,7 +89,8 @@ class Answers:
 
     def ground(self, image, clip, word_span_s=None, frame_s=None):
         index = int(image[0, 0, 0])
-        return HeadGrids({head: make(index) for head, make in self.maps.items()})
+        maps = {head: make(index) for head, make in self.maps.items()}
+        return HeadGrids(maps, is_by_target=True)
 
     def describe(self):
         return {"heads": ("sound", "speech")}
@@ -168,7 +172,7 @@ def test_what_cannot_be_scored_is_listed_and_enters_no_mean():
                 grids.logits["sound"][0, 2, 2] = np.nan
             return grids
 
-    box = Problem("malformed_box", "s000", "[nan, 0, 1, 1]")
+    box = SampleProblem("malformed_box", "s000", "[nan, 0, 1, 1]")
     mixed = [bad[0], good[0], bad[1], good[1], bad[2], good[2], bad[3], good[3]]
     result = evaluate_benchmark(
         benchmark("localisation", mixed, problems=(box,)), Broken(GUESS.maps)
@@ -205,25 +209,25 @@ def test_prompted_numbers_are_the_metrics_of_pooled_classes():
         maps = [upsample(grid, SIZE, SIZE, "bilinear") for grid in grids]
         masks = [mask(i, head) > 0 for i in range(NUM)]
         expected = {
-            "oracle20_per_class": metrics.mean_iou(maps, masks, classes).mean,
-            "oracle20_shared": metrics.mean_iou(maps, masks, classes, "oracle20_shared").mean,
+            "oracle20_per_class": mean_iou(maps, masks, classes).mean,
+            "oracle20_shared": mean_iou(maps, masks, classes, "oracle20_shared").mean,
         }
         for name, miou in expected.items():
             row = result.tables[name]["model"]
-            ap = metrics.pooled_average_precision(maps, masks, classes)
-            assert row[f"{head}_map"] == pytest.approx(ap.mean)
+            ap = pooled_average_precision(maps, masks, classes)
+            assert row[f"{head}_mAP"] == pytest.approx(ap.mean)
             assert row[f"{head}_miou"] == pytest.approx(miou)
-        peaks = [metrics.peak_hit(*pair) for pair in zip(maps, masks, strict=True)]
+        peaks = [peak_hit(*pair) for pair in zip(maps, masks, strict=True)]
         assert row[f"{head}_peak"] == pytest.approx(np.mean(peaks))
         others = [mask(i, "speech" if head == "sound" else "sound") > 0 for i in range(NUM)]
-        leaks = [metrics.peak_leak(*one) for one in zip(maps, masks, others, strict=True)]
+        leaks = [peak_leak(*one) for one in zip(maps, masks, others, strict=True)]
         assert row[f"{head}_leakage"] == pytest.approx(np.mean(leaks))
     total = result.tables["oracle20_per_class"]["model, total of both heads"]
     both = [np.maximum(guess(i)[0], guess(i, "speech")[0]) for i in range(NUM)]
     maps = [upsample(grid, SIZE, SIZE, "bilinear") for grid in both]
     masks = [mask(i) > 0 for i in range(NUM)]
-    expected = metrics.pooled_average_precision(maps, masks, classes).mean
-    assert total["sound_map"] == pytest.approx(expected)
+    expected = pooled_average_precision(maps, masks, classes).mean
+    assert total["sound_mAP"] == pytest.approx(expected)
     assert "model, word timing given" in result.tables["oracle20_per_class"]
     bins = result.extras["size_bins"]["calibrated0.5"]
     assert sum(one["num"] for one in bins.values()) == 2 * NUM
@@ -237,7 +241,7 @@ def test_prompted_numbers_are_the_metrics_of_pooled_classes():
                 wanted = 0.0 if "leakage" in metric and row == "ceiling" else 1.0
                 if "leakage" not in metric:
                     assert value == pytest.approx(wanted), (name, row, metric)
-    assert perfect.tables["calibrated0.5"]["whole_image"]["sound_map"] < 0.5
+    assert perfect.tables["calibrated0.5"]["whole_image"]["sound_mAP"] < 0.5
 
 
 def test_extended_needs_silence_to_be_dark():
@@ -350,7 +354,7 @@ def test_classes_come_from_prompts_and_padding_is_a_choice():
 
 def features(index):
     rng = np.random.default_rng(index)
-    image_part = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
+    image_part = rng.normal(size=(2, 5, 12)).astype(np.float32)
     tokens = rng.normal(size=(2, 3 + index % 4, 5)).astype(np.float32)
     return PairFeatures(image_part, tokens)
 
@@ -375,8 +379,8 @@ def test_similarities_are_the_maximum_over_space_and_the_mean_over_time():
     scores = similarity_matrices(known)
     for i, visual in enumerate(known):
         for j, heard in enumerate(known):
-            volume = np.einsum("kchw,ktc->kthw", visual.image, heard.tokens)
-            expected = volume.max(axis=(2, 3)).mean(axis=1)
+            volume = np.einsum("kcr,ktc->ktr", visual.image, heard.tokens)
+            expected = volume.max(axis=2).mean(axis=1)
             np.testing.assert_allclose(scores[:, i, j], expected, rtol=1e-5)
 
 
@@ -418,13 +422,13 @@ def tone(hz):
     # Faded and detuned: a pure tone could be filtered out of any other.
     t = np.arange(6000) / 11_025
     noise = np.random.default_rng(hz).normal(size=6000)
-    return Clip(
+    return AudioClip(
         (np.sin(2 * np.pi * hz * t) * np.hanning(6000) + 0.05 * noise).astype(np.float32), 11_025
     )
 
 
 def mixture():
-    return Clip(tone(300).waveform + tone(2000).waveform, 11_025)
+    return AudioClip(tone(300).waveform + tone(2000).waveform, 11_025)
 
 
 def test_separation_stands_between_the_mixture_and_the_ideal_mask():
@@ -462,3 +466,44 @@ def test_protocols_are_found_by_name_and_fit_their_task():
         assert protocol.name == name
         assert protocol.source
         assert protocol.tasks
+
+
+def test_a_head_that_is_missing_is_named():
+    class Deaf(Answers):
+        def describe(self):
+            return {"heads": ("sound",)}
+
+    samples = map(sample, range(2))
+    with pytest.raises(ValueError, match="test asks for speech, this model has sound: take"):
+        evaluate_benchmark(benchmark("prompted", samples), Deaf({"sound": right}))
+
+
+def test_maps_of_a_model_that_knows_no_classes_count_as_one_where_one_is_asked_for():
+    class Unnamed(Answers):
+        def ground(self, *asked):
+            return replace(super().ground(*asked), is_by_target=False)
+
+    def several(index):
+        return np.stack([right(index, "speech")[0], right(index)[0]])
+
+    def both(index):
+        return several(index).max(axis=0, keepdims=True)
+
+    samples = [
+        sample(i, targets=(target(i), target(i, load_mask=partial(mask, i, "speech"))))
+        for i in range(6)
+    ]
+    several, both = (
+        evaluate_benchmark(
+            benchmark("multi_source", samples), Unnamed({"sound": make}), all_of("multi_source")
+        ).tables
+        for make in (several, both)
+    )
+    assert several["median_gt"] == both["median_gt"]
+    assert several["hungarian"]["model"]["mean_iou"] > both["hungarian"]["model"]["mean_iou"]
+    alone = [sample(i) for i in range(6)]
+    first, second = (
+        evaluate_benchmark(benchmark("localisation", alone), Unnamed({"sound": make})).tables
+        for make in (lambda i: np.stack([right(i)[0], right(i)[0] - 1.0]), right)
+    )
+    assert first == second

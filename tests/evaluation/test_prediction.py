@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from av_grounding.evaluation.benchmark import Clip
+from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.noise import NoiseBank
 from av_grounding.evaluation.prediction import (
     GATED_LOGIT,
@@ -23,11 +23,9 @@ from tests.helpers.small_bundle import save_small_bundle
 
 @pytest.fixture(scope="module")
 def grounder(tmp_path_factory):
-    bundle = save_small_bundle(
-        tmp_path_factory.mktemp("bundle"),
-        calibration={"sound": HeadCalibration(3.0, -0.5), "speech": HeadCalibration(2.0, 0.1)},
-    )
-    return Grounder.load(bundle)
+    loaded = Grounder.load(save_small_bundle(tmp_path_factory.mktemp("bundle")))
+    calibration = {"sound": HeadCalibration(3.0, -0.5), "speech": HeadCalibration(2.0, 0.1)}
+    return loaded.with_spec(loaded.spec.with_heads(calibration=calibration))
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +36,16 @@ def picture():
 @pytest.fixture(scope="module")
 def clip():
     samples = 0.1 * np.random.default_rng(1).standard_normal(24_000)
-    return Clip(samples.astype(np.float32), 16_000)
+    return AudioClip(samples.astype(np.float32), 16_000)
 
 
 def test_calibrated_logits_are_the_heatmaps(grounder, picture, clip):
     grids = GrounderPredictor(grounder).ground(picture, clip)
     expected = grounder.ground(picture, clip.waveform, clip.sample_rate_hz)
     for head in ("sound", "speech"):
-        assert np.ptp(getattr(expected, head)) > 0.0
+        assert np.ptp(expected.heatmap(head)) > 0.0
         np.testing.assert_allclose(
-            sigmoid(grids.logits[head][0]), getattr(expected, head), atol=1e-6
+            sigmoid(grids.logits[head][0]), expected.heatmap(head), atol=1e-6
         )
     span = (0.5, 0.9)
     timed = GrounderPredictor(grounder).ground(picture, clip, span)
@@ -58,8 +56,8 @@ def test_calibrated_logits_are_the_heatmaps(grounder, picture, clip):
 
 def test_strong_similarities_stay_apart(grounder, picture, clip):
     spec = grounder.spec
-    steep = {head: HeadCalibration(5000.0, 0.0) for head in spec.heads}
-    sharp = grounder.with_spec(replace(spec, calibration=steep))
+    steep = dict.fromkeys(spec.head_names, HeadCalibration(5000.0, 0.0))
+    sharp = grounder.with_spec(spec.with_heads(calibration=steep))
     shown = sharp.ground(picture, clip.waveform, 16_000).sound
     logits = GrounderPredictor(sharp).ground(picture, clip).logits["sound"][0]
     assert np.unique(shown).size < np.unique(logits).size == logits.size
@@ -68,7 +66,7 @@ def test_strong_similarities_stay_apart(grounder, picture, clip):
 
 
 def test_silence_is_gated(grounder, picture):
-    for clip in (None, Clip(np.zeros(16_000, np.float32), 16_000)):
+    for clip in (None, AudioClip(np.zeros(16_000, np.float32), 16_000)):
         grids = GrounderPredictor(grounder).ground(picture, clip)
         assert grids.gated == ("sound", "speech")
         assert np.all(grids.logits["speech"] == GATED_LOGIT)
@@ -80,8 +78,8 @@ def test_features_give_the_backends_similarities(grounder, picture, clip):
     spec = grounder.spec
     placement = ResizeTransform.fit(64, 80, spec.short_side_px, spec.patch_px)
     tokens = grounder.backend.encode_image(placement.apply(picture))
-    volume = grounder.backend.ground(tokens, features.tokens)
-    expected = np.einsum("kchw,ktc->kthw", features.image, features.tokens)
+    volume = grounder.backend.similarity(tokens, features.tokens)
+    expected = np.einsum("kcr,ktc->ktr", features.image, features.tokens)
     np.testing.assert_allclose(volume, expected, atol=1e-5)
     assert features.tokens.shape[1] == pytest.approx(1.5 / spec.token_stride_s, abs=1)
 
@@ -118,7 +116,7 @@ def test_noise_has_the_level_that_was_asked_for(tmp_path, clip):
     noise = (8000 * rng.standard_normal(8_000)).clip(-32768, 32767).astype(np.int16)
     wavfile.write(tmp_path / "hiss.wav", 8_000, noise)
     (tmp_path / "notes.txt").write_text("not a recording")
-    quiet = Clip(clip.waveform * np.float32(0.1), 16_000)
+    quiet = AudioClip(clip.waveform * np.float32(0.1), 16_000)
     for snr_db in (0.0, 12.0):
         bank = NoiseBank(tmp_path, snr_db)
         noisy = bank.add(quiet, "sample 1")
@@ -127,9 +125,9 @@ def test_noise_has_the_level_that_was_asked_for(tmp_path, clip):
         assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.05)
         np.testing.assert_array_equal(bank.add(quiet, "sample 1").waveform, noisy.waveform)
         assert not np.array_equal(bank.add(quiet, "sample 2").waveform, noisy.waveform)
-    loud = NoiseBank(tmp_path, -20.0).add(Clip(clip.waveform * 5, 16_000), "sample 1")
+    loud = NoiseBank(tmp_path, -20.0).add(AudioClip(clip.waveform * 5, 16_000), "sample 1")
     assert np.abs(loud.waveform).max() == pytest.approx(1.0)
-    silent = Clip(np.zeros(100, np.float32), 16_000)
+    silent = AudioClip(np.zeros(100, np.float32), 16_000)
     assert bank.add(silent, "x") is silent
     assert bank.describe()["num_silent_clips_without_noise"] == 1
     (tmp_path / "empty").mkdir()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from av_grounding.types import Frame, Grounding
+from tests.helpers.answers import answer
 
 RATE_HZ = 15.0
 MAX_GROWTH_MB = 6.0
@@ -41,11 +42,9 @@ class Publishing:
         while not self._closed.wait(1 / RATE_HZ):
             self.num += 1
             stamp_ns = time.time_ns()
-            maps = np.full((2, 5, 7), self.num % 100 / 100, np.float32)
-            self._sink.write(
-                Frame(image, stamp_ns),
-                Grounding(*maps, 0.5, 0.5, stamp_ns, image_size=image.shape[:2]),
-            )
+            heads = {"sound": answer(np.full((5, 7), self.num % 100 / 100))}
+            grounding = Grounding(heads, stamp_ns, image_size=image.shape[:2])
+            self._sink.write(Frame(image, stamp_ns), grounding)
 
     def close(self) -> None:
         self._closed.set()
@@ -123,7 +122,7 @@ def test_subscribers_on_dds_come_and_go(num):
     from av_grounding.transports.dds.settings import DdsSettings
 
     settings = DdsSettings(domain_id=40 + os.getpid() % 60, discovery="localhost")
-    publisher = DdsPublisher(Bus(settings, namespace="/churn"))
+    publisher = DdsPublisher(Bus(settings, namespace="/churn"), ["sound"])
     steady = Bus(settings, "steady", "/steady")
     heard: list[float] = []
 

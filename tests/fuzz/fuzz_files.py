@@ -40,12 +40,13 @@ def bundle(kind: str) -> Path:
     """A tiny bundle of one of `KINDS` of backbones."""
     from av_grounding.modeling.bundle import save_bundle
     from av_grounding.modeling.denseav import denseav_spec
-    from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+    from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
     from av_grounding.types import HeadCalibration, ModelSpec
     from tests.helpers import denseav_checkpoint
 
     spec = ModelSpec(
-        ("sound", "speech"), 16_000, 2.56, 0.16, 32, 160, 16, {"sound": HeadCalibration(9.0, -4.0)}
+        head_specs(("sound", "speech"), calibration=HeadCalibration(9.0, -4.0)),
+        16_000, 2.56, 0.16, 32, 160, 16,
     )
     hubert = {
         "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,

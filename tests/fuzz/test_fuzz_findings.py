@@ -145,9 +145,9 @@ def test_a_strange_parameter_file_is_one_short_line(tmp_path, text, match):
         ("spec", "window_s", "long", "spec does not fit"),
         ("spec", "hop_s", float("nan"), "hop_s is nan"),
         ("spec", "sample_rate_hz", True, "sample_rate_hz is True"),
-        ("spec", "calibration", {"sound": {"scale": "much"}}, "'much'"),
-        ("spec", "calibration", [], "spec does not fit"),
-        ("spec", "min_token_norm", [1], "min_token_norm"),
+        ("spec", "heads", [{"name": "a", "calibration": {"scale": "much"}}], "'much'"),
+        ("spec", "heads", [{"name": "a", "calibration": []}], "spec does not fit"),
+        ("spec", "heads", [{"name": "a", "min_token_norm": [1]}], "min_token_norm"),
         ("spec", "heads", 5, "spec does not fit"),
     ],
 )

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from av_grounding.evaluation.benchmarks.files import Listing
+from av_grounding.evaluation.benchmarks.files import FileCheck
 from av_grounding.files import brief, one_line, parse_json
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.training.data.shards import Shard, ShardClips, find_shards, list_members
@@ -154,11 +154,11 @@ def test_a_field_of_megabytes_is_no_csv(tmp_path):
     path = tmp_path / "list.csv"
     path.write_bytes(b"video,audio,label\n" + b"a" * (1 << 20) + b",b,c\n")
     with pytest.raises(ValueError, match="not valid CSV"):
-        list(Listing().rows(path, ("video",)))
+        list(FileCheck().rows(path, ("video",)))
 
 
 def test_names_that_no_file_system_takes_are_missing_files(tmp_path):
-    listing = Listing()
+    listing = FileCheck()
     assert not listing.has("a", tmp_path / ("a" * 9999), tmp_path / "a\0b")
     assert [problem.kind for problem in listing.problems] == ["missing_file"] * 2
 

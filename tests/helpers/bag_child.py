@@ -20,7 +20,7 @@ def main(path: str, pause: str, limit: str = "") -> int:
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     recorder = bags.BagRecorder(path, pictures="raw")
-    stream = recorder.stream(bags.TinyBackend())
+    stream = recorder.wrap(bags.GroundingStream(bags.TinyBackend()))
     chunks = bags.sounds(2.0)
     try:
         for index in itertools.count():

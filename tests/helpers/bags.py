@@ -11,7 +11,7 @@ from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import shared_typestore
 from av_grounding.transports.bag.recorder import BagRecorder
-from av_grounding.types import AudioChunk, Frame
+from av_grounding.types import AudioChunk, Backend, Frame, Grounding, Stream
 from tests.helpers.tiny_backend import TinyBackend
 
 START_NS = 1_700_000_000_123_456_789
@@ -90,24 +90,29 @@ def robot_bag(path: Path, storage: str = "mcap", num: int = 20) -> Path:
     return writer.close()
 
 
-def record(path: Path, steps, **options) -> list[tuple[bytes, bytes, float, float, int]]:
+def answer_of(grounding: Grounding) -> tuple:
+    """All that it says: the name, the shape and the bytes of each head's logits, and the stamp."""
+    heads = ((h, a.logits.shape, a.logits.tobytes()) for h, a in grounding.heads.items())
+    return (*heads, grounding.stamp_ns)
+
+
+def record(path: Path, steps, backend: Backend | None = None, **options) -> list[tuple]:
     """Push `steps` (frames and chunks) into a small model, record it, return its answers."""
     recorder = BagRecorder(path, **options)
-    stream = recorder.stream(TinyBackend())
+    stream = recorder.wrap(GroundingStream(backend or TinyBackend()))
     answers = push(stream, steps)
     recorder.close()
     return answers
 
 
-def push(stream: GroundingStream, steps) -> list[tuple[bytes, bytes, float, float, int]]:
+def push(stream: Stream, steps) -> list[tuple]:
     answers = []
     for step in steps:
         if isinstance(step, AudioChunk):
             stream.push_audio(step.samples, step.stamp_ns, step.sample_rate_hz)
         else:
-            maps = stream.push_frame(step.image, step.stamp_ns, step.frame_id)
-            scores = (maps.sound_score, maps.speech_score, maps.stamp_ns)
-            answers.append((maps.sound.tobytes(), maps.speech.tobytes(), *scores))
+            grounding = stream.push_frame(step.image, step.stamp_ns, step.frame_id)
+            answers.append(answer_of(grounding))
     return answers
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from av_grounding.transports.dds.node import DdsPublisher
-from av_grounding.transports.messages import TOPICS
-from tests.helpers.dds_helpers import Peer, open_bus, scene, wait_until
+from av_grounding.transports.topics.table import topics_of
+from tests.helpers.dds_helpers import HEADS, Peer, open_bus, scene, wait_until
 
 RATE_HZ = 30
 HEATMAPS = ("sound/heatmap", "speech/heatmap")
@@ -27,9 +27,10 @@ CASES = {
 
 
 def measure(shape, names, seconds, reliability):
-    publisher = DdsPublisher(open_bus())
+    publisher = DdsPublisher(open_bus(), HEADS)
     peer = Peer(
-        "subscribe", *(f"{reliability}:/a/{name}={TOPICS[name].type_name}" for name in names)
+        "subscribe",
+        *(f"{reliability}:/a/{name}={topics_of(HEADS)[name].type_name}" for name in names),
     )
     peer.wait_for("ready")
     wait_until(lambda: all(publisher.num_subscribers[name] for name in names))

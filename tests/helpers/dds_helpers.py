@@ -13,6 +13,7 @@ import numpy as np
 from av_grounding.transports.dds.bus import Bus
 from av_grounding.transports.dds.settings import DdsSettings
 from av_grounding.types import Frame, Grounding
+from tests.helpers.answers import answer
 
 PEER = Path(__file__).parent / "dds_peer.py"
 LOOPBACK = (
@@ -27,6 +28,15 @@ HUMBLE_DOMAIN_ID = DOMAIN_ID + 64
 def environment(distro="jazzy"):
     domain_id = HUMBLE_DOMAIN_ID if distro == "humble" else DOMAIN_ID
     return {"ROS_DOMAIN_ID": str(domain_id), "ROS_DISTRO": distro, "CYCLONEDDS_URI": LOOPBACK}
+
+
+def elsewhere():
+    """This process's variables without any that say where a bus speaks.
+
+    Tests with a ROS set some for their own, and a peer has its settings from `environment` alone.
+    """
+    of_buses = ("ROS_", "CYCLONEDDS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(of_buses)}
 
 
 def open_bus(distro="jazzy", namespace="/a", name="grounding"):
@@ -51,7 +61,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment(distro)},
+            env=elsewhere() | environment(distro),
         )
         PEERS.append(self)
         self.pid = self._process.pid
@@ -86,15 +96,19 @@ class Peer:
         self._process.wait(10)
 
 
+HEADS = ("sound", "speech")
+
+
 def scene(index, shape=(14, 18)):
-    """A frame and its heatmaps, all different by `index`, stamped now."""
+    """A frame and its answer, all different by `index`, stamped now."""
     stamp_ns = time.time_ns()
     image = np.full((96, 128, 3), index % 250, np.uint8)
     sound = np.zeros(shape, np.float32)
     sound.flat[index % sound.size] = 0.75
     speech = np.full(shape, 0.25, np.float32)
     frame = Frame(image, stamp_ns, "optical")
-    return frame, Grounding(sound, speech, 0.75, 0.25, stamp_ns, "optical", (96, 128))
+    heads = {"sound": answer(sound), "speech": answer(speech)}
+    return frame, Grounding(heads, stamp_ns, "optical", (96, 128))
 
 
 def wait_until(condition, timeout_s=30):

@@ -11,6 +11,7 @@ import numpy as np
 
 from av_grounding.types import Frame, Grounding, VoiceMarks
 from av_grounding.viewer.messages import PROTOCOL, unpack
+from tests.helpers.answers import answer as head_answer
 
 START_NS = 1_700_000_000_000_000_000
 PATIENT_S = 60.0
@@ -24,10 +25,7 @@ def answer(number=0, *, height=48, width=64, start_ns=START_NS):
     speech = np.zeros((5, 7), np.float32)
     speech[1, 4] = 0.75
     heatmaps = Grounding(
-        sound=sound,
-        speech=speech,
-        sound_score=float(sound.max()),
-        speech_score=0.75,
+        {"sound": head_answer(sound), "speech": head_answer(speech)},
         stamp_ns=start_ns + round(number / 15 * 1e9),
         image_size=(height, width),
     )

@@ -85,6 +85,7 @@ def measure_alone(args: argparse.Namespace) -> dict:
     from av_grounding.synthetic.demo_scene import DemoScene
     from av_grounding.types import Frame, Grounding
     from av_grounding.viewer.viewer import Viewer
+    from tests.helpers.answers import answer as head_answer
 
     scene, rng = DemoScene(), np.random.default_rng(0)
     stills = [scene.frame(time_s).image for time_s in np.arange(0.0, 8.0, 0.5)]
@@ -100,7 +101,8 @@ def measure_alone(args: argparse.Namespace) -> dict:
         stamp_ns = time.time_ns()
         frame = Frame(stills[number // 8 % len(stills)], stamp_ns)
         began_ns = time.thread_time_ns()
-        viewer.write(frame, Grounding(*maps, 0.9, 0.8, stamp_ns))
+        heads = {"sound": head_answer(maps[0]), "speech": head_answer(maps[1])}
+        viewer.write(frame, Grounding(heads, stamp_ns))
         taken_ms = (time.thread_time_ns() - began_ns) / 1e6
         if writes.condition is not None:
             writes.ages_ms[writes.condition].append(taken_ms)

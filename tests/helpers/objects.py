@@ -3,6 +3,8 @@
 from array import array
 from types import SimpleNamespace
 
+import numpy as np
+
 from av_grounding.transports.messages import Fields, build
 
 
@@ -44,4 +46,11 @@ def audio_info(channels=1, rate=16_000, form="S16LE", coding="wave"):
         sample_format=form,
         bitrate=16 * rate * channels,
         coding_format=coding,
+    )
+
+
+def rotated_x(q):
+    """+x turned by a quaternion: the first column of its rotation matrix."""
+    return np.array(
+        [1 - 2 * (q.y**2 + q.z**2), 2 * (q.x * q.y + q.z * q.w), 2 * (q.x * q.z - q.y * q.w)]
     )

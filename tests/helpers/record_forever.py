@@ -16,6 +16,7 @@ import numpy as np
 
 from av_grounding.recording.recorder import Recorder
 from av_grounding.types import AudioChunk, Frame, Grounding
+from tests.helpers.answers import answer as head_answer
 
 
 def main(directory: str, limit: str = "") -> int:
@@ -28,7 +29,9 @@ def main(directory: str, limit: str = "") -> int:
             stamp_ns = index * 40_000_000
             image = rng.integers(0, 256, (120, 160, 3)).astype(np.uint8)
             heatmap = np.full((24, 32), index % 100 / 100, np.float32)
-            answer = Grounding(heatmap, heatmap / 2, index % 100 / 100, 0.0, stamp_ns)
+            answer = Grounding(
+                {"sound": head_answer(heatmap), "speech": head_answer(heatmap / 2)}, stamp_ns
+            )
             tone = np.sin(np.arange(640) * 0.2).astype(np.float32)
             recorder.write_audio(AudioChunk(tone, stamp_ns, 16_000))
             recorder.write(Frame(image, stamp_ns), answer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import av
 import numpy as np
 
 from av_grounding.types import AudioChunk, Frame, Grounding
+from tests.helpers.answers import answer as head_answer
 
 START_NS = 1_700_000_000_123_456_789
 REPOSITORY = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def answer(stamp_ns: int, grid=(6, 8), value: float | None = None) -> Grounding:
         sound, speech = RNG.random(grid, np.float32), RNG.random(grid, np.float32)
     else:
         sound, speech = np.full(grid, value, np.float32), np.zeros(grid, np.float32)
-    return Grounding(sound, speech, float(sound.max()), float(speech.max()), stamp_ns)
+    return Grounding({"sound": head_answer(sound), "speech": head_answer(speech)}, stamp_ns)
 
 
 def frame(time_s: float, image: np.ndarray | None = None) -> Frame:
@@ -70,7 +70,6 @@ def start_child(directory: Path, *arguments: str) -> subprocess.Popen[str]:
             str(directory),
             *arguments,
         ],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -73,7 +73,7 @@ def stream_maps(backend, image, waveform, end: int, config: StreamingConfig):
     utterances = utterance_of(voiced, config)
     for slot in sorted(vectors):
         centre = (slot + 0.5) * stride
-        volume = backend.ground(image_tokens, vectors[slot][:, None, :].astype(np.float32))
+        volume = backend.similarity(image_tokens, vectors[slot][:, None, :].astype(np.float32))
         trust = min(1.0, weights[slot])
         recent = np.exp((centre - end) / spec.sample_rate_hz / config.recency_s)
         frames = range(slot * stride // FRAME, (slot + 1) * stride // FRAME)
@@ -84,8 +84,8 @@ def stream_maps(backend, image, waveform, end: int, config: StreamingConfig):
         if utterances and end - utterances[-1][1] <= config.hold_s * spec.sample_rate_hz:
             start, stop = utterances[-1]
             start = max(start, stop - round(config.max_utterance_s * spec.sample_rate_hz))
-            logits = spec.calibration["speech"].scale * volume[1, 0]
-            peak = max(0.0, logits.max() - logits.mean()) ** spec.salience_power
+            logits = spec.head("speech").calibration.scale * volume[1, 0]
+            peak = max(0.0, logits.max() - logits.mean()) ** spec.head("speech").salience_power
             roles["speech"] = trust * peak * (start <= centre < stop)
         for head, (name, weight) in enumerate(roles.items()):
             maps[name] = maps.get(name, 0.0) + weight * volume[head, 0]
@@ -94,7 +94,8 @@ def stream_maps(backend, image, waveform, end: int, config: StreamingConfig):
     answer = {}
     for name, weight in total.items():
         if weight > 0.0:
-            answer[name] = spec.calibration[name](maps[name] / weight)
+            logits = maps[name] / weight
+            answer[name] = spec.head(name).calibration(logits).reshape(rows, columns)
         else:
             answer[name] = np.zeros((rows, columns), np.float32)
     return answer

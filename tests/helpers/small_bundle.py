@@ -9,7 +9,7 @@ import torch
 
 from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.types import ModelSpec
+from av_grounding.types import HeadSpec, ModelSpec
 
 
 def save_small_bundle(directory: Path, **changes: Any) -> Path:
@@ -23,7 +23,7 @@ def save_small_bundle(directory: Path, **changes: Any) -> Path:
     )
     model = DualEncoder(config)
     values = {
-        "heads": model.heads,
+        "heads": (HeadSpec("sound"), HeadSpec("speech", "utterance")),
         "sample_rate_hz": 16_000,
         "window_s": 2.56,
         "hop_s": 0.16,

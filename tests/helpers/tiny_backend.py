@@ -9,19 +9,18 @@ same tokens further inside.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
 
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import Backend, HeadCalibration, HeadSpec, ModelSpec
 
 PATCH_PX = 8
 STRIDE = 640
 """Samples per token: 40 ms at 16 kHz."""
 
 
-class TinyBackend:
+class TinyBackend(Backend):
     name = "tiny"
 
     def __init__(
@@ -37,17 +36,24 @@ class TinyBackend:
         short_side_px: int = 32,
         seed: int = 0,
     ) -> None:
+        calibration = {"sound": HeadCalibration(2.0, -0.5), "speech": HeadCalibration(1.5, 0.2)}
         self.spec = ModelSpec(
-            heads=heads,
+            heads=tuple(
+                HeadSpec(
+                    name,
+                    "utterance" if name == "speech" else "recent",
+                    calibration.get(name, HeadCalibration(2.0, -0.5)),
+                    (min_token_norm or {}).get(name, 0.0),
+                    salience_power,
+                )
+                for name in heads
+            ),
             sample_rate_hz=16_000,
             window_s=window_s,
             hop_s=hop_s,
             num_tokens=round(window_s * 16_000) // STRIDE,
             short_side_px=short_side_px,
             patch_px=PATCH_PX,
-            calibration={"sound": HeadCalibration(2.0, -0.5), "speech": HeadCalibration(1.5, 0.2)},
-            min_token_norm=min_token_norm or {},
-            salience_power=salience_power,
             context_s=context_s,
         )
         rng = np.random.default_rng(seed)
@@ -75,13 +81,11 @@ class TinyBackend:
         patches = pixels.reshape(height, PATCH_PX, width, PATCH_PX, 3).transpose(0, 2, 1, 3, 4)
         return np.einsum("kcp,hwp->kchw", self._of_patch, patches.reshape(height, width, -1))
 
-    def ground(self, image_tokens: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        return np.einsum("knc,kchw->knhw", vectors, image_tokens)
+    def similarity(self, tokens: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        return np.einsum("knc,kchw->knhw", queries, tokens).reshape(*queries.shape[:2], -1)
 
-    def with_spec(self, spec: ModelSpec) -> TinyBackend:
-        other = copy.copy(self)
-        other.spec = spec
-        return other
+    def grid(self, tokens: np.ndarray) -> tuple[int, int]:
+        return tokens.shape[-2:]
 
     def describe(self) -> dict[str, str]:
         return {"backend": self.name}

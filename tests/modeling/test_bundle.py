@@ -7,12 +7,15 @@ from safetensors.torch import load_file, save_file
 from av_grounding.files import sha256
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
 
 SPEC = ModelSpec(
-    heads=("sound", "speech"), sample_rate_hz=16_000, window_s=2.56, hop_s=0.16, num_tokens=32,
-    short_side_px=160, patch_px=16, calibration={"sound": HeadCalibration(9.0, -4.0)},
-    min_token_norm={"speech": 0.2}, salience_power=2.0, context_s=0.7,
+    heads=(
+        HeadSpec("sound", calibration=HeadCalibration(9.0, -4.0)),
+        HeadSpec("speech", "utterance", min_token_norm=0.2, salience_power=2.0),
+    ),
+    sample_rate_hz=16_000, window_s=2.56, hop_s=0.16, num_tokens=32, short_side_px=160,
+    patch_px=16, context_s=0.7,
 )  # fmt: skip
 
 

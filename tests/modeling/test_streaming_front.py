@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.modeling.bundle import Bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone
 from av_grounding.streaming.config import StreamingConfig
@@ -125,7 +125,7 @@ def backend(kind=TorchBackend, *, normalize_audio=False, **options):
     )
     model = DualEncoder(config).eval()
     spec = ModelSpec(
-        heads=model.heads,
+        heads=head_specs(model.heads),
         sample_rate_hz=16_000,
         window_s=1.28,
         hop_s=0.16,

@@ -19,6 +19,7 @@ import pytest
 from av_grounding.drawing.overlay import overlay
 from av_grounding.recording.recorder import Recorder
 from av_grounding.types import Grounding
+from tests.helpers.answers import answer as head_answer
 from tests.helpers.recording import (
     RNG,
     START_NS,
@@ -56,12 +57,12 @@ def test_files_hold_what_was_computed(tmp_path):
             assert saved["stamp_ns"][index] == maps.stamp_ns
             np.testing.assert_array_equal(saved["sound"][index], maps.sound)
             np.testing.assert_array_equal(saved["speech"][index], maps.speech)
-            assert saved["sound_score"][index] == np.float32(maps.sound_score)
-            assert saved["speech_score"][index] == np.float32(maps.speech_score)
+            assert saved["sound_score"][index] == np.float32(maps.score("sound"))
+            assert saved["speech_score"][index] == np.float32(maps.score("speech"))
     shown = pictures(out / "overlay.mp4")
     np.testing.assert_allclose([t for t, _ in shown], np.arange(20) * 0.04, atol=1e-4)
     for (_, image), (one, maps) in zip(shown, written, strict=True):
-        to_overlay = np.abs(image.astype(float) - overlay(one.image, maps)).mean()
+        to_overlay = np.abs(image.astype(float) - overlay(one.image, maps.heads)).mean()
         to_input = np.abs(image.astype(float) - one.image).mean()
         assert to_overlay < 18
         assert to_input > 2 * to_overlay
@@ -102,7 +103,8 @@ def test_sizes_and_grids_may_change(tmp_path):
     wide = np.full((64, 256, 3), 200, np.uint8)
     recorder.write(frame(0.1, wide), answer(1, (4, 16), 0.0))
     ramp = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (12, 1))
-    recorder.write(frame(0.2), Grounding(ramp, ramp, 1.0, 1.0, 2))
+    heads = dict.fromkeys(("sound", "speech"), head_answer(ramp))
+    recorder.write(frame(0.2), Grounding(heads, 2))
     recorder.finish({})
     first, second, _ = (image for _, image in pictures(tmp_path / "overlay.mp4"))
     assert first.shape == second.shape == (96, 128, 3)
@@ -132,7 +134,7 @@ def test_stamps_that_repeat_or_go_back(tmp_path):
 
 def test_an_empty_run_is_complete(tmp_path):
     (tmp_path / "overlay.mp4").write_bytes(b"an earlier run's")
-    recorder = Recorder(tmp_path)
+    recorder = Recorder(tmp_path, heads=("sound", "speech"))
     recorder.write_audio(beep_chunk(0, 320, 16_000, 0.0))
     recorder.finish({"why": "nothing came"})
     recorder.close()
@@ -170,8 +172,9 @@ def check_heatmaps(saved, num_at_least: int) -> int:
     assert num >= num_at_least
     np.testing.assert_array_equal(saved["stamp_ns"], np.arange(num) * 40_000_000)
     expected = (np.arange(num) % 100 / 100).astype(np.float32)
-    np.testing.assert_array_equal(saved["sound"][:, 5, 5], expected)
-    np.testing.assert_array_equal(saved["speech"][:, -1, -1], expected / 2)
+    # What float32 keeps of a logit.
+    np.testing.assert_allclose(saved["sound"][:, 5, 5], expected, atol=1e-6)
+    np.testing.assert_allclose(saved["speech"][:, -1, -1], expected / 2, atol=1e-6)
     return num
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from av_grounding.streaming.aggregator import TokenAggregator, context_weights
 from av_grounding.streaming.pooling import pool, recency_weights, salience, salient_weights
-from av_grounding.types import HeadCalibration, ModelSpec
+from av_grounding.types import HeadSpec, ModelSpec
 from tests.helpers.tiny_backend import TinyBackend
 
 
 def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2, token_spacing_s=0.0):
     return ModelSpec(
-        heads=("sound", "speech"),
+        heads=(HeadSpec("sound"), HeadSpec("speech", "utterance")),
         sample_rate_hz=16_000,
         window_s=window_s,
         hop_s=hop_s,
@@ -26,10 +26,10 @@ def make_spec(num_tokens=10, window_s=1.0, hop_s=0.2, context_s=0.2, token_spaci
 
 
 def test_context_weights_are_a_trapezoid():
-    weights = context_weights(10, 0.1, 0.3, 0.1)
+    weights = context_weights(make_spec(10, context_s=0.3), 0.1)
     expected = 0.1 + 0.9 * np.array([0.05, 0.15, 0.25, 0.3, 0.3, 0.3, 0.3, 0.25, 0.15, 0.05]) / 0.3
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    np.testing.assert_array_equal(context_weights(4, 0.1, 0.0, 0.1), np.ones(4))
+    np.testing.assert_array_equal(context_weights(make_spec(4, context_s=0.0), 0.1), np.ones(4))
 
 
 def test_tokens_that_do_not_fill_the_window_keep_their_places():
@@ -60,7 +60,7 @@ def test_slots_hold_the_weighted_mean_of_their_tokens(hop, num_tokens, num_windo
     spec = make_spec(num_tokens)
     rng = np.random.default_rng(seed)
     aggregator = TokenAggregator(spec, 3, history_s=2.0)
-    weights = context_weights(num_tokens, spec.token_stride_s, spec.context_s, 0.1)
+    weights = context_weights(spec, 0.1)
     stride = 16_000 / num_tokens
     tokens_of, weights_of = {}, {}
     for window in range(1, num_windows + 1):
@@ -112,11 +112,11 @@ def test_pooled_vector_gives_the_time_mean_of_the_volume(seed, num_tokens, grid)
     image_tokens = backend.encode_image(image)
     vectors = rng.standard_normal((2, num_tokens, 6)).astype(np.float32)
     weights = rng.uniform(0.0, 1.0, num_tokens).astype(np.float32) + np.float32(1e-3)
-    volume = backend.ground(image_tokens, vectors)
+    volume = backend.similarity(image_tokens, vectors)
     for head in range(2):
         pooled = np.zeros((2, 1, 6), np.float32)
-        pooled[head, 0] = pool(vectors[head], weights)
-        identity = backend.ground(image_tokens, pooled)[head, 0]
+        pooled[head, 0] = pool(vectors[head], weights).vectors[0]
+        identity = backend.similarity(image_tokens, pooled)[head, 0]
         mean = np.average(volume[head], axis=0, weights=weights)
         np.testing.assert_allclose(identity, mean, atol=1e-5)
 
@@ -131,26 +131,26 @@ def test_recency_decays_with_its_time_constant():
 
 
 def test_salience_finds_the_token_with_a_peak():
-    maps = np.full((4, 6, 8), 0.7, np.float32)
-    maps[1, 2, 3] = 5.0
-    maps[2] = np.linspace(-1, 1, 48).reshape(6, 8)
+    maps = np.full((4, 48), 0.7, np.float32)
+    maps[1, 19] = 5.0
+    maps[2] = np.linspace(-1, 1, 48)
     peaks = salience(maps)
     np.testing.assert_allclose(peaks, [0.0, 4.3 * 47 / 48, 1.0, 0.0], atol=1e-5)
-    weights = salient_weights(maps, np.ones(4, np.float32), HeadCalibration(scale=3.0), 2.0)
+    weights = salient_weights(maps, np.ones(4, np.float32), 3.0, 2.0)
     np.testing.assert_allclose(weights / weights.max(), (peaks / peaks.max()) ** 2, atol=1e-6)
 
 
 def test_without_salience_or_a_peak_the_weights_stay():
     rng = np.random.default_rng(0)
     weights = np.array([0.2, 1.0], np.float32)
-    maps = rng.standard_normal((2, 3, 3)).astype(np.float32)
+    maps = rng.standard_normal((2, 9)).astype(np.float32)
     for similarity, power in ((maps, 0.0), (np.ones_like(maps), 2.0)):
-        kept = salient_weights(similarity, weights, HeadCalibration(), power)
+        kept = salient_weights(similarity, weights, 1.0, power)
         np.testing.assert_array_equal(kept, weights)
 
 
 def test_salience_of_an_excluded_token_counts_for_nothing():
-    maps = np.zeros((2, 3, 3), np.float32)
-    maps[0, 0, 0], maps[1, 1, 1] = 1e9, 1.0
-    weights = salient_weights(maps, np.array([0.0, 1.0], np.float32), HeadCalibration(), 8.0)
+    maps = np.zeros((2, 9), np.float32)
+    maps[0, 0], maps[1, 4] = 1e9, 1.0
+    weights = salient_weights(maps, np.array([0.0, 1.0], np.float32), 1.0, 8.0)
     np.testing.assert_allclose(weights, [0.0, 1.0])

@@ -117,3 +117,24 @@ def test_frames_between_two_hops_listen_once(monkeypatch):
     assert first[-1].sound.any()
     stream.reset()
     assert not stream.push_frame(IMAGE, round(frames_s[-1] * 1e9)).sound.any()
+
+
+@pytest.mark.parametrize("backend", [TinyBackend, KeepingBackend])
+@pytest.mark.parametrize("idle_s", [1.5, 60.0])
+def test_nothing_is_encoded_that_nobody_wants_and_the_first_answer_is_as_fresh(backend, idle_s):
+    wave = np.concatenate([np.tile(CLIP, round(idle_s)), signals.scene()[:35_000]])
+    whole, lazy = GroundingStream(backend()), GroundingStream(backend())
+    lazy.is_idle = True
+    before = lazy.stats["num_windows_encoded"]
+    for start in range(0, len(wave), 1600):
+        for stream in (whole, lazy):
+            stream.push_audio(wave[start : start + 1600], round(start / 16_000 * 1e9), 16_000)
+    assert lazy.stats["num_windows_encoded"] == before
+    at_ns = round(len(wave) / 16_000 * 1e9)
+    whole.push_frame(IMAGE, at_ns - 100_000_000)
+    lazy.is_idle = False
+    answer, expected = lazy.push_frame(IMAGE, at_ns), whole.push_frame(IMAGE, at_ns)
+    np.testing.assert_allclose(answer.sound, expected.sound, atol=1e-5)
+    np.testing.assert_allclose(answer.speech, expected.speech, atol=1e-5)
+    assert answer.sound.any()
+    assert lazy.stats["num_windows_encoded"] < 1 + (12 * 0.7 + 2.6) / 0.2

@@ -31,10 +31,10 @@ def long_way(backend, waveform, *, span_s=None, power):
         centre = slot * 640 + 320
         if slot * 640 >= waveform.size:
             continue
-        volume = backend.ground(image_tokens, vector[:, None].astype(np.float32))[:, 0]
+        volume = backend.similarity(image_tokens, vector[:, None].astype(np.float32))[:, 0]
         trust = min(1.0, weights[slot])
         is_audible = any(audible[2 * slot : 2 * slot + 2])
-        logits = backend.spec.calibration["speech"].scale * volume[1]
+        logits = backend.spec.head("speech").calibration.scale * volume[1]
         if span_s is None:
             said = trust * any(start <= centre < stop for start, stop in utterances)
         else:
@@ -44,8 +44,10 @@ def long_way(backend, waveform, *, span_s=None, power):
         ):
             sums[head] += weight * volume[head]
             totals[head] += weight
-    names = ("sound", "speech")
-    return [backend.spec.calibration[names[i]](sums[i] / totals[i]) for i in range(2)]
+    return [
+        head.calibration(mean / total).reshape(backend.grid(image_tokens))
+        for head, mean, total in zip(backend.spec.heads, sums, totals, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_clip_equals_the_long_way_round(arguments, power, span_s, duration_s):
     np.testing.assert_allclose(answer.sound, sound, atol=1e-5)
     np.testing.assert_allclose(answer.speech, speech, atol=1e-5)
     assert answer.image_size == IMAGE.shape[:2]
-    assert answer.speech_score == answer.speech.max()
+    assert answer.score("speech") == answer.speech.max()
 
 
 def test_salience_and_oracle_change_the_answer():

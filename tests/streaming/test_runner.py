@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from av_grounding.streaming.handover import AudioQueue
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
-from av_grounding.streaming.waiting import Inbox
 from av_grounding.types import Frame
 from tests.helpers import signals
 from tests.helpers.memory import START_NS, ListSink, ListSource, chunks, frames
@@ -157,17 +157,15 @@ def test_no_audio_is_lost_while_the_model_is_busy():
 
 
 def test_a_full_audio_queue_drops_the_oldest_and_counts():
-    inbox = Inbox(max_audio_s=0.1)
+    queue = AudioQueue(max_s=0.1)
     ten = chunks(signals.hiss(0.2))
-    with inbox.changed:
-        num_lost = [inbox.put_chunk(chunk) for chunk in ten]
-        assert num_lost == [0] * 5 + [1] * 5
-        assert inbox.num_overruns == 5
-        assert inbox.queued_audio_s == pytest.approx(0.1)
-        kept = [inbox.take_chunk() for _ in range(6)]
+    assert [queue.put(chunk) for chunk in ten] == [0] * 5 + [1] * 5
+    assert queue.num_overruns == 5
+    assert queue.queued_s == pytest.approx(0.1)
+    kept = [queue.take() for _ in range(6)]
     assert [c.stamp_ns for c in kept[:5]] == [c.stamp_ns for c in ten[5:]]
     assert kept[5] is None
-    assert inbox.queued_audio_s == 0.0
+    assert queue.queued_s == 0.0
 
 
 @pytest.mark.parametrize("fails", ["video", "audio", "sink", "model"])

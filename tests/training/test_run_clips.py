@@ -13,9 +13,9 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.dual_encoder import ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.samples import write_samples
-from av_grounding.training import run_clips
+from av_grounding.training import runs
+from av_grounding.training.configuration import DataConfig, DenseavRun, SssRun
 from av_grounding.training.loop import checkpoint
-from av_grounding.training.loop.configuration import DataConfig, DenseavRun, SssRun
 from av_grounding.training.loop.loop import Interrupted, LoopConfig
 
 pytestmark = pytest.mark.skipif(
@@ -71,15 +71,15 @@ def test_training_on_shards_resumes_bit_for_bit_and_ships_the_best(shards, tmp_p
     assert sum(counts.values()) == 2 * NUM_SAMPLES
     assert counts["val sound"] == counts["val speech"] > 1
     config = SssRun(**SETTINGS)
-    straight = run_clips.run(config, shards, tmp_path / "straight", quiet)
+    straight = runs.run(config, shards, tmp_path / "straight", quiet)
 
     def stop(stage, done, total, row):
         if (stage, done) == ("mix-and-separate", 2):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted, match="step 2 of 4"):
-        run_clips.run(config, shards, tmp_path / "two", stop)
-    resumed = run_clips.run(config, shards, tmp_path / "two", quiet)
+        runs.run(config, shards, tmp_path / "two", stop)
+    resumed = runs.run(config, shards, tmp_path / "two", quiet)
     files = [bundle / "model.safetensors" for bundle in (straight, resumed)]
     assert files[0].read_bytes() == files[1].read_bytes()
     run = tmp_path / "straight/sss"
@@ -88,7 +88,7 @@ def test_training_on_shards_resumes_bit_for_bit_and_ships_the_best(shards, tmp_p
     best = checkpoint.read(run / "best.pt")
     assert best["value"] == pytest.approx(min(row["loss"] for row in rows))
     grounder = Grounder.load(straight)
-    assert set(grounder.spec.calibration) == {"sound", "speech"}
+    assert grounder.spec.head_names == ("sound", "speech")
     image = np.random.default_rng(0).integers(256, size=(60, 80, 3), dtype=np.uint8)
     waveform = 0.1 * np.random.default_rng(1).standard_normal(48_000)
     assert grounder.ground(image, waveform, 16_000).sound.shape[0] > 1
@@ -96,7 +96,7 @@ def test_training_on_shards_resumes_bit_for_bit_and_ships_the_best(shards, tmp_p
 
 def test_the_other_recipe_trains_straight_from_the_files(world, tmp_path, caplog):
     config = DenseavRun(**{**SETTINGS, "loop": replace(LOOP, steps=2)})
-    bundle = run_clips.run(config, world, tmp_path / "run", quiet)
+    bundle = runs.run(config, world, tmp_path / "run", quiet)
     info = json.loads((bundle / "config.json").read_text())["info"]
     assert info["recipe"] == "denseav"
     rows = (tmp_path / "run/denseav/log.jsonl").read_text().splitlines()
@@ -114,7 +114,7 @@ def test_the_command_trains_on_shards_and_says_what_is_wrong(shards, tmp_path, c
     settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
     assert cli.main([*arguments, *settings, "--json"]) == 0
     bundle = json.loads(capsys.readouterr().out)["bundle"]
-    assert Grounder.load(bundle).spec.heads == ("sound", "speech")
+    assert Grounder.load(bundle).spec.head_names == ("sound", "speech")
     assert cli.main([*arguments, *settings, "--set", "loop.steps=5"]) == 2
     assert "loop.steps: 1 then, 5 now" in capsys.readouterr().err
     too_many = ["--set", "data.batch_size=64"]

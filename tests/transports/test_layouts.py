@@ -6,10 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from av_grounding.transports.messages import HEADS, TOPICS
+from av_grounding.config import HEADS
+from av_grounding.transports.topics.table import topics_of
 
 CONFIG = Path(__file__).parents[2] / "config"
 NAMESPACE = "/av_grounding/"
+TOPICS = topics_of(HEADS)
 
 
 def is_published(topic):

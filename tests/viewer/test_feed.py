@@ -1,11 +1,14 @@
 """What a client is told: everything once, a minute of it at first, and anew after a jump."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from av_grounding.types import Frame
-from av_grounding.viewer.feed import MAX_WARNINGS, Cursor, Feed, Series, merge_spans
+from av_grounding.types import Frame, HeadAnswer
+from av_grounding.viewer.feed import MAX_WARNINGS, Cursor, Feed, Series, Shot, merge_spans
 from av_grounding.viewer.picture import MAX_GRID, MAX_SIDE_PX, encode
+from tests.helpers.answers import answer as head_answer
 from tests.helpers.live_client import START_NS, answer, marks
 
 
@@ -24,10 +27,10 @@ def test_everything_is_told_once():
     feed.add_answer(*answer(0), 12.34)
     feed.add_answer(*answer(1), None)
     news, cursor = feed.news(Cursor())
-    scores = [round(answer(number)[1].sound_score, 4) for number in (0, 1)]
+    scores = [round(answer(number)[1].score("sound"), 4) for number in (0, 1)]
     assert [tuple(p) for p in news["points"]] == [
-        (0.0, scores[0], 0.75, 12.3),
-        (66.7, scores[1], 0.75, None),
+        (0.0, 12.3, scores[0], 0.75),
+        (66.7, None, scores[1], 0.75),
     ]
     assert news["origin_unix_ms"] == START_NS // 10**6
     again, cursor = feed.news(cursor)
@@ -135,20 +138,19 @@ def test_pictures_are_bounded_and_faulty_cells_become_numbers():
     image[..., 0] = 200
     large = np.zeros((300, 600), np.float32)
     large[100:200, 300:600] = 0.8
-    speech = np.array([[np.nan, 2.0], [-1.0, 0.5]], np.float32)
-    object.__setattr__(heatmaps, "sound", large)
-    object.__setattr__(heatmaps, "speech", speech)
-    shot = Feed().add_answer(Frame(image, frame.stamp_ns), heatmaps, None)
+    speech = HeadAnswer(np.array([[[np.nan, 30.0], [-30.0, 0.0]]], np.float32))
+    heads = {"sound": head_answer(large), "speech": speech}
+    shot = Shot(1, Frame(image, frame.stamp_ns), replace(heatmaps, heads=heads), 0.0)
     picture = encode(shot)
     jpeg, sound, speech = picture.blobs
     decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (576, MAX_SIDE_PX, 3)
     assert decoded[300, 300, 2] > 190 > 20 > decoded[300, 300, 0]  # BGR: red stayed red
     assert (picture.header["width"], picture.header["height"]) == (2000, 900)
-    described = picture.header["sound"]
+    described = picture.header["heads"]["sound"]
     assert (described["h"], described["w"]) == (64, MAX_GRID)
     grid = np.frombuffer(sound, np.uint8).reshape(64, MAX_GRID)
     assert grid[32, 100] == 204
     assert grid[5, 100] == grid[32, 5] == 0
     assert np.frombuffer(speech, np.uint8).tolist() == [0, 255, 0, 128]
-    assert picture.header["speech"]["peak"] == [0.75, 0.25]
+    assert picture.header["heads"]["speech"]["peak"] == [0.75, 0.25]

@@ -31,7 +31,10 @@ def test_a_packet_holds_the_frame_its_answer_and_what_was_heard():
     async def look():
         async with connect(viewer) as client:
             assert client.hello["facts"] == {"source": "demo"}
-            assert client.hello["thresholds"] == {"sound": 0.5, "speech": 0.5}
+            heads = client.hello["heads"]
+            assert [(head["name"], head["threshold"]) for head in heads] == [
+                ("sound", 0.5), ("speech", 0.5),
+            ]  # fmt: skip
             frame, heatmaps = answer(3)
             clock_ns[0] = frame.stamp_ns + 21_500_000
             viewer.write_voice(marks(0.1, [-20.0], [True]))
@@ -39,19 +42,19 @@ def test_a_packet_holds_the_frame_its_answer_and_what_was_heard():
             header, blobs = await client.frame()
             described = header["frame"]
             assert (described["width"], described["height"]) == (64, 48)
-            size = described["jpeg_bytes"]
+            told, size = described["heads"], described["jpeg_bytes"]
             decoded = cv2.imdecode(np.frombuffer(blobs[:size], np.uint8), cv2.IMREAD_COLOR)
             assert np.abs(decoded[..., ::-1].astype(int) - frame.image).max() < 6
             grids = np.frombuffer(blobs[size:], np.uint8).reshape(2, 5, 7)
             np.testing.assert_array_equal(grids[0], np.rint(255 * heatmaps.sound))
             np.testing.assert_array_equal(grids[1], np.rint(255 * heatmaps.speech))
-            assert described["speech"]["score"] == described["speech"]["value"] == 0.75
-            assert described["speech"]["peak"] == [round(4.5 / 7, 5), 0.3]
+            assert told["speech"]["score"] == told["speech"]["value"] == 0.75
+            assert told["speech"]["peak"] == [round(4.5 / 7, 5), 0.3]
             row, column = np.unravel_index(np.argmax(heatmaps.sound), (5, 7))
             expected = [round((column + 0.5) / 7, 5), round((row + 0.5) / 5, 5)]
-            assert described["sound"]["peak"] == expected
-            ((_, sound_score, speech_score, latency_ms),) = header["points"]
-            assert (sound_score, speech_score) == (round(heatmaps.sound_score, 4), 0.75)
+            assert told["sound"]["peak"] == expected
+            ((_, latency_ms, sound_score, speech_score),) = header["points"]
+            assert (sound_score, speech_score) == (round(heatmaps.score("sound"), 4), 0.75)
             assert latency_ms == 21.5
             assert header["voice"][0]["level_dbfs"] == [-20]
 
@@ -82,8 +85,8 @@ def test_a_slow_client_skips_frames_and_misses_no_score(viewer):
             points = [point for p in packets for point in p.get("points", [])]
             assert len(numbers) <= 4
             assert numbers == sorted(set(numbers))
-            assert [p[1] for p in points] == [
-                round(answer(number)[1].sound_score, 4) for number in range(30)
+            assert [p[2] for p in points] == [
+                round(answer(number)[1].score("sound"), 4) for number in range(30)
             ]
 
     run(look())

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.benchmarking.reproduction.picture import draw
-from av_grounding.benchmarking.reproduction.runs import Schedule, list_runs
+from av_grounding.benchmarking.reproduction.runs import Budget, list_runs
+from av_grounding.evaluation.benchmark import HEADS
 from av_grounding.files import write_text
 
 Results = dict[str, dict[str, Any]]
 Keys = tuple[str, ...]
-KINDS = ("sound", "speech")
 NEAR_CHANCE = 1.25
 """A model whose retrieval is below so many times chance has not learned."""
 NOTES = "<!-- notes -->"
@@ -21,7 +21,7 @@ NOTES = "<!-- notes -->"
 POOLED = ("denseav", "denseav, average pool", "denseav, CLS token", "denseav, SimPool")
 
 
-def write_page(page: Path, results: Results, schedule: Schedule, out: Path) -> None:
+def write_page(page: Path, results: Results, schedule: Budget, out: Path) -> None:
     """Write the page and its picture; rows that are still missing are left out.
 
     Notes in an earlier page, from the line `NOTES` on, are kept.
@@ -34,7 +34,7 @@ def write_page(page: Path, results: Results, schedule: Schedule, out: Path) -> N
     write_text(page, f"{text}\n{mark}{notes}" if mark else text)
 
 
-def lines(results: Results, schedule: Schedule, picture: str | None) -> Iterable[str]:
+def lines(results: Results, schedule: Budget, picture: str | None) -> Iterable[str]:
     total = len(list_runs(schedule))
     yield "# The papers' findings on the synthetic world"
     yield ""
@@ -115,8 +115,8 @@ def simultaneous(results: Results) -> Iterable[str]:
     yield ""
     columns = {
         f"{kind} {name}": ("segmentation", "simultaneous", kind, "own", key)
-        for kind in KINDS
-        for name, key in (("mAP", "map"), ("mIoU", "miou"))
+        for kind in HEADS
+        for name, key in (("mAP", "mAP"), ("mIoU", "miou"))
     }
     yield from table(results, ("denseav", "sss"), columns)
     for name, path in columns.items():
@@ -128,14 +128,14 @@ def clean_and_mixed(results: Results) -> Iterable[str]:
     yield "## (ii) Segmentation, clean and with off-screen audio (000 tables 2 and 4)"
     yield ""
     columns = {
-        f"{condition} {kind} {view} mAP": ("segmentation", condition, kind, view, "map")
+        f"{condition} {kind} {view} mAP": ("segmentation", condition, kind, view, "mAP")
         for condition in ("clean", "mixed")
-        for kind in KINDS
+        for kind in HEADS
         for view in ("own", "total")
     }
     yield from table(results, ("denseav", "sss"), columns)
-    for kind in KINDS:
-        both = (drops(results, g, kind, "segmentation", "own", "map") for g in ("denseav", "sss"))
+    for kind in HEADS:
+        both = (drops(results, g, kind, "segmentation", "own", "mAP") for g in ("denseav", "sss"))
         yield verdict(f"the drop of {kind} mAP is smaller for sss (percent of clean)", *both)
 
 
@@ -152,12 +152,12 @@ def retrieval(results: Results) -> Iterable[str]:
     columns = {
         f"{condition} {kind} {view} {arrow}": ("retrieval", condition, kind, view, key)
         for condition in ("clean", "mixed")
-        for kind in KINDS
+        for kind in HEADS
         for view in ("own", "total")
         for arrow, key in (("I→A", "i2a"), ("A→I", "a2i"))
     }
     yield from table(results, ("denseav", "sss"), columns)
-    for kind in KINDS:
+    for kind in HEADS:
         for arrow, key in (("I→A", "i2a"), ("A→I", "a2i")):
             both = (drops(results, g, kind, "retrieval", "own", key) for g in ("denseav", "sss"))
             yield verdict(f"the drop of {kind} {arrow} is smaller for sss", *both)
@@ -171,7 +171,7 @@ def opposite(results: Results) -> Iterable[str]:
             *("retrieval", condition, kind, "opposite", key),
         )
         for condition in ("clean", "mixed")
-        for kind in KINDS
+        for kind in HEADS
         for arrow, key in (("I→A", "i2a"), ("A→I", "a2i"))
     }
     scores = {"PredDis": ("pred_dis",), "ActDis": ("act_dis",)}
@@ -188,15 +188,15 @@ def losses(results: Results) -> Iterable[str]:
     columns = {
         f"{condition} {kind} {view} A→I": ("retrieval", condition, kind, view, "a2i")
         for condition in ("clean", "mixed")
-        for kind in KINDS
+        for kind in HEADS
         for view in ("own", "opposite")
     }
     columns |= {
-        f"simultaneous {kind} mAP": ("segmentation", "simultaneous", kind, "own", "map")
-        for kind in KINDS
+        f"simultaneous {kind} mAP": ("segmentation", "simultaneous", kind, "own", "mAP")
+        for kind in HEADS
     }
     yield from table(results, groups, columns)
-    for kind in KINDS:
+    for kind in HEADS:
         path = ("retrieval", "clean", kind)
         own = (values(results, g, *path, "own", "a2i") for g in ("sss", "sss without L_cor"))
         yield verdict(f"without L_cor {kind} A→I falls", *own)
@@ -210,16 +210,16 @@ def aggregations(results: Results) -> Iterable[str]:
     yield "## (v) Aggregations (001 table 4)"
     yield ""
     columns = {
-        f"clean {kind} mAP (total)": ("segmentation", "clean", kind, "total", "map")
-        for kind in KINDS
+        f"clean {kind} mAP (total)": ("segmentation", "clean", kind, "total", "mAP")
+        for kind in HEADS
     } | {
         f"clean {kind} {arrow}": ("retrieval", "clean", kind, "total", key)
-        for kind in KINDS
+        for kind in HEADS
         for arrow, key in (("I→A", "i2a"), ("A→I", "a2i"))
     }
     yield from table(results, POOLED, columns)
-    for kind in KINDS:
-        path = ("segmentation", "clean", kind, "total", "map")
+    for kind in HEADS:
+        path = ("segmentation", "clean", kind, "total", "mAP")
         for other in POOLED[1:]:
             both = (values(results, group, *path) for group in ("denseav", other))
             yield verdict(f"multi-head above {other.split(', ')[1]}, {kind} mAP", *both)
@@ -238,7 +238,7 @@ def retrieval_over_chance(results: Results, group: str) -> float | None:
         one["retrieval"]["clean"][kind]["total"][key] / one["retrieval"]["chance"][kind]
         for one in results.values()
         if one["group"] == group
-        for kind in KINDS
+        for kind in HEADS
         for key in ("i2a", "a2i")
     ]
     return statistics.mean(ratios) if ratios else None
@@ -248,8 +248,8 @@ def control(results: Results) -> Iterable[str]:
     yield "## Control: 001's loss on 000's mixtures"
     yield ""
     columns = {
-        f"{condition} {kind} mAP": ("segmentation", condition, kind, "own", "map")
+        f"{condition} {kind} mAP": ("segmentation", condition, kind, "own", "mAP")
         for condition in ("simultaneous", "clean", "mixed")
-        for kind in KINDS
+        for kind in HEADS
     }
     yield from table(results, ("denseav", "denseav on mixtures", "sss"), columns)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from av_grounding.files import replacing
 from av_grounding.training.loop.curves import read_log
 
 
@@ -48,8 +48,7 @@ def draw(picture: Path, results: Mapping[str, Mapping[str, Any]], out: Path) -> 
         if axis.lines:
             axis.legend(fontsize=7)
     figure.tight_layout()
-    partial = picture.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
+    with replacing(picture) as partial:
+        figure.savefig(partial, dpi=110)
     pyplot.close(figure)
-    os.replace(partial, picture)
     return True

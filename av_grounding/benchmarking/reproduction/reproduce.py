@@ -12,19 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from av_grounding.benchmarking.reproduction.measuring import draw_samples, measure
+from av_grounding.benchmarking.reproduction.measuring import PROTOCOL, measure
 from av_grounding.benchmarking.reproduction.page import write_page
-from av_grounding.benchmarking.reproduction.runs import Run, Schedule, list_runs
+from av_grounding.benchmarking.reproduction.runs import Budget, Run, list_runs
 from av_grounding.files import write_json
 from av_grounding.training.loop.run_folder import Progress
-from av_grounding.training.run_synthetic import train_recipe
+from av_grounding.training.runs import small_spec, train_recipe
 
 RESULT_FILE = "result.json"
 OnRun = Callable[[int, int, Run], None]
 
 
 def reproduce(
-    schedule: Schedule,
+    schedule: Budget,
     data: Path,
     out: Path,
     page: Path,
@@ -37,40 +37,40 @@ def reproduce(
     is. Raises ValueError where a run was begun with other settings.
     """
     runs = list_runs(schedule)
-    samples = draw_samples(
-        out / "samples.npz", schedule.num_samples,
-        lambda done, total: progress("test samples", done, total, {}),
-    )  # fmt: skip
     results: dict[str, dict[str, Any]] = {}
     for number, run in enumerate(runs):
         if on_run:
             on_run(number, len(runs), run)
-        results[run.name] = do_run(run, samples, data, out, progress)
+        results[run.name] = do_run(run, schedule.num_samples, data, out, progress)
         write_page(page, results, schedule, out)
     return page
 
 
 def do_run(
-    run: Run, samples: dict[str, Any], data: Path, out: Path, progress: Progress
+    run: Run, num_samples: int, data: Path, out: Path, progress: Progress
 ) -> dict[str, Any]:
     """The run's result, from its file where it has one for the same settings and samples."""
     folder = out / run.name
     result_file = folder / RESULT_FILE
-    num_samples, settings = len(samples["image"]), run.config.to_json()
+    settings = run.config.to_json()
     if result_file.exists():
         result = json.loads(result_file.read_text(encoding="utf-8"))
         same = json.loads(json.dumps(settings)) == result["settings"]
-        if same and result["num_samples"] == num_samples:
+        told = (result["num_samples"], result.get("protocol"))
+        if same and told == (num_samples, PROTOCOL):
             return result
     started_s = time.monotonic()
-    recipe = train_recipe(run.config, data, folder, progress, pretext=pretext_folder(run, out))
+    recipe, _ = train_recipe(run.config, data, folder, progress, pretext=pretext_folder(run, out))
     trained_s = time.monotonic() - started_s
-    progress("measuring", 0, 1, {})
-    numbers = measure(recipe, samples, run.config.short_side_px)
+    numbers = measure(
+        recipe, small_spec(run.config, recipe.model), num_samples,
+        lambda done, total: progress("measuring", done, total, {}),
+    )  # fmt: skip
     result = {
         "group": run.group,
         "seed": run.seed,
         "num_samples": num_samples,
+        "protocol": PROTOCOL,
         "heads": list(recipe.model.heads),
         "num_trained_steps": run.config.loop.steps,
         "seconds_of_this_call": round(trained_s, 1),
@@ -78,7 +78,6 @@ def do_run(
         "settings": settings,
     }
     write_json(result_file, result)
-    progress("measuring", 1, 1, {})
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from av_grounding.training.loop.configuration import DenseavRun, SssRun, override
+from av_grounding.training.configuration import DenseavRun, SssRun, override
 
 # (name, recipe, settings beside the shared ones): what is compared with what.
 COMPARED = (
@@ -23,7 +23,7 @@ ABLATIONS = (
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Budget:
     """Budget of the whole table. Every run gets the same number of steps and of batches.
 
     ValueError for no seed, a seed twice, or numbers below one.
@@ -66,7 +66,7 @@ class Run:
         return f"{self.group.replace(', ', '-').replace(' ', '-').lower()}-{self.seed}"
 
 
-def list_runs(schedule: Schedule) -> list[Run]:
+def list_runs(schedule: Budget) -> list[Run]:
     """All runs; first one seed of everything, so that a table is whole as early as can be."""
     runs = []
     for rows, seeds in ((COMPARED, schedule.seeds), (ABLATIONS, schedule.ablation_seeds)):
@@ -77,7 +77,7 @@ def list_runs(schedule: Schedule) -> list[Run]:
 
 
 def make_config(
-    kind: type[SssRun], seed: int, settings: Sequence[str], schedule: Schedule
+    kind: type[SssRun], seed: int, settings: Sequence[str], schedule: Budget
 ) -> SssRun:
     # Sharpness hardens over the same share of the schedule as in the shipped model's.
     hardening = round(schedule.steps * 1200 / 3200)

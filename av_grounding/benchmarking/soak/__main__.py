@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import sys
@@ -29,9 +28,10 @@ from av_grounding.benchmarking.soak import verdict
 from av_grounding.benchmarking.soak.demo import FastClock, SoakAudio, SoakVideo
 from av_grounding.benchmarking.soak.faults import KINDS, expected_counters, plan
 from av_grounding.benchmarking.soak.subscribers import Churn, dds_settings, visit_bus, visit_page
-from av_grounding.benchmarking.soak.watch import Delivered, Sampler, Watch
+from av_grounding.benchmarking.soak.watch import Delivered, Sampler, SoakWatch
 from av_grounding.config import default_bundle
-from av_grounding.files import atomic_write
+from av_grounding.evaluation.report.content import finite
+from av_grounding.files import write_json
 from av_grounding.grounder import Grounder
 from av_grounding.streaming.runner import Runner
 from av_grounding.synthetic.demo_scene import DemoScene
@@ -113,9 +113,9 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
     audio = SoakAudio(scene, clock, faults, duration_s=duration_s)
     pictures = SoakVideo(scene, clock, faults, duration_s=duration_s, rate_hz=FRAME_RATE_HZ)
     video = Delivered(pictures)
-    watch = Watch(video, faults)
+    watch = SoakWatch(video, faults)
     with contextlib.ExitStack() as stack:
-        sinks, churns = open_outputs(stack, watch)
+        sinks, churns = open_outputs(stack, watch, grounder.spec.head_names)
         runner = Runner(
             stream,
             video,
@@ -170,8 +170,7 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
         "bounds": verdict.judge(sampler.samples, facts, bounds),
         "samples": sampler.samples,
     }
-    with atomic_write(args.out / "soak.json") as file:
-        file.write(json.dumps(plain(report), indent=1).encode() + b"\n")
+    write_json(args.out / "soak.json", finite(report))
     title = (
         f"{args.hours:g} h of the demo in {args.minutes:g} min, {sum(1 for _ in faults)} faults"
     )
@@ -179,7 +178,9 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def open_outputs(stack: contextlib.ExitStack, watch: Watch) -> tuple[list[Sink], dict[str, Churn]]:
+def open_outputs(
+    stack: contextlib.ExitStack, watch: SoakWatch, heads: Sequence[str]
+) -> tuple[list[Sink], dict[str, Churn]]:
     """The sinks, and those who come to see them and leave again."""
     viewer = Viewer("0")
     port = viewer.address.port
@@ -196,7 +197,7 @@ def open_outputs(stack: contextlib.ExitStack, watch: Watch) -> tuple[list[Sink],
     except ImportError as error:
         print(f"soak: without DDS ({error})", file=sys.stderr)
     else:
-        sinks.append(DdsPublisher(Bus(dds_settings(), "soak", "/soak")))
+        sinks.append(DdsPublisher(Bus(dds_settings(), "soak", "/soak"), heads))
         let_come("dds", visit_bus)
     for churn in churns.values():
         stack.callback(churn.close)
@@ -212,17 +213,6 @@ def show(sample: Mapping[str, float], real_s: float) -> None:
     )
     end = "\r" if sys.stderr.isatty() and sample["time_s"] < real_s else "\n"
     print(line, end=end, file=sys.stderr, flush=True)
-
-
-def plain(value: Any) -> Any:
-    """As strict JSON has it: what was not measured is null."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 if __name__ == "__main__":

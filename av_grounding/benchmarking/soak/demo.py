@@ -15,7 +15,7 @@ from av_grounding.benchmarking.soak.faults import (
     CAMERA_STEP_S,
     TOO_FAST,
     Fault,
-    Schedule,
+    FaultSchedule,
 )
 from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
@@ -84,7 +84,7 @@ class SoakVideo:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
-        schedule = Schedule(self._faults)
+        schedule = FaultSchedule(self._faults)
         for number in range(int(self._duration_s * self._rate_hz)):
             time_s = number / self._rate_hz
             if not self._clock.wait(time_s, self._closed):
@@ -116,7 +116,7 @@ class SoakAudio:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        schedule = Schedule(self._faults)
+        schedule = FaultSchedule(self._faults)
         size = round(CHUNK_S * SAMPLE_RATE_HZ)
         for number in range(int(self._duration_s / CHUNK_S)):
             time_s = number * CHUNK_S

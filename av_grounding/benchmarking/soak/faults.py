@@ -53,7 +53,7 @@ def plan(duration_s: float, every_s: float, seed: int = 0) -> list[Fault]:
     return faults
 
 
-class Schedule:
+class FaultSchedule:
     """The faults of a plan, asked for in the order of time."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from av_grounding.files import replacing
+
 SETTLE_SHARE = 0.25
 """Of the run, at its beginning: caches fill and allocators find their size."""
 MIN_SAMPLES = 12
@@ -124,6 +126,5 @@ def draw(samples: Sequence[Mapping[str, float]], path: Path, title: str) -> None
         if name not in ("drift_ppm", "audio_lag_s"):
             axes.set_ylim(0.0, 1.15 * float(np.nanmax(values)))
     axes.set_xlabel("minutes (grey: settling, not judged)")
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)

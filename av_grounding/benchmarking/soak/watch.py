@@ -38,7 +38,7 @@ class Delivered:
         self._source.close()
 
 
-class Watch:
+class SoakWatch:
     """A Sink that notes the age of every answer, and answers to sound that is long over."""
 
     def __init__(self, video: Delivered, faults: Sequence[Fault]) -> None:
@@ -56,17 +56,17 @@ class Watch:
         self._ages_ms: list[float] = []
         self._lock = threading.Lock()
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+    def write(self, frame: Frame, grounding: Grounding) -> None:
         delivered_s = self._video.delivered_s.get(id(frame))
         if delivered_s is not None:
             with self._lock:
                 self._ages_ms.append(1e3 * (time.monotonic() - delivered_s))
-        time_s = (heatmaps.stamp_ns - ORIGIN_NS) / NS_PER_S
+        time_s = (grounding.stamp_ns - ORIGIN_NS) / NS_PER_S
         while self._silences and time_s >= self._silences[0][1]:
             self._silences.pop(0)
         if self._silences and time_s >= self._silences[0][0]:
             self.num_checked += 1
-            self.num_old += bool(heatmaps.sound.any() or heatmaps.speech.any())
+            self.num_old += any(len(one.logits) for one in grounding.heads.values())
 
     def close(self) -> None:
         self.is_over = True
@@ -83,7 +83,7 @@ class Sampler:
 
     def __init__(
         self,
-        watch: Watch,
+        watch: SoakWatch,
         counters: Callable[[], Mapping[str, Any]],
         *,
         speed: float,

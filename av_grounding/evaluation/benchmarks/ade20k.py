@@ -19,7 +19,7 @@ from av_grounding.evaluation.benchmark import (
 from av_grounding.evaluation.benchmarks.files import (
     SCORED_PX,
     AudioFile,
-    Listing,
+    FileCheck,
     SquareCrop,
     nearest,
     read_label,
@@ -47,7 +47,7 @@ def open_sound(root: Path) -> ListBenchmark:
 
 
 def _open(root: Path, head: Head) -> ListBenchmark:
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     column = PROMPT_COLUMNS[head]
     columns = ["image_location", column, "ade_class_id", *(["timing"] if head == "speech" else [])]
     for row in listing.rows(root / "prompted_segmentation.csv", columns):

@@ -18,8 +18,8 @@ from av_grounding.evaluation.benchmark import (
 from av_grounding.evaluation.benchmarks.files import (
     SCORED_PX,
     AudioFile,
+    FileCheck,
     ImageFile,
-    Listing,
     MaskFile,
     nearest,
     read_indices,
@@ -36,15 +36,16 @@ NOTES = "Test split; one sample a frame, frame i stands for second i; masks at 2
 
 def open_s4(root: Path) -> ListBenchmark:
     """740 test videos with one sounding object, five frames each."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
+    media = _media(root, "s4_data")
     for row in listing.rows(root / "s4_meta_data.csv", ("name", "category", "split")):
         if row["split"] != "test":
             continue
         name, category = row["name"], row["category"]
-        audio = root / "audio_wav" / "test" / category / f"{name}.wav"
+        audio = media / "audio_wav" / "test" / category / f"{name}.wav"
         for number in range(1, NUM_FRAMES + 1):
             place = Path("test", category, name, f"{name}_{number}.png")
-            image, mask = root / "visual_frames" / place, root / "gt_masks" / place
+            image, mask = media / "visual_frames" / place, media / "gt_masks" / place
             samples += _frame(listing, name, number, category, (image, audio, mask))
     info = _info("avsbench-s4", 740 * NUM_FRAMES)
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
@@ -52,18 +53,24 @@ def open_s4(root: Path) -> ListBenchmark:
 
 def open_ms3(root: Path) -> ListBenchmark:
     """64 test videos with several sounding objects, five frames each; no class names."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
+    media = _media(root, "ms3_data")
     for row in listing.rows(root / "ms3_meta_data.csv", ("video_id", "split")):
         if row["split"] != "test":
             continue
         name = row["video_id"]
-        audio = root / "audio_wav" / "test" / f"{name}.wav"
+        audio = media / "audio_wav" / "test" / f"{name}.wav"
         for number in range(1, NUM_FRAMES + 1):
-            image = root / "visual_frames" / name / f"{name}.mp4_{number}.png"
-            mask = root / "gt_masks" / "test" / name / f"{name}_{number}.png"
+            image = media / "visual_frames" / name / f"{name}.mp4_{number}.png"
+            mask = media / "gt_masks" / "test" / name / f"{name}_{number}.png"
             samples += _frame(listing, name, number, "", (image, audio, mask))
     info = _info("avsbench-ms3", 64 * NUM_FRAMES)
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
+
+
+def _media(root: Path, published: str) -> Path:
+    """The folder of pictures, sounds and masks: beside the list as published, or around it."""
+    return root / published if (root / published).is_dir() else root
 
 
 def _info(name: str, num_expected: int) -> BenchmarkInfo:
@@ -78,7 +85,7 @@ def _info(name: str, num_expected: int) -> BenchmarkInfo:
 
 
 def _frame(
-    listing: Listing, video: str, number: int, category: str, files: tuple[Path, Path, Path]
+    listing: FileCheck, video: str, number: int, category: str, files: tuple[Path, Path, Path]
 ) -> list[GroundingSample]:
     name = f"{video}_{number}"
     image, audio, mask = files
@@ -99,7 +106,7 @@ def _frame(
 
 def open_semantic(root: Path) -> ListBenchmark:
     """1,554 test videos, ten frames each, of which a 5 s video's last five are padding."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     class_names = _class_names(root / "label2idx.json")
     for row in listing.rows(root / "metadata.csv", ("uid", "label", "split")):
         if row["split"] != "test":
@@ -121,7 +128,7 @@ def open_semantic(root: Path) -> ListBenchmark:
                     load_clip=AudioFile(audio),
                     load_class_map=NoClasses()
                     if is_padding
-                    else ClassMap(label, len(class_names)),
+                    else ClassMapFile(label, len(class_names)),
                     video_id=video,
                     frame_s=number + 0.5,
                     is_padding=is_padding,
@@ -152,7 +159,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class ClassMapFile:
     """Reads a picture of class indices at 224x224; ValueError where one is unknown."""
 
     path: Path

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from av_grounding.evaluation.benchmarks.files import Listing
+from av_grounding.evaluation.benchmarks.files import FileCheck
 from av_grounding.evaluation.benchmarks.is3 import Annotation, read_annotations
 from av_grounding.evaluation.benchmarks.speaking import SpeechEngine, Spoken, open_engine
 from av_grounding.files import atomic_write
@@ -74,7 +74,7 @@ def build_extended_is3(
             f"{is3 / 'IS3_annotation.json'}: no such file; --is3 needs the folder of IS3 with "
             "images/, audio_wav/, gt_segmentation/ and IS3_annotation.json"
         )
-    listing = Listing()
+    listing = FileCheck()
     pairs = _pairs(is3, listing)
     speaker = open_engine(engine, voice)
     try:
@@ -128,7 +128,7 @@ def spoken_name(class_name: str) -> str:
     return SPOKEN_NAMES.get(name.lower(), name.lower())
 
 
-def _pairs(is3: Path, listing: Listing) -> list[tuple[Annotation, Annotation]]:
+def _pairs(is3: Path, listing: FileCheck) -> list[tuple[Annotation, Annotation]]:
     groups: dict[str, list[Annotation]] = {}
     for annotation in read_annotations(is3, listing):
         if listing.has(annotation.name, annotation.image, annotation.sound, annotation.mask):

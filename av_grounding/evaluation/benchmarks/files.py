@@ -18,10 +18,10 @@ from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import resample, to_mono
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     Benchmark,
-    Clip,
     ListBenchmark,
-    Problem,
+    SampleProblem,
 )
 from av_grounding.evaluation.boxes import Box, BoxFormat, consensus_mask, parse_boxes, union_mask
 from av_grounding.files import MAX_LIST_BYTES, one_line, read_json, read_text
@@ -31,17 +31,17 @@ SCORED_PX = 224
 LOSSY_SUFFIXES = {".jpg", ".jpeg"}
 
 
-class Listing:
+class FileCheck:
     """Collects what is wrong with a data set while its lists are read."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[SampleProblem] = []
 
     def has(self, sample_id: str, *paths: Path) -> bool:
         """Whether all files are there; each that is not becomes a problem."""
         missing = [path for path in paths if not _is_file(path)]
         for path in missing:
-            self.problems.append(Problem("missing_file", sample_id, str(path)))
+            self.problems.append(SampleProblem("missing_file", sample_id, str(path)))
         return not missing
 
     def boxes(
@@ -54,12 +54,12 @@ class Listing:
         """The well-formed boxes; each malformed one becomes a problem and is left out."""
         parsed = parse_boxes(values, box_format, scale)
         for line in parsed.malformed:
-            self.problems.append(Problem("malformed_box", sample_id, line))
+            self.problems.append(SampleProblem("malformed_box", sample_id, line))
         return parsed.boxes
 
     def malformed_row(self, sample_id: str, detail: str) -> None:
         """A row that cannot be a sample; it is left out."""
-        self.problems.append(Problem("malformed_row", one_line(sample_id), one_line(detail)))
+        self.problems.append(SampleProblem("malformed_row", one_line(sample_id), one_line(detail)))
 
     def rows(self, path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         """Rows of a CSV file with a header; rows without all of `columns` are left out.
@@ -183,7 +183,7 @@ class AudioFile:
     path: Path
     middle_s: float | None = None
 
-    def __call__(self) -> Clip:
+    def __call__(self) -> AudioClip:
         from av_grounding.sources.media_file import MediaFile
 
         waveform, rate_hz = MediaFile(self.path).read_audio()
@@ -191,7 +191,7 @@ class AudioFile:
             keep = round(self.middle_s * rate_hz)
             start = max(0, (len(waveform) - keep) // 2)
             waveform = waveform[start : start + keep]
-        return Clip(waveform, rate_hz)
+        return AudioClip(waveform, rate_hz)
 
 
 @dataclass(frozen=True)
@@ -205,16 +205,16 @@ class SummedAudio:
     rate_hz: int = 16_000
     gain: float = 1.0
 
-    def __call__(self) -> Clip:
+    def __call__(self) -> AudioClip:
         waveforms = [mono_at(part(), self.rate_hz) for part in self.parts]
         total = np.zeros(max(len(waveform) for waveform in waveforms), np.float32)
         for waveform in waveforms:
             total[: len(waveform)] += np.float32(self.gain) * waveform
         peak = float(np.abs(total).max(initial=0.0))
-        return Clip(total / np.float32(max(1.0, peak)), self.rate_hz)
+        return AudioClip(total / np.float32(max(1.0, peak)), self.rate_hz)
 
 
-def mono_at(clip: Clip, rate_hz: int) -> Float32[np.ndarray, " s"]:
+def mono_at(clip: AudioClip, rate_hz: int) -> Float32[np.ndarray, " s"]:
     """The clip's mono waveform at another rate."""
     return resample(to_mono(clip.waveform), clip.sample_rate_hz, rate_hz)
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from av_grounding.evaluation.benchmark import BenchmarkInfo, GroundingSample, ListBenchmark, Target
-from av_grounding.evaluation.benchmarks.files import AudioFile, BoxMask, ImageFile, Listing
+from av_grounding.evaluation.benchmarks.files import AudioFile, BoxMask, FileCheck, ImageFile
 from av_grounding.evaluation.benchmarks.vgg_ss import extra, media
 
 NUM_SAMPLES = 250
@@ -21,7 +21,7 @@ NOTES = (
 
 def open_flickr(root: Path) -> ListBenchmark:
     """250 clips with the boxes of three annotators."""
-    listing = Listing()
+    listing = FileCheck()
     samples = tuple(sounding(root, listing))
     info = BenchmarkInfo(
         name="flickr-soundnet",
@@ -36,7 +36,7 @@ def open_flickr(root: Path) -> ListBenchmark:
 
 def open_flickr_extended(root: Path) -> ListBenchmark:
     """The 250 clips and 250 whose sound is not in the picture."""
-    listing = Listing()
+    listing = FileCheck()
     samples = [*sounding(root, listing)]
     samples += extra(root, root / "flickr_test_plus_silent.csv", listing)
     info = BenchmarkInfo(
@@ -51,7 +51,7 @@ def open_flickr_extended(root: Path) -> ListBenchmark:
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
 
 
-def sounding(root: Path, listing: Listing) -> list[GroundingSample]:
+def sounding(root: Path, listing: FileCheck) -> list[GroundingSample]:
     """The samples of flickr_test.csv, in its order."""
     samples = []
     for row in listing.bare_rows(root / "flickr_test.csv", 1):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     BenchmarkInfo,
-    Clip,
     GroundingSample,
     ListBenchmark,
     Target,
@@ -19,8 +19,8 @@ from av_grounding.evaluation.benchmarks.files import (
     SCORED_PX,
     AudioFile,
     BoxMask,
+    FileCheck,
     ImageFile,
-    Listing,
     MaskFile,
     mono_at,
     read_json,
@@ -50,7 +50,7 @@ class Annotation:
     mask: Path
 
 
-def read_annotations(root: Path, listing: Listing) -> list[Annotation]:
+def read_annotations(root: Path, listing: FileCheck) -> list[Annotation]:
     """The rows in their order; folders in their paths are the authors' own and are ignored."""
     annotations = []
     for entry in listing.entries(root / "IS3_annotation.json", ("image", "audio", "gt_box")):
@@ -77,7 +77,7 @@ def read_annotations(root: Path, listing: Listing) -> list[Annotation]:
 
 def open_is3(root: Path) -> ListBenchmark:
     """6,480 sounds over 3,240 pictures of two objects, with boxes."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     for annotation in read_annotations(root, listing):
         boxes = listing.boxes(annotation.name, _nudged(annotation.box), "xyxy", (224, 224))
         if listing.has(annotation.name, annotation.image, annotation.sound):
@@ -88,7 +88,7 @@ def open_is3(root: Path) -> ListBenchmark:
 
 def open_is3_masks(root: Path) -> ListBenchmark:
     """The same with the segmentation masks as ground truth."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     for annotation in read_annotations(root, listing):
         if listing.has(annotation.name, annotation.image, annotation.sound, annotation.mask):
             samples.append(_sample(annotation, MaskFile(annotation.mask, SCORED_PX), ()))
@@ -129,7 +129,7 @@ def _sample(annotation: Annotation, load_mask: Any, boxes: tuple) -> GroundingSa
 
 def open_extended_is3(root: Path) -> ListBenchmark:
     """What `av-grounding data extended-is3` wrote: a sound and a spoken name in one mixture."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     content = read_json(root / "triplets.json")
     if not isinstance(content, dict) or not {"is3", "triplets"} <= content.keys():
         raise ValueError(
@@ -189,7 +189,7 @@ class SoundAndSpeech:
     sound: AudioFile
     speech: AudioFile
 
-    def __call__(self) -> Clip:
+    def __call__(self) -> AudioClip:
         from av_grounding.synthetic.acoustics import mix
 
         parts = [mono_at(part(), MIXED_RATE_HZ) for part in (self.sound, self.speech)]
@@ -198,7 +198,7 @@ class SoundAndSpeech:
         for part in parts:
             before = (longest - len(part)) // 2
             padded.append(np.pad(part, (before, longest - len(part) - before)))
-        return Clip(mix(*padded, 0.0).mixture, MIXED_RATE_HZ)
+        return AudioClip(mix(*padded, 0.0).mixture, MIXED_RATE_HZ)
 
     @staticmethod
     def shifted(span_s: list[float], speech_s: float, sound_s: float) -> tuple[float, float]:

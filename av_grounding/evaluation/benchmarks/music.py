@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     BenchmarkInfo,
-    Clip,
     GroundingSample,
     ListBenchmark,
     SeparationSample,
@@ -19,8 +19,8 @@ from av_grounding.evaluation.benchmark import (
 from av_grounding.evaluation.benchmarks.files import (
     AudioFile,
     BoxMask,
+    FileCheck,
     ImageFile,
-    Listing,
     mono_at,
 )
 
@@ -38,7 +38,7 @@ BOX_NOTES = (
 
 def open_solo(root: Path) -> ListBenchmark:
     """2,124 frames with one instrument."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     for entry in listing.entries(root / "music_solo.json", ("file", "class", "bbox")):
         sample = _sample(root, listing, entry["file"], [(entry["class"], entry["bbox"])])
         if sample is not None:
@@ -56,7 +56,7 @@ def open_solo(root: Path) -> ListBenchmark:
 
 def open_duet(root: Path) -> ListBenchmark:
     """1,020 frames with two instruments that play together."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     keys = ("file", "class_src1", "bbox_src1", "class_src2", "bbox_src2")
     for entry in listing.entries(root / "music_duet.json", keys):
         sources = [(entry[f"class_src{n}"], entry[f"bbox_src{n}"]) for n in (1, 2)]
@@ -75,7 +75,7 @@ def open_duet(root: Path) -> ListBenchmark:
 
 
 def _sample(
-    root: Path, listing: Listing, name: str, sources: list[tuple[str, list[float]]]
+    root: Path, listing: FileCheck, name: str, sources: list[tuple[str, list[float]]]
 ) -> GroundingSample | None:
     image, audio = media(root, name)
     targets = []
@@ -100,7 +100,7 @@ def open_separation(root: Path) -> ListBenchmark:
     One frame a video, videos sorted by name; each is paired with the first one behind the
     middle of the list whose instrument differs, so that every video is used about twice.
     """
-    listing, videos = Listing(), {}
+    listing, videos = FileCheck(), {}
     for entry in listing.entries(root / "music_solo.json", ("file", "class", "bbox")):
         name = str(entry["file"])
         image, audio = media(root, name)
@@ -151,12 +151,12 @@ class Excerpt:
     path: Path
     gain: float
 
-    def __call__(self) -> Clip:
+    def __call__(self) -> AudioClip:
         waveform = mono_at(AudioFile(self.path)(), SEPARATED_RATE_HZ)
         start = max(0, (len(waveform) - SEPARATED_SAMPLES) // 2)
         waveform = waveform[start : start + SEPARATED_SAMPLES] * np.float32(self.gain)
         missing = SEPARATED_SAMPLES - len(waveform)
-        return Clip(np.pad(waveform, (0, missing)), SEPARATED_RATE_HZ)
+        return AudioClip(np.pad(waveform, (0, missing)), SEPARATED_RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,9 @@ class ExcerptSum:
 
     parts: tuple[Excerpt, ...]
 
-    def __call__(self) -> Clip:
-        return Clip(np.sum([part().waveform for part in self.parts], axis=0), SEPARATED_RATE_HZ)
+    def __call__(self) -> AudioClip:
+        total = np.sum([part().waveform for part in self.parts], axis=0)
+        return AudioClip(total, SEPARATED_RATE_HZ)
 
 
 def media(root: Path, name: str) -> tuple[Path, Path]:

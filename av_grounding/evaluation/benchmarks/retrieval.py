@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from av_grounding.evaluation.benchmark import BenchmarkInfo, ListBenchmark, PairSample
-from av_grounding.evaluation.benchmarks.files import AudioFile, ImageFile, Listing, read_json
+from av_grounding.evaluation.benchmarks.files import AudioFile, FileCheck, ImageFile, read_json
 
 GALLERY_SIZE = 1000
 GALLERY_SEED = 0
@@ -16,7 +16,7 @@ MIDDLE_FRAME = 5
 
 def open_places_audio(root: Path) -> ListBenchmark:
     """1,000 pictures and the sentences that describe them."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     content = read_json(root / "metadata" / "val.json")
     rows = content.get("data") if isinstance(content, dict) else None
     if not isinstance(rows, list):
@@ -53,7 +53,7 @@ def open_places_audio(root: Path) -> ListBenchmark:
 
 def open_audioset(root: Path) -> ListBenchmark:
     """1,000 clips of the evaluation segments, drawn once and for all, with their middle frame."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     names = _class_names(root / "metadata" / "class_labels_indices.csv", listing)
     rows = _segments(root / "metadata" / "eval_segments.csv", listing)
     # Publications draw their own 1,000 and do not list them: this order is a fixed one.
@@ -104,13 +104,13 @@ def open_disentanglement(root: Path) -> ListBenchmark:
     return ListBenchmark(info, samples, tuple(p for part in parts for p in part.problems))
 
 
-def _class_names(path: Path, listing: Listing) -> dict[str, str]:
+def _class_names(path: Path, listing: FileCheck) -> dict[str, str]:
     if not path.is_file():
         return {}
     return {row["mid"]: row["display_name"] for row in listing.rows(path, ("mid", "display_name"))}
 
 
-def _segments(path: Path, listing: Listing) -> list[tuple[str, str, str, list[str]]]:
+def _segments(path: Path, listing: FileCheck) -> list[tuple[str, str, str, list[str]]]:
     """YTID, start, end and labels, sorted; AudioSet's own lists begin with `#` lines."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     rows = []

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from av_grounding.evaluation.benchmark import Clip
+from av_grounding.evaluation.benchmark import AudioClip
 
 RATE_WPM = 160
 PITCH = 50
@@ -206,7 +206,7 @@ class SpokenName:
     voice: int = 0
     seed: int = 0
 
-    def __call__(self, class_name: str) -> Clip:
+    def __call__(self, class_name: str) -> AudioClip:
         from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
         from av_grounding.synthetic.speech import VOICES, synthesize_utterance
 
@@ -214,4 +214,4 @@ class SpokenName:
         voices = VOICES["test"]
         voice = voices[self.voice % len(voices)]
         utterance = synthesize_utterance(noun, "{noun}", voice, self.seed)
-        return Clip(utterance.waveform, SAMPLE_RATE_HZ)
+        return AudioClip(utterance.waveform, SAMPLE_RATE_HZ)

@@ -11,24 +11,27 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import UInt8
 
 from av_grounding.evaluation.benchmark import (
+    AudioClip,
     BenchmarkInfo,
-    Clip,
     Head,
-    Problem,
     Sample,
+    SampleProblem,
     Target,
 )
-from av_grounding.evaluation.benchmarks import factory
 from av_grounding.evaluation.benchmarks.speaking import SpokenName
 from av_grounding.evaluation.benchmarks.synthetic_list import KINDS, SAME_AS
+from av_grounding.evaluation.benchmarks.table import factory
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.samples import Sample as WorldSample
 from av_grounding.synthetic.samples import SyntheticSamples
 from av_grounding.synthetic.scene import render_scene, sample_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
@@ -44,16 +47,31 @@ class Key:
 
     name: str
     seed: int
+    split: str = SPLIT
+    ratio_db: float | None = None
+    """Level of the sound over the speech in a mixture; None: drawn."""
 
     @property
     def samples(self) -> SyntheticSamples:
-        return SyntheticSamples(SPLIT, self.seed)
+        return SyntheticSamples(self.split, self.seed, ratio_db=self.ratio_db)
 
     def rng(self, index: int, purpose: int) -> np.random.Generator:
         """Random numbers of a sample; benchmarks share them where their notes say so."""
         family = SAME_AS.get(self.name, self.name)
         # SyntheticSamples itself uses purposes below 256.
         return self.samples.rng(index, purpose + (zlib.crc32(family.encode()) << 8))
+
+
+@lru_cache(maxsize=NUM_RECENT)
+def sample_of(key: Key, index: int) -> WorldSample:
+    """A sample of the world, drawn once for all that is asked of it in a row."""
+    return key.samples[index]
+
+
+@lru_cache(maxsize=NUM_RECENT)
+def absent_of(key: Key, index: int) -> dict[str, np.ndarray]:
+    """See `SyntheticSamples.absent`."""
+    return key.samples.absent(index)
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ def remember(key: Key, index: int, item: Drawn) -> Drawn:
 
 
 @dataclass(frozen=True)
-class Picture:
+class DrawnImage:
     """Reads a picture of a drawn sample."""
 
     key: Key
@@ -100,35 +118,18 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sound:
+class DrawnClip:
     """Reads a waveform of a drawn sample."""
 
     key: Key
     index: int
     name: str = "clip"
 
-    def __call__(self) -> Clip:
-        return Clip(drawn(self.key, self.index).arrays[self.name], SAMPLE_RATE_HZ)
+    def __call__(self) -> AudioClip:
+        return AudioClip(drawn(self.key, self.index).arrays[self.name], SAMPLE_RATE_HZ)
 
 
-@dataclass(frozen=True)
-class PackedMask:
-    """A mask at hand, eight pixels a byte."""
-
-    bits: bytes
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, mask: Bool[np.ndarray, "H W"]) -> PackedMask:
-        return cls(np.packbits(mask).tobytes(), mask.shape)
-
-    def __call__(self) -> Float32[np.ndarray, "H W"]:
-        bits = np.frombuffer(self.bits, np.uint8)
-        count = self.shape[0] * self.shape[1]
-        return np.unpackbits(bits, count=count).reshape(self.shape).astype(np.float32)
-
-
-class View(NamedTuple):
+class SceneByClass(NamedTuple):
     """A rendered scene by class name."""
 
     image: np.ndarray
@@ -153,16 +154,16 @@ class View(NamedTuple):
         return Target(head=head, class_name=name, load_mask=PackedMask.of(empty))
 
 
-def view(key: Key, rng: np.random.Generator, names: list[str]) -> View:
+def view(key: Key, rng: np.random.Generator, names: list[str]) -> SceneByClass:
     """A new scene of these classes."""
     height, width = key.samples.image_px
-    scene = render_scene(sample_scene(rng, names, SPLIT), height, width)
+    scene = render_scene(sample_scene(rng, names, key.split), height, width)
     classes = [placed.instance.class_name for placed in scene.spec.objects]
     size = np.array([width, height, width, height])
     boxes = {
         name: tuple((box / size).tolist()) for name, box in zip(classes, scene.boxes, strict=True)
     }
-    return View(scene.image, dict(zip(classes, scene.masks, strict=True)), boxes)
+    return SceneByClass(scene.image, dict(zip(classes, scene.masks, strict=True)), boxes)
 
 
 class SyntheticBenchmark:
@@ -172,25 +173,34 @@ class SyntheticBenchmark:
     With `workers`, processes draw the samples behind the one that was asked for.
     """
 
-    def __init__(self, name: str, *, num: int | None = None, seed: int = 0, workers: int = 0):
+    def __init__(
+        self,
+        name: str,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        split: str = SPLIT,
+        ratio_db: float | None = None,
+    ) -> None:
         kind = KINDS[name]
         num = kind.num if num is None else num
         if kind.max_num is not None and num > kind.max_num:
             raise ValueError(
                 f"got {num} samples, expected at most {kind.max_num} for {name}: {kind.notes}"
             )
-        self.key = Key(name, seed)
+        self.key = Key(name, seed, split, ratio_db)
         is_semantic = kind.task == "semantic"
         self.info = BenchmarkInfo(
             name=name,
             task=kind.task,
             heads=kind.heads,
-            citation="av_grounding's synthetic world, test split",
+            citation=f"av_grounding's synthetic world, {split} split",
             num_expected=num,
             notes=f"{kind.notes} Seed {seed}.",
             class_names=("background", *CLASSES) if is_semantic else (),
         )
-        self.problems: tuple[Problem, ...] = ()
+        self.problems: tuple[SampleProblem, ...] = ()
         self.load_prompt = SpokenName() if is_semantic else None
         self._num, self._workers = num, workers
         self._samples: dict[int, Sample] = {}

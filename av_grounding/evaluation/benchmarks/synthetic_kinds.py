@@ -10,13 +10,15 @@ from jaxtyping import Float32
 from av_grounding.evaluation.benchmark import HEADS, GroundingSample, Head, Presence, Target
 from av_grounding.evaluation.benchmarks.synthetic import (
     Drawn,
+    DrawnClip,
+    DrawnImage,
     Key,
-    PackedMask,
-    Picture,
-    Sound,
-    View,
+    SceneByClass,
+    absent_of,
+    sample_of,
     view,
 )
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.acoustics import ACTIVE_LEVEL_DBFS, active_rms, mix
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.samples import Sample, draw_names
@@ -25,6 +27,8 @@ LEVEL_RANGE_DB = 3.0
 RATIO_RANGE_DB = 5.0
 HISS_DBFS = -65.0
 _PEAK = 0.99
+DARK = ("mixture", "silence", "noise", *HEADS)
+"""What is heard with each scene: its own mixture, and the cases of `SyntheticSamples.absent`."""
 # Purposes of random numbers (see `Key.rng`).
 SCENE, SOUND, MIXING = 0, 1, 2
 
@@ -38,28 +42,43 @@ class Sum(NamedTuple):
 
 def simultaneous(key: Key, index: int) -> Drawn:
     """The sound of one object, speech naming another."""
-    sample = key.samples[index]
-    targets = tuple(_target(sample, head) for head in HEADS)
+    sample = sample_of(key, index)
+    targets = tuple(target_of(sample, head) for head in HEADS)
     return grounding(key, index, sample.image, sample.mixture, targets, text=sample.text)
 
 
 def clean(key: Key, index: int) -> Drawn:
     """Even samples are sounds, odd ones speech, of one scene each two."""
-    sample, head = key.samples[index // 2], HEADS[index % 2]
+    sample, head = sample_of(key, index // 2), HEADS[index % 2]
     text = sample.text if head == "speech" else ""
     clip = getattr(sample, head)
-    return grounding(key, index, sample.image, clip, (_target(sample, head),), text=text)
+    return grounding(key, index, sample.image, clip, (target_of(sample, head),), text=text)
 
 
 def mixed(key: Key, index: int) -> Drawn:
     """`clean` with a clip of the other type about something that is not in the picture."""
-    sample, head = key.samples[index // 2], HEADS[index % 2]
+    sample, head = sample_of(key, index // 2), HEADS[index % 2]
     other = HEADS[1 - index % 2]
-    intruder = key.samples.absent(index // 2)[other]
+    intruder = absent_of(key, index // 2)[other]
     ratio_db = float(key.rng(index, MIXING).uniform(-RATIO_RANGE_DB, RATIO_RANGE_DB))
     mixture = mix(getattr(sample, head), intruder, ratio_db).mixture
     text = sample.text if head == "speech" else ""
-    return grounding(key, index, sample.image, mixture, (_target(sample, head),), text=text)
+    return grounding(key, index, sample.image, mixture, (target_of(sample, head),), text=text)
+
+
+def dark(key: Key, index: int) -> Drawn:
+    """A scene's own mixture, then what no head may answer with: see `DARK`."""
+    sample, case = sample_of(key, index // len(DARK)), DARK[index % len(DARK)]
+    if case == "mixture":
+        return grounding(key, index, sample.image, sample.mixture, (target_of(sample, "sound"),))
+    empty = PackedMask.of(np.zeros(sample.image.shape[:2], bool))
+    heads: tuple[Head, ...] = (case,) if case in HEADS else HEADS
+    return grounding(
+        key, index, sample.image, absent_of(key, index // len(DARK))[case],
+        tuple(Target(head=head, class_name=case, load_mask=empty) for head in heads),
+        presence="off_screen" if case in HEADS else "silent",
+        group=f"absent_{case}" if case in HEADS else case,
+    )  # fmt: skip
 
 
 def solo(key: Key, index: int) -> Drawn:
@@ -114,7 +133,8 @@ def interactive(key: Key, index: int) -> Drawn:
     return grounding(key, index, scene.image, clip, (scene.target("sound", name),), group=group)
 
 
-def _target(sample: Sample, head: Head) -> Target:
+def target_of(sample: Sample, head: Head) -> Target:
+    """What a head should find in a sample of the world."""
     name = getattr(sample, f"{head}_class")
     height, width = sample.image.shape[:2]
     box = next(entry["box"] for entry in sample.objects if entry["class"] == name)
@@ -128,7 +148,7 @@ def _target(sample: Sample, head: Head) -> Target:
     )
 
 
-def _solo_scene(key: Key, index: int) -> tuple[list[str], View]:
+def _solo_scene(key: Key, index: int) -> tuple[list[str], SceneByClass]:
     # The names of SyntheticSamples, so that `absent` knows what is in the picture.
     names = draw_names(key.samples.rng(index))[:3]
     return names, view(key, key.rng(index, SCENE), names)
@@ -177,8 +197,8 @@ def grounding(
     """A grounding sample with its picture and its clip."""
     sample = GroundingSample(
         id=f"{key.name}-{key.seed}-{index:05d}",
-        load_image=Picture(key, index),
-        load_clip=Sound(key, index),
+        load_image=DrawnImage(key, index),
+        load_clip=DrawnClip(key, index),
         targets=targets,
         presence=presence,
         text=text,

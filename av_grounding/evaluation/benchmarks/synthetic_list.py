@@ -39,6 +39,13 @@ KINDS: dict[str, Kind] = {
         "The clips of synthetic-clean mixed, at -5 to 5 dB, with one of the other type about an "
         "object that is not in the picture (000 section 4.3.4).",
     ),
+    "synthetic-dark": Kind(
+        "extended",
+        HEADS,
+        "Five samples a scene of synthetic-simultaneous: its mixture, of which the sound is to be "
+        "found; silence, a microphone's hiss at -65 dBFS, and the sound and the name of an object "
+        "that is not in the picture, which are to be left dark.",
+    ),
     "synthetic-solo": Kind(
         "localisation", ("sound",), "One to three objects in the picture, of which one sounds."
     ),

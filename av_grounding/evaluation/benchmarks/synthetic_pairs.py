@@ -13,7 +13,14 @@ from av_grounding.evaluation.benchmark import (
     SeparationSample,
     SeparationSource,
 )
-from av_grounding.evaluation.benchmarks.synthetic import Drawn, Key, Picture, Sound, view
+from av_grounding.evaluation.benchmarks.synthetic import (
+    Drawn,
+    DrawnClip,
+    DrawnImage,
+    Key,
+    sample_of,
+    view,
+)
 from av_grounding.evaluation.benchmarks.synthetic_kinds import (
     MIXING,
     RATIO_RANGE_DB,
@@ -52,7 +59,7 @@ def retrieval(key: Key, index: int) -> Drawn:
 
 def disentanglement(key: Key, index: int) -> Drawn:
     """Even samples are sounds, odd ones speech, of one scene each two."""
-    sample, head = key.samples[index // 2], HEADS[index % 2]
+    sample, head = sample_of(key, index // 2), HEADS[index % 2]
     return _pair(
         key,
         index,
@@ -86,13 +93,13 @@ def separation(key: Key, index: int) -> Drawn:
         sources.append(
             SeparationSource(
                 class_name=name,
-                load_image=Picture(key, index, f"image{number}"),
-                load_clip=Sound(key, index, f"clip{number}"),
+                load_image=DrawnImage(key, index, f"image{number}"),
+                load_clip=DrawnClip(key, index, f"clip{number}"),
             )
         )
     sample = SeparationSample(
         id=f"{key.name}-{key.seed}-{index:05d}",
-        load_mixture=Sound(key, index, "mixture"),
+        load_mixture=DrawnClip(key, index, "mixture"),
         sources=tuple(sources),
     )
     return Drawn(sample, arrays)
@@ -110,8 +117,8 @@ def _pair(
 ) -> Drawn:
     sample = PairSample(
         id=f"{key.name}-{key.seed}-{index:05d}",
-        load_image=Picture(key, index),
-        load_clip=Sound(key, index),
+        load_image=DrawnImage(key, index),
+        load_clip=DrawnClip(key, index),
         head=head,
         class_name=class_name,
         text=text,

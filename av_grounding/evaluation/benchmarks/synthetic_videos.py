@@ -10,14 +10,13 @@ from jaxtyping import Float32, Int
 
 from av_grounding.evaluation.benchmark import GroundingSample, SemanticSample, Target
 from av_grounding.evaluation.benchmarks.synthetic import (
-    SPLIT,
     Drawn,
+    DrawnClip,
+    DrawnImage,
     Key,
-    PackedMask,
-    Picture,
-    Sound,
 )
 from av_grounding.evaluation.benchmarks.synthetic_kinds import SCENE, SOUND, draw_classes
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import Scene, instance_seed, render_scene, sample_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
@@ -40,8 +39,8 @@ def segmentation(key: Key, index: int) -> Drawn:
     )
     sample = GroundingSample(
         id=f"{key.name}-{key.seed}-{index:05d}",
-        load_image=Picture(key, index),
-        load_clip=Sound(key, index),
+        load_image=DrawnImage(key, index),
+        load_clip=DrawnClip(key, index),
         targets=(target,),
         video_id=f"{key.name}-{key.seed}-{index // NUM_FRAMES:05d}",
         frame_s=index % NUM_FRAMES + 0.5,
@@ -57,9 +56,9 @@ def semantic(key: Key, index: int) -> Drawn:
         class_map[scene.masks[number]] = 1 + CLASSES.index(names[number])
     sample = SemanticSample(
         id=f"{key.name}-{key.seed}-{index:05d}",
-        load_image=Picture(key, index),
-        load_clip=Sound(key, index),
-        load_class_map=ClassMap(class_map.tobytes(), class_map.shape),
+        load_image=DrawnImage(key, index),
+        load_clip=DrawnClip(key, index),
+        load_class_map=DrawnClassMap(class_map.tobytes(), class_map.shape),
         video_id=f"{key.name}-{key.seed}-{index // NUM_FRAMES:05d}",
         frame_s=index % NUM_FRAMES + 0.5,
     )
@@ -67,7 +66,7 @@ def semantic(key: Key, index: int) -> Drawn:
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class DrawnClassMap:
     """A class map at hand, a byte a pixel."""
 
     data: bytes
@@ -87,7 +86,7 @@ def _frame(key: Key, index: int) -> tuple[list[str], Scene, dict[str, np.ndarray
     video, number = divmod(index, NUM_FRAMES)
     names = draw_classes(key, video, 3)
     rng = key.rng(video, SCENE)
-    spec = sample_scene(rng, names, SPLIT)
+    spec = sample_scene(rng, names, key.split)
     angles = rng.uniform(0.0, 2.0 * np.pi, len(names))
     moved = tuple(
         replace(
@@ -110,7 +109,7 @@ def _soundtrack(key: Key, video: int) -> Float32[np.ndarray, " s"]:
     rng = key.rng(video, SOUND)
     track = np.zeros(NUM_FRAMES * SAMPLE_RATE_HZ, np.float32)
     for name, (start_s, end_s) in zip(draw_classes(key, video, 2), TIMELINE_S, strict=True):
-        clip = synthesize_sound(name, instance_seed(rng, SPLIT), end_s - start_s)
+        clip = synthesize_sound(name, instance_seed(rng, key.split), end_s - start_s)
         start = round(start_s * SAMPLE_RATE_HZ)
         track[start : start + len(clip)] += clip
     return track / np.float32(max(1.0, float(np.abs(track).max())))

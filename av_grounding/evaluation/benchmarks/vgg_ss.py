@@ -11,7 +11,7 @@ from av_grounding.evaluation.benchmark import (
     Presence,
     Target,
 )
-from av_grounding.evaluation.benchmarks.files import AudioFile, BoxMask, ImageFile, Listing
+from av_grounding.evaluation.benchmarks.files import AudioFile, BoxMask, FileCheck, ImageFile
 
 NUM_SAMPLES = 5158
 NOTES = (
@@ -22,7 +22,7 @@ NOTES = (
 
 def open_vgg_ss(root: Path) -> ListBenchmark:
     """5,158 clips of 221 classes, of which 18 boxes are malformed."""
-    listing = Listing()
+    listing = FileCheck()
     samples = tuple(sounding(root, listing))
     info = BenchmarkInfo(
         name="vgg-ss",
@@ -37,7 +37,7 @@ def open_vgg_ss(root: Path) -> ListBenchmark:
 
 def open_vgg_ss_extended(root: Path) -> ListBenchmark:
     """VGG-SS and as many samples of which nothing can be seen."""
-    listing = Listing()
+    listing = FileCheck()
     samples = [*sounding(root, listing)]
     samples += extra(root, root / "vggss_test_plus_silent.csv", listing)
     info = BenchmarkInfo(
@@ -52,7 +52,7 @@ def open_vgg_ss_extended(root: Path) -> ListBenchmark:
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
 
 
-def sounding(root: Path, listing: Listing) -> list[GroundingSample]:
+def sounding(root: Path, listing: FileCheck) -> list[GroundingSample]:
     """The samples of vggss.json, in its order."""
     samples = []
     for entry in listing.entries(root / "vggss.json", ("file", "class", "bbox")):
@@ -77,7 +77,7 @@ def sounding(root: Path, listing: Listing) -> list[GroundingSample]:
     return samples
 
 
-def extra(root: Path, list_path: Path, listing: Listing) -> list[GroundingSample]:
+def extra(root: Path, list_path: Path, listing: FileCheck) -> list[GroundingSample]:
     """The non-sounding rows of an extended list: their image, another or no sound, no mask."""
     samples = []
     for row in listing.rows(list_path, ("video", "audio", "label")):

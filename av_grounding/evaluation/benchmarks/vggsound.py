@@ -14,8 +14,8 @@ from av_grounding.evaluation.benchmark import (
 from av_grounding.evaluation.benchmarks.files import (
     AudioFile,
     BoxMask,
+    FileCheck,
     ImageFile,
-    Listing,
     SideBySide,
     SummedAudio,
 )
@@ -32,7 +32,7 @@ Source = tuple[str, str]
 
 def open_single(root: Path) -> ListBenchmark:
     """VGG-SS by the class names of vggsound_single_test.csv."""
-    listing = Listing()
+    listing = FileCheck()
     boxes = _boxes(root, listing)
     rows = listing.bare_rows(root / "vggsound_single_test.csv", 2)
     samples = _samples(root, listing, boxes, [[(row[0], row[1])] for row in rows])
@@ -49,7 +49,7 @@ def open_single(root: Path) -> ListBenchmark:
 
 def open_duet(root: Path) -> ListBenchmark:
     """Every clip of the single list mixed with the partner that the list names."""
-    listing = Listing()
+    listing = FileCheck()
     boxes = _boxes(root, listing)
     rows = listing.bare_rows(root / "vggsound_duet_test.csv", 4)
     sources = [[(row[0], row[1]), (row[2], row[3])] for row in rows]
@@ -67,7 +67,7 @@ def open_duet(root: Path) -> ListBenchmark:
 
 def open_trio(root: Path) -> ListBenchmark:
     """Three clips at a time: by vggsound_trio_test.csv, else thirds of the sorted single list."""
-    listing = Listing()
+    listing = FileCheck()
     boxes = _boxes(root, listing)
     published = root / "vggsound_trio_test.csv"
     if published.is_file():
@@ -88,7 +88,7 @@ def open_trio(root: Path) -> ListBenchmark:
     return ListBenchmark(info, samples, tuple(listing.problems))
 
 
-def thirds(listing: Listing, path: Path) -> list[list[Source]]:
+def thirds(listing: FileCheck, path: Path) -> list[list[Source]]:
     """Triples of clips a third of the sorted list apart."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, and no vggsound_trio_test.csv beside it")
@@ -99,7 +99,7 @@ def thirds(listing: Listing, path: Path) -> list[list[Source]]:
 
 def open_recognition(root: Path) -> ListBenchmark:
     """The test clips of vggsound.csv, each with its class; classes.txt restricts the classes."""
-    listing, samples = Listing(), []
+    listing, samples = FileCheck(), []
     chosen = None
     if (root / "classes.txt").is_file():
         lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
@@ -136,7 +136,7 @@ def open_recognition(root: Path) -> ListBenchmark:
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
 
 
-def _boxes(root: Path, listing: Listing) -> dict[str, tuple]:
+def _boxes(root: Path, listing: FileCheck) -> dict[str, tuple]:
     return {
         str(entry["file"]): listing.boxes(str(entry["file"]), entry["bbox"], "xyxy")
         for entry in listing.entries(root / "vggss.json", ("file", "bbox"))
@@ -144,7 +144,7 @@ def _boxes(root: Path, listing: Listing) -> dict[str, tuple]:
 
 
 def _samples(
-    root: Path, listing: Listing, boxes: dict[str, tuple], mixtures: list[list[Source]]
+    root: Path, listing: FileCheck, boxes: dict[str, tuple], mixtures: list[list[Source]]
 ) -> tuple[GroundingSample, ...]:
     samples = []
     for sources in mixtures:

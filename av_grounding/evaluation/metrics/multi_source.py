@@ -76,13 +76,3 @@ def swapped_average_precision(
 def silent_area(values: Float[np.ndarray, "H W"], level: float = NSA_LEVEL) -> float:
     """NSA (DSOL): share of pixels at or below `level` in the map of something that is silent."""
     return float(np.mean(values <= level))
-
-
-def fraction_of_max_iou(
-    values: Float[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"], fraction: float
-) -> float:
-    """IoU of the pixels above `fraction` of the map's largest value; DSOL's CIoU is its mean
-    over the sounding classes of an image, then over images."""
-    predicted = values > fraction * values.max()
-    union = np.count_nonzero(predicted | truth)
-    return float(np.count_nonzero(predicted & truth) / union) if union else 0.0

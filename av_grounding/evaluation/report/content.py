@@ -13,15 +13,15 @@ from av_grounding.evaluation.harness import POLICY, Evaluation
 from av_grounding.evaluation.protocols import Protocol
 
 LABELS = {
-    "sound_map": "Sound mAP",
+    "sound_mAP": "Sound mAP",
     "sound_miou": "Sound mIoU",
     "sound_peak": "Sound peak",
-    "sound_map_per_sample": "Sound AP of a sample",
+    "sound_mAP_per_sample": "Sound AP of a sample",
     "sound_leakage": "Sound leakage",
-    "speech_map": "Speech mAP",
+    "speech_mAP": "Speech mAP",
     "speech_miou": "Speech mIoU",
     "speech_peak": "Speech peak",
-    "speech_map_per_sample": "Speech AP of a sample",
+    "speech_mAP_per_sample": "Speech AP of a sample",
     "speech_leakage": "Speech leakage",
     "leakage": "Leakage",
     "ciou@0.5": "cIoU@0.5",
@@ -62,7 +62,6 @@ LABELS = {
     },
 }
 IN_DB = ("sdr", "sir", "sar")
-LOWER_IS_BETTER = ("leakage", "sound_leakage", "speech_leakage")
 # What a task's spread and its panels are judged by.
 HEADLINE = {
     "prompted": ("sound_miou", "speech_miou"),

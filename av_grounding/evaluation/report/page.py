@@ -8,7 +8,7 @@ from typing import Any
 
 from av_grounding.evaluation.report.content import LABELS, cell, columns_of, row_label
 from av_grounding.evaluation.report.markdown import definition, facts
-from av_grounding.evaluation.report.pictures import Picture
+from av_grounding.evaluation.report.pictures import AnswerPicture
 
 MAX_PROBLEMS = 200
 STYLE = """
@@ -34,7 +34,7 @@ details summary { cursor: pointer; padding: .4rem 0; }
 def to_html(
     report: Mapping[str, Any],
     plots: Sequence[tuple[str, str]],
-    pictures: Mapping[str, Sequence[Picture]],
+    pictures: Mapping[str, Sequence[AnswerPicture]],
 ) -> str:
     """The whole page; it refers to nothing outside itself."""
     return "\n".join(_lines(report, plots, pictures)) + "\n"
@@ -43,7 +43,7 @@ def to_html(
 def _lines(
     report: Mapping[str, Any],
     plots: Sequence[tuple[str, str]],
-    pictures: Mapping[str, Sequence[Picture]],
+    pictures: Mapping[str, Sequence[AnswerPicture]],
 ) -> Iterator[str]:
     title = escape(f"{report['benchmark']} under {report['protocol']}")
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'

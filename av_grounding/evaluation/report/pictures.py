@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,19 +11,17 @@ from jaxtyping import UInt8
 from av_grounding.drawing.overlay import overlay
 from av_grounding.evaluation.comparison import sample_values
 from av_grounding.evaluation.harness import Evaluation
-from av_grounding.evaluation.metrics.maps import upsample
-from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid
+from av_grounding.evaluation.scoring.rows import GroundingJob
 from av_grounding.image import resize_heatmap
-from av_grounding.types import Grounding
+from av_grounding.types import Grounding, HeadAnswer
 
 NUM_PICTURES = 24
 LONG_SIDE_PX = 240
 JPEG_QUALITY = 78
-JUDGED_BY = ("ap", "sound_map_per_sample", "speech_map_per_sample", "iou_per_frame")
 OUTLINE = {"sound": (255, 255, 255), "speech": (0, 255, 140)}
 
 
-class Picture(NamedTuple):
+class AnswerPicture(NamedTuple):
     """A sample's answer as a data URL, with what a caption says."""
 
     url: str
@@ -38,8 +35,8 @@ def choose(evaluation: Evaluation, num: int = NUM_PICTURES) -> dict[str, list[tu
         metric
         for metric in (
             "mean_iou",
-            "sound_map_per_sample",
-            "speech_map_per_sample",
+            "sound_mAP_per_sample",
+            "speech_mAP_per_sample",
             "iou_per_frame",
         )
         if metric in values
@@ -60,10 +57,10 @@ def choose(evaluation: Evaluation, num: int = NUM_PICTURES) -> dict[str, list[tu
     }
 
 
-def draw(evaluation: Evaluation) -> dict[str, list[Picture]]:
+def draw(evaluation: Evaluation) -> dict[str, list[AnswerPicture]]:
     """The chosen answers, drawn."""
-    known: dict[str, Picture] = {}
-    result: dict[str, list[Picture]] = {}
+    known: dict[str, AnswerPicture] = {}
+    result: dict[str, list[AnswerPicture]] = {}
     for name, chosen in choose(evaluation).items():
         result[name] = []
         for key, score in chosen:
@@ -73,7 +70,7 @@ def draw(evaluation: Evaluation) -> dict[str, list[Picture]]:
     return result
 
 
-def _draw(job: GroundingJob, score: float) -> Picture:
+def _draw(job: GroundingJob, score: float) -> AnswerPicture:
     import cv2
 
     sample = job.sample
@@ -81,7 +78,7 @@ def _draw(job: GroundingJob, score: float) -> Picture:
     scale = LONG_SIDE_PX / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    drawn = overlay(image, _heatmaps(job))
+    drawn = overlay(image, grounding_of(job).heads)
     caption = [f"{100 * score:.0f}"]
     for target in getattr(sample, "targets", ()):
         mask = resize_heatmap(np.asarray(target.load_mask(), np.float32), height, width) >= 0.5
@@ -92,22 +89,13 @@ def _draw(job: GroundingJob, score: float) -> Picture:
         caption.append(f"{target.head}: {target.class_name}")
     if getattr(sample, "presence", "sounding") != "sounding":
         caption.append(sample.presence)
-    return Picture(_data_url(drawn), ", ".join(caption))
+    return AnswerPicture(_data_url(drawn), ", ".join(caption))
 
 
-def _heatmaps(job: GroundingJob) -> Grounding:
-    shapes = [grid.shape[1:] for grid in job.grids.logits.values()]
-    maps: Mapping[str, np.ndarray] = {
-        # Of several maps for several sources, the strongest at each place.
-        head: sigmoid(job.grids.logits[head].max(axis=0))
-        if head in job.grids.logits
-        else np.zeros(shapes[0], np.float32)
-        for head in ("sound", "speech")
-    }
-    maps = {head: upsample(one, *shapes[0], "bilinear") for head, one in maps.items()}
-    return Grounding(
-        maps["sound"], maps["speech"], float(maps["sound"].max()), float(maps["speech"].max()), 0
-    )
+def grounding_of(job: GroundingJob) -> Grounding:
+    """The answer as it is published; the classes of a semantic benchmark are no head."""
+    maps = {head: one for head, one in job.grids.logits.items() if head != "classes"}
+    return Grounding({head: HeadAnswer(one) for head, one in maps.items()}, stamp_ns=0)
 
 
 def _data_url(image: UInt8[np.ndarray, "H W 3"]) -> str:

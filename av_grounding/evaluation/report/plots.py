@@ -23,7 +23,7 @@ HEAD_COLOURS = {"sound": "#c25700", "speech": "#1f4e9e"}
 # Their protocols pool pixels; a single sample is judged at the calibrated 0.5.
 POOLED = ("prompted", "simultaneous")
 SIZE_IN = (4.6, 3.1)
-REMEDY = "plots need matplotlib: pip install 'av-grounding[evaluate]'"
+REMEDY = "plots need matplotlib: pip install 'av_grounding[evaluate]'"
 
 
 def check_plots() -> None:

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from av_grounding.evaluation.benchmark import Problem
+from av_grounding.evaluation.benchmark import SampleProblem
 from av_grounding.evaluation.metrics import extended, localisation, multi_source
 from av_grounding.evaluation.metrics.maps import binarise, ceiling_map, min_max
 from av_grounding.evaluation.metrics.pointing import peak_hit
 from av_grounding.evaluation.metrics.ranking import average_precision, precision_at_recalls
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.evaluation.protocols import Protocol
 from av_grounding.evaluation.scoring.rows import (
     DEGENERATE,
     MODEL,
     GroundingJob,
-    PackedMask,
     Scored,
     degenerate_mask,
     enlarged,
@@ -39,7 +39,7 @@ def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
             for target, truth in zip(sample.targets, truths, strict=True)
             if not truth.any()
         )
-        return Scored(None, problem=Problem("empty_ground_truth", sample.id, detail))
+        return Scored(None, problem=SampleProblem("empty_ground_truth", sample.id, detail))
     shape = truths[0].shape
     cache = _Maps(job, shape)
     row: dict[str, Any] = {
@@ -84,13 +84,24 @@ class _Maps:
 
     def __init__(self, job: GroundingJob, shape: tuple[int, int]) -> None:
         # The targets of these tasks ask one head, the sound head.
-        self._grids = job.grids.logits[job.sample.targets[0].head]
+        head = job.sample.targets[0].head
+        every, merged = job.grids.logits[head], job.grids.merged(head)[None]
+        # Who asks for one source, or for one by its class, gets one map, however many there are.
+        is_one = len(job.sample.targets) == 1
+        self._grids = {
+            "class_given": every if job.grids.is_by_target and not is_one else merged,
+            "any": merged if is_one else every,
+        }
         self._shape, self._known = shape, {}
 
-    def maps(self, values: str, upsampling: str) -> list[np.ndarray]:
-        key = (values, upsampling)
+    def maps(
+        self, values: str, upsampling: str, matching: str = "class_given"
+    ) -> list[np.ndarray]:
+        which = "class_given" if matching == "class_given" else "any"
+        key = (values, upsampling, which)
         if key not in self._known:
-            self._known[key] = [enlarged(grid, self._shape, *key) for grid in self._grids]
+            grids = self._grids[which]
+            self._known[key] = [enlarged(grid, self._shape, *key[:2]) for grid in grids]
         return self._known[key]
 
 
@@ -102,7 +113,7 @@ class _Answer:
 
     def __init__(
         self,
-        maps: Callable[[str, str], list[np.ndarray]] | None,
+        maps: Callable[..., list[np.ndarray]] | None,
         truths: Sequence[np.ndarray],
         fixed: np.ndarray | None = None,
         ceilings: list[np.ndarray] | None = None,
@@ -151,10 +162,10 @@ class _Answer:
         return scores
 
     def _score_maps(self, protocol: Protocol) -> dict[str, Any]:
-        key = (protocol.values, protocol.upsampling)
+        key = (protocol.values, protocol.upsampling, protocol.matching)
         raw, confidence = self._ceilings, 1.0
         if self._ceilings is not None:
-            key = ("ceiling", "")
+            key = ("ceiling",)
         else:
             raw = self._maps(*key)
             confidence = self._once(
@@ -200,7 +211,7 @@ class _Answer:
         self,
         i: int,
         j: int,
-        key: tuple[str, str],
+        key: tuple[str, ...],
         predicted: np.ndarray | None,
         raw: Sequence[np.ndarray],
         protocol: Protocol,

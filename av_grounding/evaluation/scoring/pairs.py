@@ -31,10 +31,9 @@ def similarity_matrices(
     scores = np.empty((num_heads, len(features), len(features)))
     for row, one in enumerate(features):
         for head in range(num_heads):
-            image = one.image[head].reshape(one.image.shape[1], -1)
             best = np.concatenate(
                 [
-                    (tokens[head, start : start + BLOCK_TOKENS] @ image).max(axis=1)
+                    (tokens[head, start : start + BLOCK_TOKENS] @ one.image[head]).max(axis=1)
                     for start in range(0, tokens.shape[1], BLOCK_TOKENS)
                 ]
             )[: counts.sum()]
@@ -128,7 +127,7 @@ def recognition_rows(
         raise ValueError("got samples without a class, expected one each")
     head = [heads.index(sample.head) for sample in samples]
     images = np.stack(
-        [one.image[k].mean(axis=(1, 2)) for one, k in zip(features, head, strict=True)]
+        [one.image[k].mean(axis=1) for one, k in zip(features, head, strict=True)]
     )
     clips = np.stack([one.tokens[k].mean(axis=0) for one, k in zip(features, head, strict=True)])
     cosine = retrieval.cosine(images, clips)

@@ -11,7 +11,8 @@ import numpy as np
 from av_grounding.evaluation.metrics.maps import centred_disc, min_max
 from av_grounding.evaluation.metrics.prompted import NUM_IOU_THRESHOLDS, iou_curve
 from av_grounding.evaluation.metrics.ranking import average_precision, precision_at_recalls
-from av_grounding.evaluation.scoring.rows import PackedMask, enlarged
+from av_grounding.evaluation.packed_mask import PackedMask
+from av_grounding.evaluation.scoring.rows import enlarged
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from av_grounding.evaluation.benchmark import GroundingSample, Head, Problem
+from av_grounding.evaluation.benchmark import GroundingSample, Head, SampleProblem
 from av_grounding.evaluation.metrics.pointing import peak_hit, peak_leak
 from av_grounding.evaluation.metrics.ranking import average_precision
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.evaluation.prediction import HeadGrids
 from av_grounding.evaluation.protocols import Protocol
 from av_grounding.evaluation.scoring.pooled import Pool
@@ -19,7 +20,6 @@ from av_grounding.evaluation.scoring.rows import (
     TIMED,
     TOTAL,
     GroundingJob,
-    PackedMask,
     Scored,
     bins_of,
     degenerate_mask,
@@ -41,7 +41,7 @@ def score(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scored:
     for target, truth in zip(sample.targets, truths, strict=True):
         if not truth.any():
             return Scored(
-                None, problem=Problem("empty_ground_truth", sample.id, target.class_name)
+                None, problem=SampleProblem("empty_ground_truth", sample.id, target.class_name)
             )
     shape = truths[0].shape
     targets = []
@@ -86,9 +86,9 @@ def _grids_of(job: GroundingJob, head: Head) -> dict[str, np.ndarray]:
     grids: dict[str, HeadGrids] = {MODEL: job.grids}
     if job.timed is not None and head == "speech":
         grids[TIMED] = job.timed
-    rows = {name: one.logits[head][0] for name, one in grids.items()}
+    rows = {name: one.merged(head) for name, one in grids.items()}
     if len(job.grids.logits) > 1:
-        rows[TOTAL] = total_of(job.grids)[0]
+        rows[TOTAL] = total_of(job.grids)
     return rows
 
 
@@ -149,11 +149,11 @@ def summarise(
             if target["head"] == head and name in target["rows"]
         ]
         metrics = result.setdefault(name, {})
-        metrics[f"{head}_map"] = mean_of(scores["ap"] for scores in own)
+        metrics[f"{head}_mAP"] = mean_of(scores["ap"] for scores in own)
         metrics[f"{head}_miou"] = _POOLED_IOU[protocol.threshold](own)
         if name != "whole_image":
             metrics[f"{head}_peak"] = mean_of(one["peak"] for one in numbers)
-        metrics[f"{head}_map_per_sample"] = mean_of(one["ap"] for one in numbers)
+        metrics[f"{head}_mAP_per_sample"] = mean_of(one["ap"] for one in numbers)
         leaks = [one["leak"] for one in numbers if "leak" in one and name != "whole_image"]
         if leaks:
             metrics[f"{head}_leakage"] = mean_of(leaks)

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from av_grounding.evaluation.benchmark import GroundingSample, Problem, SemanticSample
+from av_grounding.evaluation.benchmark import GroundingSample, SampleProblem, SemanticSample
 from av_grounding.evaluation.metrics.localisation import success_rate
 from av_grounding.evaluation.metrics.maps import centred_disc, upsample, whole_image
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.evaluation.prediction import HeadGrids
 
 T = TypeVar("T")
@@ -43,46 +44,20 @@ class GroundingJob:
 
 
 @dataclass(frozen=True)
-class PackedMask:
-    """The pixels where a truth is positive, one bit each."""
-
-    bits: np.ndarray
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, mask: np.ndarray) -> PackedMask:
-        return cls(np.packbits(mask > 0, axis=None), mask.shape)
-
-    def unpack(self) -> Bool[np.ndarray, "H W"]:
-        size = self.shape[0] * self.shape[1]
-        return np.unpackbits(self.bits, count=size).astype(bool).reshape(self.shape)
-
-
-@dataclass(frozen=True)
 class Scored:
     """One sample: its row for the report and what summaries need beside it; or its problem."""
 
     row: dict[str, Any] | None
     masks: tuple[PackedMask, ...] = ()
-    problem: Problem | None = None
+    problem: SampleProblem | None = None
     arrays: dict[str, Any] = field(default_factory=dict)
     """Curves and counts that are too long for the report."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A protocol's numbers: row of the table -> metric -> value."""
-
-    rows: dict[str, dict[str, float]]
-    num_scored: int
-    extras: dict[str, Any] = field(default_factory=dict)
-    """Per class, per size bin, curves: whatever the report shows beside the table."""
 
 
 class UnreadableSample(Exception):
     """Carries the problem of a sample whose files cannot be read."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SampleProblem) -> None:
         super().__init__(problem)
         self.problem = problem
 
@@ -92,9 +67,9 @@ def loaded(load: Callable[[], T], sample_id: str) -> T:
     try:
         return load()
     except FileNotFoundError as error:
-        raise UnreadableSample(Problem("missing_file", sample_id, str(error))) from error
+        raise UnreadableSample(SampleProblem("missing_file", sample_id, str(error))) from error
     except (OSError, ValueError) as error:
-        raise UnreadableSample(Problem("unreadable_file", sample_id, str(error))) from error
+        raise UnreadableSample(SampleProblem("unreadable_file", sample_id, str(error))) from error
 
 
 def size_bin(share: float) -> str:
@@ -127,9 +102,9 @@ def enlarged(
     return upsample(sigmoid(grid) if values == "calibrated" else grid, *shape, method)
 
 
-def total_of(grids: HeadGrids) -> Float32[np.ndarray, "m h w"]:
-    """Element-wise maximum over heads (000 section 4.3.2); heads of one map each."""
-    return np.max([grids.logits[head] for head in sorted(grids.logits)], axis=0)
+def total_of(grids: HeadGrids) -> Float32[np.ndarray, "h w"]:
+    """Element-wise maximum over heads (000 section 4.3.2)."""
+    return np.max([grids.merged(head) for head in sorted(grids.logits)], axis=0)
 
 
 def mean_of(values: Iterable[float]) -> float:

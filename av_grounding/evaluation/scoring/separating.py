@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from av_grounding.audio import to_clean_mono
-from av_grounding.evaluation.benchmark import Problem, SeparationSample
+from av_grounding.evaluation.benchmark import SampleProblem, SeparationSample
 from av_grounding.evaluation.metrics.separation import is_silent, separation_scores
 from av_grounding.evaluation.scoring.rows import MODEL, Scored, loaded, mean_of
 
@@ -38,9 +38,8 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
         )
     heard = [i for i, source in enumerate(references) if not is_silent(source)]
     if len(heard) < 2:
-        return Scored(
-            None, problem=Problem("empty_ground_truth", sample.id, "fewer than 2 audible sources")
-        )
+        few = "fewer than 2 audible sources"
+        return Scored(None, problem=SampleProblem("empty_ground_truth", sample.id, few))
     references = references[heard]
     answers = {
         FLOOR_MIXTURE: np.tile(mixture, (len(heard), 1)),

@@ -10,12 +10,12 @@ import numpy as np
 from av_grounding.evaluation.benchmark import GroundingSample, SemanticSample
 from av_grounding.evaluation.metrics import segmentation, semantic
 from av_grounding.evaluation.metrics.maps import whole_image
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.evaluation.protocols import Protocol
 from av_grounding.evaluation.scoring.rows import (
     DEGENERATE,
     MODEL,
     GroundingJob,
-    PackedMask,
     Scored,
     by_class,
     degenerate_mask,
@@ -33,7 +33,7 @@ def score_mask(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scored:
     assert isinstance(sample, GroundingSample)
     (target,) = sample.targets
     truth = np.asarray(loaded(target.load_mask, sample.id), np.float32) > 0
-    grid = job.grids.logits[target.head][0]
+    grid = job.grids.merged(target.head)
     answers = {
         MODEL: enlarged(grid, truth.shape, "calibrated", "bilinear"),
         "ceiling": truth.astype(np.float32),
@@ -93,7 +93,7 @@ def score_classes(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scor
         values = enlarged(grid, shape, "similarity", "bilinear")
         is_better = values > best
         best[is_better], label[is_better] = values[is_better], number
-    sound = enlarged(job.grids.logits["sound"][0], shape, "calibrated", "bilinear")
+    sound = enlarged(job.grids.merged("sound"), shape, "calibrated", "bilinear")
     # What a class-blind answer can reach: the frame's most frequent class, everywhere.
     foreground = np.bincount(truth[truth > 0], minlength=num_classes)
     common = int(foreground.argmax())

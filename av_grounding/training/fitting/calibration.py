@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from av_grounding.grounder import Grounder
+from av_grounding.backends.caching import CachingBackend
+from av_grounding.evaluation.prediction import Unbounded
+from av_grounding.grounder import Grounder, clip_hop_s
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.samples import SyntheticSamples
 from av_grounding.training.fitting.clip_folder import find_clips, middle_frame
-from av_grounding.training.fitting.remembering import clip_hop_s, economical
 from av_grounding.types import Grounding, HeadCalibration
 
 logger = logging.getLogger(__name__)
 
 Cases = dict[str, tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]]
-# A gentle slope, so that similarities of some hundreds do not saturate the sigmoid.
-PROBE = HeadCalibration(scale=1 / 64)
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,13 @@ def synthetic_cases(
     """
     plain = uncalibrated(grounder)
     samples = SyntheticSamples("val", seed)
-    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
+    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.head_names}
 
     def add(image: np.ndarray, waveform: np.ndarray, matching: dict[str, bool]) -> None:
         rate_hz = plain.spec.sample_rate_hz
-        heatmaps = plain.ground(image, waveform, rate_hz, hop_s=clip_hop_s(plain.spec))
-        for head, rows in found.items():
-            if (peak := largest_similarity(heatmaps, head)) is not None:
-                rows.append((peak, matching[head]))
+        grounding = plain.ground(image, waveform, rate_hz, hop_s=clip_hop_s(plain.spec))
+        for head, peak in largest_similarities(grounding).items():
+            found[head].append((peak, matching[head]))
 
     for index in range(num):
         sample, absent = samples[index], samples.absent(index)
@@ -147,9 +145,9 @@ def pair_cases(
     *,
     num_others: int = 3,
 ) -> Cases:
-    """The same for decoded clips: `sounds` are samples and rate, `heads` None counts for both."""
+    """The same for decoded clips: `sounds` are samples and rate, `heads` None counts for all."""
     plain = uncalibrated(grounder)
-    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.heads}
+    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.head_names}
     order = np.random.default_rng(seed).permutation(len(pictures))
     num_others = min(num_others, len(pictures) - 1)
     total, done = len(pictures) * (1 + num_others), 0
@@ -157,11 +155,10 @@ def pair_cases(
         for step in range(1 + num_others):
             other = order[(place + step) % len(order)]
             hop_s = clip_hop_s(plain.spec)
-            heatmaps = plain.ground(pictures[index], *sounds[other], hop_s=hop_s)
-            for head, rows in found.items():
-                peak = largest_similarity(heatmaps, head)
-                if peak is not None and {heads[index], heads[other]} <= {None, head}:
-                    rows.append((peak, step == 0))
+            grounding = plain.ground(pictures[index], *sounds[other], hop_s=hop_s)
+            for head, peak in largest_similarities(grounding).items():
+                if {heads[index], heads[other]} <= {None, head}:
+                    found[head].append((peak, step == 0))
             done += 1
             if progress:
                 progress(done, total)
@@ -169,25 +166,17 @@ def pair_cases(
 
 
 def uncalibrated(grounder: Grounder) -> Grounder:
-    """The same model, whose scores tell the similarity; see `largest_similarity`."""
-    probe = dict.fromkeys(grounder.spec.heads, PROBE)
-    return economical(grounder).with_spec(replace(grounder.spec, calibration=probe))
+    """The same model, whose logits are its similarities; it encodes nothing twice."""
+    spec = grounder.spec
+    plain = spec.with_heads(calibration=dict.fromkeys(spec.head_names, Unbounded()))
+    return Grounder(CachingBackend(grounder.backend), grounder.config).with_spec(plain)
 
 
-def largest_similarity(heatmaps: Grounding, head: str) -> float | None:
-    """What an uncalibrated grounder's score was before the sigmoid; None behind a gate.
-
-    Raises ValueError where the similarity is too large to tell.
-    """
-    score = float(getattr(heatmaps, f"{head}_score"))
-    if score == 0.0:
-        return None
-    if score == 1.0:
-        raise ValueError(
-            f"the {head} head's similarity exceeds {16 / PROBE.scale:.0f}; expected less: scale "
-            "the model's last layer down"
-        )
-    return float(np.log(score / (1.0 - score))) / PROBE.scale
+def largest_similarities(grounding: Grounding) -> dict[str, float]:
+    """Of the heads that heard something, from an uncalibrated grounder."""
+    return {
+        head: float(one.logits.max()) for head, one in grounding.heads.items() if len(one.logits)
+    }
 
 
 def as_arrays(found: dict[str, list[tuple[float, bool]]]) -> Cases:
@@ -195,13 +184,6 @@ def as_arrays(found: dict[str, list[tuple[float, bool]]]) -> Cases:
         head: (np.array([p for p, _ in rows]), np.array([m for _, m in rows], bool))
         for head, rows in found.items()
     }
-
-
-def calibrate(
-    grounder: Grounder, num: int, seed: int, progress: Callable[[int, int], None] | None = None
-) -> tuple[dict[str, HeadCalibration], dict[str, Reliability]]:
-    """Fit both heads on the synthetic validation split; see `synthetic_cases`."""
-    return fit_cases(grounder, synthetic_cases(grounder, num, seed, progress))
 
 
 def fit_cases(
@@ -213,7 +195,7 @@ def fit_cases(
         if not peaks.size:
             logger.warning("no clip has anything for the %s head: its calibration stays", head)
             continue
-        before = grounder.spec.calibration.get(head, HeadCalibration())
+        before = grounder.spec.head(head).calibration
         after = fit_calibration(peaks, matching)
         calibrations[head] = after
         reliabilities[head] = Reliability(

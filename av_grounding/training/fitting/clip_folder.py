@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from av_grounding.audio import NS_PER_S
+from av_grounding.files import one_line
 from av_grounding.sources.media_file import MediaFile
+from av_grounding.training.data.clips import KINDS
 
-HEADS = ("sound", "speech")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipMedia:
     """A picture, or a video, and the sound that belongs to it; `head` None counts for both."""
 
     picture: MediaFile
@@ -23,7 +26,7 @@ class Clip:
     head: str | None
 
 
-def find_clips(folder: Path) -> list[Clip]:
+def find_clips(folder: Path) -> list[ClipMedia]:
     """Videos with sound, and pictures and sounds of the same name, anywhere below `folder`.
 
     Clips below `folder`/sound or `folder`/speech are for that head. Raises ValueError unless
@@ -32,21 +35,29 @@ def find_clips(folder: Path) -> list[Clip]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected one with clips, or synthetic")
     by_name: dict[Path, list[MediaFile]] = {}
+    unused: list[str] = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or any(p.startswith(".") for p in path.relative_to(folder).parts):
             continue
         try:
             media = MediaFile(path)
-        except ValueError:  # A list, a licence, a transcript: no medium.
+        except ValueError as error:  # a list, a licence, a transcript; or damaged
+            unused.append(f"{path.name} ({one_line(error, 200)})")
             continue
         by_name.setdefault(path.with_suffix(""), []).append(media)
     clips = []
     for name, files in by_name.items():
         picture = next((file for file in files if file.has_video), None)
         sounds = sorted((file for file in files if file.has_audio), key=lambda f: f.has_video)
-        if picture is not None and sounds:
+        used = [picture, *sounds[:1]] if picture is not None and sounds else []
+        unused += [file.path.name for file in files if file not in used]
+        if used:
             top = name.relative_to(folder).parts[0]
-            clips.append(Clip(picture, sounds[0], top if top in HEADS else None))
+            clips.append(ClipMedia(picture, sounds[0], top if top in KINDS else None))
+    if unused:
+        logger.warning(
+            "%s: %d files are part of no clip, first %s", folder, len(unused), unused[0]
+        )
     if len(clips) < 2:
         raise ValueError(
             f"{folder} has {len(clips)} clips; expected at least 2: videos with sound, or "
@@ -56,17 +67,8 @@ def find_clips(folder: Path) -> list[Clip]:
 
 
 def middle_frame(media: MediaFile) -> UInt8[np.ndarray, "H W 3"]:
-    """The first frame of the second half; the last one where the length is not known."""
-    middle_ns = (media.duration_s or float("inf")) / 2 * NS_PER_S
-    image = None
-    frames = media.video_frames()
-    try:
-        for frame in frames:
-            image = frame.image
-            if frame.stamp_ns >= middle_ns:
-                break
-    finally:
-        frames.close()
-    if image is None:
-        raise ValueError(f"{media.path}: no frame decodes; remove it from the folder")
-    return image
+    """The picture on show in the middle; ValueError where none decodes."""
+    if media.is_still:
+        return next(iter(media.video_frames())).image
+    with closing(media.picture_reader()) as reader:
+        return reader.at((media.duration_s or 0.0) / 2)

@@ -56,7 +56,7 @@ def evidence_floors(
         centre_s = (np.arange(spec.num_tokens) + 0.5) * spec.token_stride_s
         centre_s += start / spec.sample_rate_hz
         noun = (centre_s >= sample.word_span_s[0]) & (centre_s <= sample.word_span_s[1])
-        sound, speech = spec.heads.index("sound"), spec.heads.index("speech")
+        sound, speech = map(spec.head_names.index, ("sound", "speech"))
         if noun.any():
             wanted["speech"].append(float(length["mixture"][speech][noun].max()))
         others["speech"].append(float(length["sound"][speech].max()))

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.training.data.clips import KINDS
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("sound", "speech")
 NUM_NAMING_BATCHES = 8
 Pairs = tuple[str, Tensor, Tensor]
 """A kind, images (b,3,H,W) uint8, and clips (b,s) of that kind that belong to them."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from av_grounding.files import brief
+from av_grounding.files import atomic_write, brief
 from av_grounding.modeling.tensor_files import UnreadableFile, read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -33,21 +33,12 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
     Raises OSError, with the old file intact, when the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
-    with explaining_full_disk(path):
+    with explaining_full_disk(path), atomic_write(path) as file:
+        watched = _Watched(file)
         try:
-            with open(partial, "wb") as file:
-                watched = _Watched(file)
-                try:
-                    torch.save(state, watched)
-                except RuntimeError as error:  # What torch makes of the file's own error.
-                    raise watched.error or error from error
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+            torch.save(state, watched)
+        except RuntimeError as error:  # What torch makes of the file's own error.
+            raise watched.error or error from error
 
 
 def read(path: Path) -> dict[str, Any]:

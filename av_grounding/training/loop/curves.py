@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
+from av_grounding.files import replacing
 from av_grounding.training.loop.metrics_log import NOT_TERMS
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,7 @@ def draw_curves(run: Path, target: Path) -> Path | None:
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    partial = target.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=110)
+    with replacing(target) as partial:
+        figure.savefig(partial, dpi=110)
     pyplot.close(figure)
-    os.replace(partial, target)
     return target

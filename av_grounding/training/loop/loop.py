@@ -30,7 +30,7 @@ from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.feeding import Batch
 from av_grounding.training.loop.metrics_log import MetricsLog
 from av_grounding.training.loop.optimizer import make_optimizer
-from av_grounding.training.loop.settings import differences
+from av_grounding.training.loop.run_folder import differences
 from av_grounding.training.loop.stopping import Interrupted, NotFinite
 from av_grounding.training.loop.validation import Validate, undisturbed
 

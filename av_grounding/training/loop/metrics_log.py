@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+from av_grounding.files import write_text
 from av_grounding.training.loop.checkpoint import explaining_full_disk
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,7 @@ def keep_rows_before(path: Path, start: int) -> None:
             continue
         if row["step"] < start:
             kept.append(line + "\n")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, "".join(kept))
 
 
 def open_board(directory: Path, start: int) -> Any | None:

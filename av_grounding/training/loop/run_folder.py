@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.files import write_json
-from av_grounding.training.loop.configuration import SssPaperRun, SssRun
-from av_grounding.training.loop.settings import differences
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage's name, what is done, the total, and the newest numbers."""
 
 
-def settle_settings(config: SssRun | SssPaperRun, path: Path) -> None:
-    """Remember the run's settings; refuse to resume with others."""
+def settle_settings(config: Any, path: Path) -> None:
+    """Remember a run's settings (its `to_json`); refuse to resume with others."""
     settings = json.loads(json.dumps(config.to_json()))
     if path.exists():
         before, now = flatten(json.loads(path.read_text())), flatten(settings)
@@ -35,3 +33,12 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         is_section = isinstance(value, dict) and value
         flat |= flatten(value, f"{prefix}{key}.") if is_section else {prefix + key: value}
     return flat
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`name: old then, new now` for every setting that is not the same."""
+    return [
+        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.quad_mixup import own_cells, quad_mixup
 from av_grounding.training.loop.distributed import gather_with_gradient, num_ranks
 from av_grounding.training.losses import objectives, regularizers
@@ -22,7 +23,7 @@ from av_grounding.training.recipes.contrast import (
     sample_cells,
     to_unit_range,
 )
-from av_grounding.training.recipes.sss import KINDS, masks
+from av_grounding.training.recipes.sss import masks
 
 CLIPS = ("clean", "mixed")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from copy import deepcopy
 
-from torch import nn
-
 from av_grounding.modeling.dual_encoder import DualEncoder
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,3 @@ def merged(model: DualEncoder) -> DualEncoder:
                 layer.merge()
                 setattr(parent, name, layer.get_base_layer())
     return model.requires_grad_(True)
-
-
-def num_trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

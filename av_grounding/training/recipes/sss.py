@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.training.data.clips import KINDS
 from av_grounding.training.loop.distributed import gather_with_gradient
 from av_grounding.training.losses import objectives
 from av_grounding.training.recipes.contrast import (
@@ -26,7 +27,6 @@ from av_grounding.training.recipes.contrast import (
 )
 
 __all__ = ["MixAndSeparate", "SssConfig", "pool_tokens", "sample_cells"]
-KINDS = ("sound", "speech")
 
 
 @dataclass(frozen=True)

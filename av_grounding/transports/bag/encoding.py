@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from typing import Literal
 
@@ -25,9 +26,11 @@ def exact_audio_fields(chunk: AudioChunk, frame_id: str = "microphone") -> Field
     if samples.dtype.name not in PORTAUDIO_FORMATS:
         samples = to_float32(samples)  # what the stream itself makes of them
     name = samples.dtype.name
-    data = dict.fromkeys((f"{kind}_data" for kind in PORTAUDIO_FORMATS), np.zeros(0, np.uint8))
-    values = {key: empty.astype(key.removesuffix("_data")) for key, empty in data.items()}
-    values[f"{name}_data"] = np.ascontiguousarray(samples).ravel()
+    # As array.array, which rclpy and rosbags both take.
+    values = {
+        f"{kind}_data": array(np.dtype(kind).char, samples.tobytes() if kind == name else b"")
+        for kind in PORTAUDIO_FORMATS
+    }
     num_channels = 1 if samples.ndim == 1 else samples.shape[1]
     package = "audio_common_msgs/msg"
     return Fields(

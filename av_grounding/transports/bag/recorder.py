@@ -9,16 +9,16 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.transports.bag.encoding import PictureFormat
 from av_grounding.transports.bag.stream import RecordedStream
 from av_grounding.transports.bag.writer import BagWriter
-from av_grounding.types import AudioChunk, Backend, Frame, Grounding
+from av_grounding.types import AudioChunk, Frame, Grounding, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +85,9 @@ class BagRecorder:
         self._thread = threading.Thread(target=self._run, name="av-bag", daemon=True)
         self._thread.start()
 
-    def stream(self, backend: Backend, config: StreamingConfig | None = None) -> RecordedStream:
-        """A stream whose inputs and answers this recorder keeps."""
-        return RecordedStream(backend, config, self)
+    def wrap(self, stream: Stream) -> RecordedStream:
+        """The stream, whose inputs and answers this recorder keeps."""
+        return RecordedStream(stream, self)
 
     def log_time_ns(self, due_ns: int) -> int:
         """The next moment of the recording's own time line; it never stands still."""
@@ -103,17 +103,17 @@ class BagRecorder:
         item = _Item("audio", log_ns, chunk.samples.nbytes, (chunk,))
         self._put(item, MAX_AUDIO_QUEUE_BYTES, "num_audio_chunks_dropped")
 
-    def take_frame(self, frame: Frame, heatmaps: Grounding, log_ns: int, answer_ns: int) -> None:
+    def take_frame(self, frame: Frame, grounding: Grounding, log_ns: int, answer_ns: int) -> None:
         """Record a frame that was taken in at `log_ns` and its answer of `answer_ns`."""
         item = _Item("image", log_ns, frame.image.nbytes, (frame,))
         self._put(item, MAX_QUEUE_BYTES, "num_frames_dropped")
-        size = heatmaps.sound.nbytes + heatmaps.speech.nbytes
+        size = sum(answer.logits.nbytes for answer in grounding.heads.values())
         # Of the picture the answer needs the size alone: one that was dropped must not stay.
         blank = np.broadcast_to(np.uint8(0), frame.image.shape)
-        item = _Item("answer", answer_ns, size, (replace(frame, image=blank), heatmaps))
+        item = _Item("answer", answer_ns, size, (replace(frame, image=blank), grounding))
         self._put(item, MAX_AUDIO_QUEUE_BYTES, "num_frames_dropped")
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+    def write(self, frame: Frame, grounding: Grounding) -> None:
         """Nothing: the stream has recorded both, when it took the frame in."""
 
     def close(self) -> None:
@@ -245,3 +245,11 @@ class BagRecorder:
             self._queue.clear()
             self._queued_bytes = 0
             self._changed.notify_all()
+
+
+def recorder_in(folder: str | Path, facts: Mapping[str, Any], **options: Any) -> BagRecorder:
+    """A recorder of a new file in `folder`, which is made; the file is named by its time, UTC."""
+    name = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S_%fZ.mcap")
+    path = Path(folder).expanduser() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return BagRecorder(path, facts, **options)

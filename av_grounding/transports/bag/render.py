@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from av_grounding.audio import NS_PER_S, StatefulResampler, to_clean_mono
-from av_grounding.drawing.clip import BINS_PER_S, ClipCanvas, Timeline, gated_score
+from av_grounding.drawing.clip import BINS_PER_S, ClipCanvas, ClipTimeline, gated_score
+from av_grounding.drawing.styles import Answers, RecordedAnswer
 from av_grounding.recording.overlay_video import OverlayVideo
 from av_grounding.streaming.voice import VoiceActivity
 from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import Bag, RawMessage
 from av_grounding.transports.bag.source import BagPlayback
-from av_grounding.types import AudioChunk, Frame, Grounding
+from av_grounding.types import AudioChunk, Frame
 
 MARKS_RATE_HZ = 16_000
 # Chunks whose stamps disagree with the samples so far by more than this are moved.
 JUMP_S = 0.15
 MAX_WAITING = 60
 """Frames whose answer is still to come; what waits longer has none."""
-PARTS = tuple(f"{head}/{kind}" for head in messages.HEADS for kind in ("heatmap", "score"))
+_PART = re.compile(r"/(?P<part>(?P<head>[a-z][a-z0-9_]*)/(?:heatmap|score))$")
 
 
 def render_recording(
@@ -54,11 +56,11 @@ def render_recording(
             if isinstance(item, AudioChunk):
                 video.write_audio(item)
                 continue
-            frame, heatmaps = item
+            frame, answers = item
             if canvas is None:
                 canvas = ClipCanvas(frame.image.shape[:2], timeline, recording.thresholds)
             time_s = (frame.stamp_ns - recording.origin_ns) / NS_PER_S
-            video.write(canvas.draw(frame, heatmaps, time_s), frame.stamp_ns)
+            video.write(canvas.draw(frame, answers, time_s), frame.stamp_ns)
             if on_progress is not None:
                 on_progress(time_s, timeline.duration_s)
         video.close()
@@ -82,11 +84,11 @@ class _Recording:
         self.bag = Bag(path)
         self.playback = BagPlayback(self.bag, realtime=False)
         self._parts: dict[str, str] = {}
-        for part in PARTS:
-            found = [name for name in self.bag.topics if name.endswith(f"/{part}")]
-            if found:
-                self._parts[found[0]] = part
-        if not {f"{head}/heatmap" for head in messages.HEADS} <= set(self._parts.values()):
+        for name in self.bag.topics:
+            if (found := _PART.search(name)) and found["part"] not in self._parts.values():
+                self._parts[name] = found["part"]
+        heads = [part[:-8] for part in self._parts.values() if part.endswith("/heatmap")]
+        if not heads:
             raise ValueError(
                 f"{path}: no heatmaps in it; compute and record them: av-grounding run bag:{path} "
                 "--as-fast-as-possible --record grounded.mcap"
@@ -95,14 +97,14 @@ class _Recording:
             raise ValueError(f"{path}: no pictures in it; record them along with the heatmaps")
         config = self.playback.facts.get("config", {})
         self.thresholds = {
-            head: float(config.get(head, {}).get("threshold", 0.5)) for head in messages.HEADS
+            head: float(config.get(head, {}).get("threshold", 0.5)) for head in sorted(heads)
         }
         self._gate_dbfs = float(config.get("gate", {}).get("min_dbfs", -50.0))
         self._hangover_s = float(config.get("speech", {}).get("hangover_s", 0.3))
         self.origin_ns = 0
         self.frame_rate_hz = 30.0
 
-    def timeline(self) -> Timeline:
+    def timeline(self) -> ClipTimeline:
         """Read everything but the pictures once."""
         answers = _Answers()
         stamps: list[int] = []
@@ -119,15 +121,16 @@ class _Recording:
                 elif chunk is not None:
                     marks.push(chunk)
                 continue
-            heatmaps = self._add(answers, part, message)
-            if heatmaps is None:
+            answer = self._add(answers, part, message)
+            if answer is None:
                 continue
+            stamp_ns, heads = answer
             if not stamps:
-                self.origin_ns = marks.origin_ns = heatmaps.stamp_ns
+                self.origin_ns = marks.origin_ns = stamp_ns
                 for chunk in chunks:
                     marks.push(chunk)
-            stamps.append(heatmaps.stamp_ns)
-            scores.append(tuple(gated_score(heatmaps, head) for head in messages.HEADS))
+            stamps.append(stamp_ns)
+            scores.append(tuple(gated_score(heads[head]) for head in self.thresholds))
         if not stamps:
             raise ValueError(f"{self.bag.path}: no complete answer in it, so there is no clip")
         times_s = (np.array(stamps) - self.origin_ns) / NS_PER_S
@@ -136,15 +139,15 @@ class _Recording:
         if duration_s > 0.0:
             self.frame_rate_hz = (len(stamps) - 1) / duration_s
         values = np.array(scores, np.float32)[order]
-        return Timeline(
+        return ClipTimeline(
             duration_s + 1.0 / self.frame_rate_hz,
             marks.peaks(),
             marks.utterances_s(),
             times_s[order],
-            {head: values[:, column] for column, head in enumerate(messages.HEADS)},
+            {head: values[:, column] for column, head in enumerate(self.thresholds)},
         )
 
-    def play(self) -> Iterator[AudioChunk | tuple[Frame, Grounding]]:
+    def play(self) -> Iterator[AudioChunk | tuple[Frame, Answers]]:
         """Sound, and frames with their answers, in the order of the recording."""
         answers = _Answers()
         for message in self.bag.messages(self._names(with_pictures=True)):
@@ -158,11 +161,11 @@ class _Recording:
                     while len(answers.frames) > MAX_WAITING:
                         answers.frames.pop(next(iter(answers.frames)))
                 continue
-            heatmaps = self._add(answers, part, message)
-            if heatmaps is not None:
-                frame = answers.frames.pop(heatmaps.stamp_ns, None)
+            answer = self._add(answers, part, message)
+            if answer is not None:
+                frame = answers.frames.pop(answer[0], None)
                 if frame is not None:
-                    yield frame, heatmaps
+                    yield frame, answer[1]
 
     def _names(self, with_pictures: bool) -> list[str]:
         inputs = [self.playback.audio, self.playback.image if with_pictures else None]
@@ -175,9 +178,11 @@ class _Recording:
             self.playback.malformed.add(message.topic, error)
             return None
 
-    def _add(self, answers: _Answers, part: str, message: RawMessage) -> Grounding | None:
+    def _add(
+        self, answers: _Answers, part: str, message: RawMessage
+    ) -> tuple[int, Answers] | None:
         try:
-            return answers.add(part, self.bag.decode(message), len(self._parts))
+            return answers.add(part, self.bag.decode(message), set(self._parts.values()))
         except ValueError as error:
             self.playback.malformed.add(message.topic, error)
             return None
@@ -190,26 +195,27 @@ class _Answers:
     frames: dict[int, Frame] = field(default_factory=dict)
     _parts: dict[int, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, part: str, message: Any, num_parts: int) -> Grounding | None:
-        """The whole answer, once its last part is there."""
-        stamp_ns, frame_id = messages.header_of(message)
-        parts = self._parts.setdefault(stamp_ns, {})
-        head, kind = part.split("/")
-        if kind == "heatmap":
-            parts[head] = messages.decode_heatmap(message)
-            parts.setdefault(f"{head}_score", float(parts[head].max(initial=0.0)))
+    def add(self, part: str, message: Any, parts: set[str]) -> tuple[int, Answers] | None:
+        """Stamp and heads of the whole answer, once the last of its parts is there."""
+        stamp_ns, _ = messages.header_of(message)
+        waiting = self._parts.setdefault(stamp_ns, {})
+        if part.endswith("/heatmap"):
+            waiting[part] = messages.decode_heatmap(message)
         else:
             results = message.results
-            parts[f"{head}_score"] = float(results[0].score) if len(results) else 0.0
-        parts[part] = True
+            waiting[part] = float(results[0].score) if len(results) else 0.0
         while len(self._parts) > MAX_WAITING:
             self._parts.pop(next(iter(self._parts)))
-        if sum(name in parts for name in PARTS) < num_parts:
+        if waiting.keys() < parts:
             return None
-        values = {
-            name: value for name, value in self._parts.pop(stamp_ns).items() if "/" not in name
+        del self._parts[stamp_ns]
+        return stamp_ns, {
+            (head := name[: -len("/heatmap")]): RecordedAnswer(
+                heatmap, waiting.get(f"{head}/score", float(heatmap.max(initial=0.0)))
+            )
+            for name, heatmap in waiting.items()
+            if name.endswith("/heatmap")
         }
-        return Grounding(**values, stamp_ns=stamp_ns, frame_id=frame_id)
 
 
 class _Marks:

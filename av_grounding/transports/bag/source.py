@@ -14,11 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from av_grounding.audio import NS_PER_S
+from av_grounding.config import AudioSettings
 from av_grounding.files import one_line, parse_json
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import Bag, BagTopic, RawMessage
 from av_grounding.transports.messages import AudioLayout, MalformedCounter, MalformedMessage
+from av_grounding.transports.topics.table import INPUT_TYPES, input_types, is_output
 from av_grounding.types import AudioChunk, Frame, Source
 
 logger = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class BagPlayback:
     """What of a bag is played: its picture and its sound, and the clock that both share.
 
     `image` and `audio` name topics; by default the only one of a fitting type. `audio` "none"
-    leaves the sound out. Raises ValueError that lists the topics where the choice is not clear.
+    leaves the sound out; `settings` say of it what its messages do not. Raises ValueError that
+    lists the topics where the choice is not clear.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class BagPlayback:
         audio: str | None = None,
         *,
         realtime: bool = True,
+        settings: AudioSettings | None = None,
     ) -> None:
         self.bag = bag
+        self._settings = settings or AudioSettings()
         self.clock = PlaybackClock(realtime)
         self.malformed = MalformedCounter()
         self.facts = read_facts(bag)
@@ -88,7 +93,12 @@ class BagPlayback:
         except ValueError as error:
             raise MalformedMessage("damaged", str(error)) from error
         if self.audio is not None and message.topic == self.audio.name:
-            chunk = messages.decode_audio(decoded, self._layout, received_ns=message.log_ns)
+            chunk = messages.decode_audio(
+                decoded,
+                self._layout,
+                received_ns=message.log_ns,
+                stamp_reference=self._settings.stamp_reference,
+            )
             stamp_ns = self._stamp(chunk.stamp_ns)
             return AudioChunk(chunk.samples, stamp_ns, chunk.sample_rate_hz)
         frame = self._decode_picture(message.topic, decoded)
@@ -119,19 +129,16 @@ class BagPlayback:
             topic = topics.get(name)
             if topic is None:
                 raise ValueError(f"{self.bag.path}: no topic {name}; {self._listing()}")
-            if topic.type_name not in messages.INPUT_TYPES[role]:
+            if topic.type_name not in INPUT_TYPES[role]:
                 raise ValueError(
                     f"{self.bag.path}: {name} is {topic.type_name}; expected one of "
-                    f"{', '.join(messages.INPUT_TYPES[role])}"
+                    f"{', '.join(INPUT_TYPES[role])}"
                 )
             return topic
-        candidates = [
-            topic
-            for topic in topics.values()
-            if topic.type_name in messages.INPUT_TYPES[role] and topic.num_messages
-        ]
+        types = input_types(role, self._settings)
+        candidates = [t for t in topics.values() if t.type_name in types and t.num_messages]
         if role == "image":
-            candidates = [t for t in candidates if not _is_answer(t) and self._is_picture(t)]
+            candidates = [t for t in candidates if not is_output(t.name) and self._is_picture(t)]
             # An image and its compressed twin show the same.
             names = {topic.name for topic in candidates}
             candidates = [
@@ -187,9 +194,13 @@ class BagPlayback:
                         raise ValueError(f"{self.bag.path}: {error}") from error
                 except ValueError:
                     continue
+        layout = AudioLayout.of(self._settings)
+        if layout is not None:
+            return layout
         layout = AudioLayout()
         logger.warning(
-            "%s: no AudioInfo for %s: taken as %d Hz, %d channel, %s",
+            "%s: no AudioInfo for %s: taken as %d Hz, %d channel, %s; if "
+            "that is wrong, set audio.sample_rate, audio.channels and audio.sample_format",
             *(self.bag.path, self.audio.name, layout.sample_rate_hz, layout.num_channels),
             layout.sample_format,
         )
@@ -276,6 +287,7 @@ def open_bag(
     audio: str | None = None,
     *,
     realtime: bool = True,
+    settings: AudioSettings | None = None,
 ) -> tuple[Source, Source | None, BagPlayback]:
     """Sources of a bag's pictures and sound, and the playback both belong to.
 
@@ -283,17 +295,12 @@ def open_bag(
     wrong. ValueError or FileNotFoundError where there is nothing to play.
     """
     bag = Bag(path)
-    playback = BagPlayback(bag, image, audio, realtime=realtime)
+    playback = BagPlayback(bag, image, audio, realtime=realtime, settings=settings)
     if bag.fault:
         logger.warning("%s: %s; playing the %.1f s there are", path, bag.fault, bag.duration_s)
     if playback.image is None:
-        types = ", ".join(messages.INPUT_TYPES["image"])
+        types = ", ".join(INPUT_TYPES["image"])
         raise ValueError(f"{path}: no topic with pictures ({types}); {playback._listing()}")
     if playback.audio is None and audio != "none":
         logger.warning("%s: no sound in it; the heatmaps will be empty", path)
     return (*playback.sources(), playback)
-
-
-def _is_answer(topic: BagTopic) -> bool:
-    """Whether the name is one of those that this component publishes."""
-    return any(topic.name.endswith(f"/{name}") for name in messages.TOPICS)

@@ -18,26 +18,22 @@ from av_grounding.transports.bag.file import BagFile, Qos, require_packages
 from av_grounding.transports.bag.reader import shared_typestore
 from av_grounding.transports.bag.source import ORDER
 from av_grounding.transports.messages import Fields
+from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
+from av_grounding.transports.topics.table import topics_of
 from av_grounding.types import AudioChunk, Frame, Grounding
 
 FACTS_TOPIC = "recording"
 AUDIO_TOPIC = "audio"
 IMAGE_TOPIC = "image"
 COMPRESSED_TOPIC = "image/compressed"
-TOPICS: dict[str, tuple[str, Qos]] = {
-    FACTS_TOPIC: ("std_msgs/msg/String", Qos(is_latched=True)),
-    AUDIO_TOPIC: ("audio_common_msgs/msg/AudioStamped", Qos(depth=100)),
-    IMAGE_TOPIC: ("sensor_msgs/msg/Image", Qos(depth=10)),
-    COMPRESSED_TOPIC: ("sensor_msgs/msg/CompressedImage", Qos(depth=10)),
-    **{
-        name: (messages.TOPICS[name].type_name, Qos(depth=messages.TOPICS[name].depth))
-        for name in (f"{head}/{kind}" for head in messages.HEADS for kind in ("heatmap", "score"))
-    },
-    **{
-        f"{head}/peaks": (messages.TOPICS[f"{head}/peaks"].type_name, Qos(depth=5))
-        for head in messages.HEADS
-    },
+INPUTS = {
+    FACTS_TOPIC: Qos(is_latched=True),
+    AUDIO_TOPIC: Qos(depth=100),
+    IMAGE_TOPIC: Qos(depth=10),
+    COMPRESSED_TOPIC: Qos(depth=10),
 }
+ANSWERS = frozenset({"heatmap", "score", "peaks"})
+"""Kinds of topics that are kept of every head."""
 
 
 class BagWriter:
@@ -64,7 +60,7 @@ class BagWriter:
             "written_by": "av_grounding", "order": ORDER, **facts,
         }  # fmt: skip
         self._frame_rate_hz = frame_rate_hz
-        self._options = messages.OutputOptions(thresholds=thresholds)
+        self._options = OutputOptions(thresholds=thresholds or {})
         self._namespace = namespace.rstrip("/")
         self._store = shared_typestore("mgonzs13")
         self._channels: dict[str, int] = {}
@@ -86,12 +82,11 @@ class BagWriter:
         self._write(topic, log_ns, frame.stamp_ns, fields)
         self.num_frames += 1
 
-    def write_answer(self, log_ns: int, frame: Frame, heatmaps: Grounding) -> None:
-        outputs = messages.encode_outputs(
-            frame, heatmaps, self._options, is_wanted=TOPICS.__contains__
-        )
-        for topic, fields in outputs:
-            self._write(topic, log_ns, frame.stamp_ns, fields)
+    def write_answer(self, log_ns: int, frame: Frame, grounding: Grounding) -> None:
+        kept = {n: t for n, t in topics_of(grounding.heads).items() if t.kind in ANSWERS}
+        outputs = encode_outputs(frame, grounding, self._options, is_wanted=kept.__contains__)
+        for name, fields in outputs:
+            self._write(name, log_ns, frame.stamp_ns, fields, Qos(depth=kept[name].depth))
 
     def flush(self) -> None:
         """Put everything so far on the disk."""
@@ -101,16 +96,20 @@ class BagWriter:
         """Complete the file."""
         self._file.close()
 
-    def _write(self, topic: str, log_ns: int, publish_ns: int, fields: Fields) -> None:
+    def _write(
+        self, topic: str, log_ns: int, publish_ns: int, fields: Fields, qos: Qos | None = None
+    ) -> None:
         if self._facts is not None:
             facts, self._facts = json.dumps(self._facts, default=str), None
             text = Fields("std_msgs/msg/String", data=facts)
             self._write(FACTS_TOPIC, log_ns - 1, log_ns - 1, text)
-        type_name, qos = TOPICS[topic]
+        type_name = fields.type_name
         if topic not in self._channels:
             definition, _ = self._store.generate_msgdef(type_name, ros_version=2)
             name, digest = f"{self._namespace}/{topic}", self._store.hash_rihs01(type_name)
-            self._channels[topic] = self._file.add_topic(name, type_name, definition, digest, qos)
+            self._channels[topic] = self._file.add_topic(
+                name, type_name, definition, digest, qos or INPUTS[topic]
+            )
         message = messages.build(fields, self._store.types.__getitem__)
         data = self._store.serialize_cdr(message, type_name)
         self._file.write(self._channels[topic], max(0, log_ns), max(0, publish_ns), data)

@@ -1,9 +1,9 @@
 """The heatmap topics without a ROS install: a Sink that publishes them over DDS.
 
     bus = Bus(DdsSettings.from_environment())
-    publisher = DdsPublisher(bus)        # give it to a Runner as a sink
+    publisher = DdsPublisher(bus, spec.head_names)    # give it to a Runner as a sink
 
-The topics are those of `messages.TOPICS` but for the points, which need TF.
+The topics are those of `topics_of` the heads, but for the points, which need TF.
 """
 
 from __future__ import annotations
@@ -12,21 +12,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from av_grounding.config import GroundingConfig
 from av_grounding.transports.dds.bus import Bus, Writer
-from av_grounding.transports.messages import (
-    HEADS,
-    TOPICS,
-    CameraInfo,
-    Fields,
-    OutputOptions,
-    Status,
-    diagnostics_fields,
-    encode_outputs,
-)
+from av_grounding.transports.messages import CameraInfo, Fields, Status, diagnostics_fields
+from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
 from av_grounding.transports.topics.sources import Recent
+from av_grounding.transports.topics.table import topics_of
 from av_grounding.types import Frame, Grounding
 
 logger = logging.getLogger(__name__)
@@ -53,11 +46,15 @@ class DdsPublisher:
     def __init__(
         self,
         bus: Bus,
+        heads: Iterable[str],
         config: GroundingConfig | None = None,
         camera: Callable[[], CameraInfo | None] = lambda: None,
         statuses: Callable[[], Sequence[Status]] = lambda: (),
     ) -> None:
-        """`camera` gives the calibration, where it is known, and `statuses` what to diagnose."""
+        """`heads`: those of the model that is published.
+
+        `camera` gives the calibration, where it is known, and `statuses` what to diagnose.
+        """
         self.config = config or GroundingConfig()
         self.camera = camera
         self.statuses = statuses
@@ -71,10 +68,10 @@ class DdsPublisher:
         self.age_ms = Recent()
         """From a frame's stamp to the moment its heatmaps are on the wire."""
         self._bus = bus.retain()
+        self._topics = {n: topic for n, topic in topics_of(heads).items() if topic.kind != "point"}
         self._writers: dict[str, Writer] = {
             name: bus.writer(name, topic.type_name, 1 if topic.is_lazy else HISTORY)
-            for name, topic in TOPICS.items()
-            if not name.endswith("/point")
+            for name, topic in self._topics.items()
         }
         self._waiting: deque[tuple[Frame, Grounding]] = deque()
         self._changed = threading.Condition()
@@ -83,14 +80,14 @@ class DdsPublisher:
         self._thread = threading.Thread(target=self._publish, name="av-dds-publish", daemon=True)
         self._thread.start()
 
-    def write(self, frame: Frame, heatmaps: Grounding) -> None:
+    def write(self, frame: Frame, grounding: Grounding) -> None:
         with self._changed:
             if self._error is not None:
                 raise RuntimeError(f"publishing over DDS failed: {self._error}") from self._error
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.popleft()
                 self.num_dropped += 1
-            self._waiting.append((frame, heatmaps))
+            self._waiting.append((frame, grounding))
             self.num_written += 1
             self._changed.notify()
 
@@ -151,32 +148,29 @@ class DdsPublisher:
                     self._waiting.clear()
                 return
 
-    def _publish_frame(self, frame: Frame, heatmaps: Grounding) -> None:
+    def _publish_frame(self, frame: Frame, grounding: Grounding) -> None:
         options = OutputOptions.of(self.config, frame.image.shape[:2])
-        num_heatmaps = 0
+        is_first = True
         for name, fields in encode_outputs(
-            frame, heatmaps, options, self.camera(), self._is_wanted
+            frame, grounding, options, self.camera(), self._is_wanted
         ):
             self._send(name, fields)
-            if name.endswith("/heatmap"):
-                num_heatmaps += 1
-                if num_heatmaps == 1:
-                    self.age_ms.add((time.time_ns() - frame.stamp_ns) / NS_PER_MS)
+            if is_first and self._topics[name].kind == "heatmap":
+                self.age_ms.add((time.time_ns() - frame.stamp_ns) / NS_PER_MS)
+                is_first = False
         self.num_published += 1
 
     def _is_wanted(self, name: str) -> bool:
-        head = name.partition("/")[0]
-        if head in HEADS and not getattr(self.config, head).enabled:
+        topic = self._topics.get(name)
+        if topic is None or (topic.is_lazy and len(self._waiting) > 1):
             return False
-        writer = self._writers.get(name)
-        if writer is None or (TOPICS[name].is_lazy and len(self._waiting) > 1):
-            return False
-        return writer.num_readers > 0
+        is_enabled = not topic.head or self.config.head(topic.head).enabled
+        return is_enabled and self._writers[name].num_readers > 0
 
     def _send(self, name: str, fields: Fields) -> None:
         """Heatmaps and what goes with them are tried again for a while, pictures are not."""
         writer = self._writers[name]
-        retry_until_s = time.monotonic() + (0.0 if TOPICS[name].is_lazy else MAX_RETRY_S)
+        retry_until_s = time.monotonic() + (0.0 if self._topics[name].is_lazy else MAX_RETRY_S)
         while not writer.write(fields):
             if time.monotonic() >= retry_until_s or self._is_closed:
                 self.num_refused += 1

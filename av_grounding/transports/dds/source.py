@@ -12,7 +12,6 @@ from av_grounding.audio import NS_PER_S
 from av_grounding.config import GroundingConfig
 from av_grounding.transports.dds.bus import Bus, Offer, Reader
 from av_grounding.transports.messages import (
-    INPUT_TYPES,
     AudioLayout,
     CameraInfo,
     MalformedCounter,
@@ -21,9 +20,11 @@ from av_grounding.transports.messages import (
     decode_camera_info,
     decode_compressed_image,
     decode_image,
+    peek_stamp_ns,
 )
 from av_grounding.transports.topics.liveness import Watchdog
 from av_grounding.transports.topics.sources import HeardAudio, TopicAudio, TopicVideo
+from av_grounding.transports.topics.table import INPUT_TYPES, input_types, is_output
 from av_grounding.types import AudioChunk, Frame
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ AUDIO_DEPTH = 400
 """Two seconds of chunks of 5 ms."""
 MAX_CLOCK_ERROR_NS = 5 * NS_PER_S
 """Stamps further from this machine's clock than this follow another one."""
-# Pictures that this component publishes itself are no input to it.
-_OUTPUT_SUFFIXES = ("/heatmap", "/overlay", "/overlay/compressed")
 
 
 class DdsInputs:
@@ -61,13 +60,13 @@ class DdsInputs:
         self._bus = bus.retain()
         self._camera_topic = None if camera_info is None else bus.resolve(camera_info)
         self._camera: CameraInfo | None = None
-        self._layout = self._layout_of_config()
+        self._layout = AudioLayout.of(self.config.audio)
         self._clock_offset_ns = 0
         self._readers: dict[str, Reader] = {}
         self._is_video_closed = self._is_audio_closed = False
         self._lock = threading.Lock()
         self._info_topic: str | None = None
-        self.video = _Video(self.image_topic, self._decode_image, self)
+        self.video = _Video(self)
         self.audio: HeardAudio | None = None
         self._topic_audio: TopicAudio | None = None
         if self.audio_topic is not None:
@@ -87,12 +86,6 @@ class DdsInputs:
     def clock_ns(self) -> int:
         """This machine's clock, moved to where the stamps are if they follow another one."""
         return time.time_ns() + self._clock_offset_ns
-
-    def _layout_of_config(self) -> AudioLayout | None:
-        audio = self.config.audio
-        if not audio.sample_rate:
-            return None
-        return AudioLayout(audio.sample_rate, audio.channels, audio.sample_format.upper())
 
     def _look(self) -> None:
         """Subscribe to what has appeared, and name what is missing; in the bus's thread."""
@@ -114,7 +107,7 @@ class DdsInputs:
             reader = self._readers.get(topic)
             if reader is not None and any(o.type_name == reader.type_name for o in offered):
                 continue
-            offer = _known_offer(offered, INPUT_TYPES[role])
+            offer = _known_offer(offered, input_types(role, self.config.audio))
             if offer is None:
                 continue
             if reader is not None:  # the driver came back with another type
@@ -161,12 +154,15 @@ class DdsInputs:
     def _set_layout(self, message: Any) -> None:
         self._layout = decode_audio_info(message)
 
+    def _stamp_of_image(self, message: tuple[Reader, bytes], received_ns: int) -> int:
+        stamp_ns = peek_stamp_ns(message[1])
+        self._follow_clock(stamp_ns, received_ns)
+        return stamp_ns
+
     def _decode_image(self, message: tuple[Reader, bytes], received_ns: int) -> Frame:
         reader, cdr = message
         is_raw = reader.type_name == INPUT_TYPES["image"][0]
-        frame = (decode_image if is_raw else decode_compressed_image)(reader.decode(cdr))
-        self._follow_clock(frame.stamp_ns, received_ns)
-        return frame
+        return (decode_image if is_raw else decode_compressed_image)(reader.decode(cdr))
 
     def _decode_audio(self, message: tuple[Reader, bytes], received_ns: int) -> AudioChunk:
         reader, cdr = message
@@ -215,7 +211,8 @@ class DdsInputs:
             )
         if topic not in self._readers:
             types = ", ".join(sorted({offer.type_name for offer in offers[topic]}))
-            return f"{topic} carries {types}, expected {' or '.join(INPUT_TYPES[role])}"
+            expected = " or ".join(input_types(role, self.config.audio))
+            return f"{topic} carries {types}, expected {expected}"
         sends = "stopped sending" if source.num_received else "sends nothing"
         return f"the publisher of {topic} is there but {sends}"
 
@@ -231,8 +228,14 @@ class DdsInputs:
 
 
 class _Video(TopicVideo):
-    def __init__(self, topic: str, decode: Callable[..., Frame], inputs: DdsInputs) -> None:
-        super().__init__(topic, decode, inputs.malformed, inputs.config.max_rate)
+    def __init__(self, inputs: DdsInputs) -> None:
+        super().__init__(
+            inputs.image_topic,
+            inputs._stamp_of_image,
+            inputs._decode_image,
+            inputs.malformed,
+            inputs.config.max_rate,
+        )
         self._inputs = inputs
 
     def close(self) -> None:
@@ -254,11 +257,6 @@ def _known_offer(offers: list[Offer], types: tuple[str, ...]) -> Offer | None:
     """The offer whose type comes first among those that can be read."""
     known = [offer for offer in offers if offer.type_name in types and not offer.is_own]
     return min(known, key=lambda offer: types.index(offer.type_name), default=None)
-
-
-def is_output(topic: str) -> bool:
-    """Whether a topic looks like one of this component's own pictures."""
-    return topic.endswith(_OUTPUT_SUFFIXES)
 
 
 def find_topic(bus: Bus, role: str, timeout_s: float = 3.0) -> str | None:

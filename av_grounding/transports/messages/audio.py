@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from av_grounding.audio import MAX_CHANNELS, check_sample_rate, samples_to_ns, to_float32
+from av_grounding.config import SAMPLE_FORMATS, AudioSettings, StampReference
 from av_grounding.files import brief
 from av_grounding.transports.messages.fields import (
     Fields,
@@ -19,24 +20,9 @@ from av_grounding.transports.messages.fields import (
 )
 from av_grounding.types import AudioChunk
 
-StampReference = Literal["auto", "start", "end"]
-"""Which end of a chunk its stamp means; auto: what the message's own drivers do (its start)."""
-
-# GStreamer's sample formats, which ros-drivers' AudioInfo names: dtype, octets per sample.
-_FORMATS = {
-    "S8": ("i1", 1),
-    "U8": ("u1", 1),
-    **{
-        f"{kind}16{order}": (f"{mark}{code}2", 2)
-        for kind, code in (("S", "i"), ("U", "u"))
-        for order, mark in (("LE", "<"), ("BE", ">"))
-    },
-    **{f"S24{order}": (f"{mark}i3", 3) for order, mark in (("LE", "<"), ("BE", ">"))},
-    **{f"S32{order}": (f"{mark}i4", 4) for order, mark in (("LE", "<"), ("BE", ">"))},
-    **{f"F32{order}": (f"{mark}f4", 4) for order, mark in (("LE", "<"), ("BE", ">"))},
-    **{f"F64{order}": (f"{mark}f8", 8) for order, mark in (("LE", "<"), ("BE", ">"))},
-}
-SAMPLE_FORMATS = tuple(_FORMATS)
+# numpy's letters for GStreamer's kinds of samples and orders of octets.
+_KINDS = {"S": "i", "U": "u", "F": "f"}
+_ORDERS = {"LE": "<", "BE": ">"}
 _RAW_CODINGS = {"", "wave", "wav", "raw", "pcm"}
 # PortAudio's sample formats, which mgonzs13's AudioInfo names, and the field each one fills.
 _PORTAUDIO = {
@@ -67,12 +53,19 @@ class AudioLayout:
             raise MalformedMessage(
                 "channels", f"{self.num_channels} channels: expected 1 to {MAX_CHANNELS}"
             )
-        if self.sample_format not in _FORMATS:
+        if self.sample_format not in SAMPLE_FORMATS:
             raise MalformedMessage(
                 "encoding",
                 f"sample format {brief(self.sample_format)}: expected one of "
                 f"{', '.join(SAMPLE_FORMATS)}",
             )
+
+    @classmethod
+    def of(cls, settings: AudioSettings) -> AudioLayout | None:
+        """Of samples that come without AudioInfo, or None where that is awaited."""
+        if not settings.sample_rate:
+            return None
+        return cls(settings.sample_rate, settings.channels, settings.sample_format)
 
 
 def decode_audio_info(message: Any) -> AudioLayout:
@@ -148,7 +141,9 @@ def _octets(data: Any, layout: AudioLayout | None) -> tuple[np.ndarray, int]:
                 "coding",
                 f"audio data is {name}: expected raw samples; start the driver with format:=wave",
             )
-    dtype, width = _FORMATS[layout.sample_format]
+    kind, bits = layout.sample_format[0], layout.sample_format[1:].rstrip("LBE")
+    width = int(bits) // 8
+    dtype = f"{_ORDERS.get(layout.sample_format[-2:], '')}{_KINDS[kind]}{width}"
     if octets.size == 0 or octets.size % (width * layout.num_channels):
         raise MalformedMessage(
             "truncated",

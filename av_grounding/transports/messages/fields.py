@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from array import array
 from collections import Counter
@@ -33,6 +34,7 @@ class MalformedCounter:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self._last: dict[str, str] = {}
         self.last_message = ""
 
     def add(self, topic: str, error: ValueError) -> None:
@@ -41,9 +43,15 @@ class MalformedCounter:
         with self._lock:
             self._counts[key] += 1
             is_first = self._counts[key] == 1
+            self._last[topic] = str(error)
             self.last_message = f"{topic}: {error}"
         if is_first:
             logger.warning("%s: malformed message: %s (said once; counted)", topic, error)
+
+    def last_of(self, topic: str) -> str:
+        """What was wrong with the last one of a topic; empty where none was."""
+        with self._lock:
+            return self._last.get(topic, "")
 
     @property
     def total(self) -> int:
@@ -100,7 +108,22 @@ def _convert(value: Any, type_of: Callable[[str], type], is_rosbags: bool, is_oc
 
 def stamp_ns_of(stamp: Any) -> int:
     """Nanoseconds of a `builtin_interfaces/Time`."""
-    sec, nanosec = int(stamp.sec), int(stamp.nanosec)
+    return _nanoseconds(int(stamp.sec), int(stamp.nanosec))
+
+
+def peek_stamp_ns(cdr: bytes | memoryview) -> int:
+    """The stamp of a serialised message that begins with a header; the rest is not looked at."""
+    if len(cdr) < 12 or cdr[0] != 0 or cdr[1] > 1:
+        raise MalformedMessage(
+            "serialization",
+            f"{len(cdr)} bytes that begin with {bytes(cdr[:4]).hex()}: expected plain CDR with a "
+            "header first; does the sender have another version of the message?",
+        )
+    sec, nanosec = struct.unpack_from("<iI" if cdr[1] else ">iI", cdr, 4)
+    return _nanoseconds(sec, nanosec)
+
+
+def _nanoseconds(sec: int, nanosec: int) -> int:
     if sec < 0 or not 0 <= nanosec < NS_PER_S:
         raise MalformedMessage(
             "stamp", f"stamp of {sec} s and {nanosec} ns: expected sec >= 0, nanosec below 1e9"

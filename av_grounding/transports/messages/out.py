@@ -1,15 +1,14 @@
-"""What the component says: heatmaps, overlays, peaks, rays, scores and diagnostics as fields."""
+"""What the component says: heatmaps, peaks, rays, scores and diagnostics as fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from av_grounding.config import GroundingConfig
 from av_grounding.files import brief
 from av_grounding.transports.messages.fields import (
     Fields,
@@ -17,124 +16,10 @@ from av_grounding.transports.messages.fields import (
     header_fields,
     stamp_fields,
 )
-from av_grounding.transports.messages.image import (
-    CameraInfo,
-    camera_info_fields,
-    compressed_image_fields,
-    image_fields,
-    pixels_of,
-)
-from av_grounding.transports.messages.peaks import Peak, find_peaks
-from av_grounding.types import Frame, Grounding
+from av_grounding.transports.messages.image import image_fields, pixels_of
+from av_grounding.transports.messages.peaks import Peak
 
-HEADS = ("sound", "speech")
 _FULL_SCALE = {"mono8": (255, np.uint8), "mono16": (65535, np.uint16)}
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How outputs are encoded; named like the runtime parameters."""
-
-    heatmap_encoding: str = "32FC1"
-    """32FC1, mono8 or mono16."""
-    heatmap_size: tuple[int, int] | None = None
-    """(H, W) pixels; None: the grid of the model."""
-    thresholds: Mapping[str, float] | None = None
-    """Head -> calibrated value from which a maximum is a peak; None: 0.5."""
-    max_peaks: int = 5
-    overlay_alpha: float = 0.55
-    jpeg_quality: int = 85
-    is_rectified: bool = False
-    """Whether the images are rectified ones, which a CameraInfo's P describes."""
-
-    @classmethod
-    def of(cls, config: GroundingConfig, image_size: tuple[int, int]) -> OutputOptions:
-        """What the runtime parameters say for images of (H, W) pixels."""
-        size = None
-        if config.heatmap.size:
-            scale = config.heatmap.size / min(image_size)
-            height, width = (max(1, round(side * scale)) for side in image_size)
-            size = (height, width)
-        return cls(
-            heatmap_encoding=config.heatmap.encoding,
-            heatmap_size=size,
-            thresholds={head: getattr(config, head).threshold for head in HEADS},
-            max_peaks=config.peaks.max,
-            overlay_alpha=config.overlay.alpha,
-            is_rectified=config.image_rectified,
-        )
-
-    def threshold(self, head: str) -> float:
-        return 0.5 if self.thresholds is None else self.thresholds[head]
-
-
-def encode_outputs(
-    frame: Frame,
-    heatmaps: Grounding,
-    options: OutputOptions | None = None,
-    camera: CameraInfo | None = None,
-    is_wanted: Callable[[str], bool] = lambda topic: True,
-) -> Iterator[tuple[str, Fields]]:
-    """(topic, fields) of every topic of `messages.TOPICS` that `is_wanted` and can be answered.
-
-    Headers repeat the frame's. Rays and heatmap/camera_info need a calibrated `camera`.
-    Grounding come first: they must not wait for a picture to be drawn.
-    """
-    options = options or OutputOptions()
-    stamp = (frame.stamp_ns, frame.frame_id)
-    shown = heatmaps.resized(*options.heatmap_size) if options.heatmap_size else heatmaps
-    for head in HEADS:
-        if is_wanted(f"{head}/heatmap"):
-            heatmap = getattr(shown, head)
-            yield f"{head}/heatmap", heatmap_fields(heatmap, *stamp, options.heatmap_encoding)
-    for head in HEADS:
-        if is_wanted(f"{head}/score"):
-            score = getattr(heatmaps, f"{head}_score")
-            yield f"{head}/score", score_fields(head, score, *stamp)
-    is_calibrated = camera is not None and camera.is_calibrated
-    for head in HEADS:
-        is_rays = is_calibrated and is_wanted(f"{head}/rays")
-        if not is_rays and not is_wanted(f"{head}/peaks"):
-            continue
-        size = frame.image.shape[:2]
-        heatmap = getattr(heatmaps, head)
-        peaks = find_peaks(heatmap, size, options.threshold(head), options.max_peaks)
-        if is_wanted(f"{head}/peaks"):
-            yield f"{head}/peaks", peaks_fields(head, peaks, *stamp)
-        if is_rays:
-            assert camera is not None
-            rays = [camera.ray(p.x_px, p.y_px, is_rectified=options.is_rectified) for p in peaks]
-            yield f"{head}/rays", rays_fields(rays, *stamp)
-    if camera is not None and is_wanted("heatmap/camera_info"):
-        scaled = camera.scaled(*shown.sound.shape)
-        yield "heatmap/camera_info", camera_info_fields(scaled, *stamp)
-    yield from _overlays(frame, heatmaps, options, is_wanted)
-
-
-def _overlays(
-    frame: Frame, heatmaps: Grounding, options: OutputOptions, is_wanted: Callable[[str], bool]
-) -> Iterator[tuple[str, Fields]]:
-    stamp = (frame.stamp_ns, frame.frame_id)
-    for head in HEADS:
-        is_raw = is_wanted(f"{head}/overlay")
-        is_compressed = is_wanted(f"{head}/overlay/compressed")
-        if not is_raw and not is_compressed:
-            continue
-        image = draw_overlay(frame, heatmaps, head, options.overlay_alpha)
-        if is_raw:
-            yield f"{head}/overlay", image_fields(image[..., ::-1], "bgr8", *stamp)
-        if is_compressed:
-            fields = compressed_image_fields(image, *stamp, options.jpeg_quality)
-            yield f"{head}/overlay/compressed", fields
-
-
-def draw_overlay(frame: Frame, heatmaps: Grounding, head: str, alpha: float = 0.55) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: one head's heatmap over the frame."""
-    from av_grounding.drawing.overlay import overlay
-
-    silent = "speech" if head == "sound" else "sound"
-    empty = {silent: np.zeros_like(getattr(heatmaps, silent)), f"{silent}_score": 0.0}
-    return overlay(frame.image, replace(heatmaps, **empty), alpha)
 
 
 def heatmap_fields(
@@ -178,12 +63,12 @@ def _pose(position: Fields, x: float, y: float, z: float, w: float) -> Fields:
     return Fields("geometry_msgs/msg/Pose", position=position, orientation=orientation)
 
 
-def _hypothesis(head: str, score: float) -> Fields:
-    return Fields("vision_msgs/msg/ObjectHypothesis", class_id=head, score=float(score))
+def _hypothesis(name: str, score: float) -> Fields:
+    return Fields("vision_msgs/msg/ObjectHypothesis", class_id=name, score=float(score))
 
 
-def peaks_fields(head: str, peaks: Sequence[Peak], stamp_ns: int, frame_id: str) -> Fields:
-    """vision_msgs/Detection2DArray: class_id is the head, boxes in pixels of the full image."""
+def peaks_fields(peaks: Sequence[Peak], stamp_ns: int, frame_id: str) -> Fields:
+    """vision_msgs/Detection2DArray: class_id is the peak's name, boxes in pixels of the image."""
     header = header_fields(stamp_ns, frame_id)
     still = Fields(
         "geometry_msgs/msg/PoseWithCovariance",
@@ -207,7 +92,7 @@ def peaks_fields(head: str, peaks: Sequence[Peak], stamp_ns: int, frame_id: str)
         )
         result = Fields(
             "vision_msgs/msg/ObjectHypothesisWithPose",
-            hypothesis=_hypothesis(head, peak.score),
+            hypothesis=_hypothesis(peak.name, peak.score),
             pose=still,
         )
         return Fields(
@@ -222,7 +107,7 @@ def peaks_fields(head: str, peaks: Sequence[Peak], stamp_ns: int, frame_id: str)
 
 
 def score_fields(head: str, score: float, stamp_ns: int, frame_id: str) -> Fields:
-    """vision_msgs/Classification: the evidence behind a heatmap before any gate, in [0, 1]."""
+    """vision_msgs/Classification: the evidence behind a head's heatmap, in [0, 1]."""
     return Fields(
         "vision_msgs/msg/Classification",
         header=header_fields(stamp_ns, frame_id),

@@ -1,11 +1,14 @@
-"""The maxima of a heatmap and the boxes around them."""
+"""The maxima of heatmaps and the boxes around them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from jaxtyping import Float32
+
+from av_grounding.types import HeadAnswer
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Peak:
     center_y_px: float
     size_x_px: float
     size_y_px: float
+    name: str = ""
+    """What is there: the label of its map, or else its head."""
 
 
 def find_peaks(
@@ -60,3 +65,19 @@ def find_peaks(
         )
         is_free &= ~region
     return peaks
+
+
+def peaks_of(
+    head: str,
+    answer: HeadAnswer,
+    image_size: tuple[int, int],
+    threshold: float = 0.5,
+    max_peaks: int = 5,
+) -> list[Peak]:
+    """The peaks of all maps of an answer in one list, highest first, with their names."""
+    peaks = [
+        replace(peak, name=name)
+        for name, heatmap in zip(answer.labels or repeat(head), answer.heatmaps, strict=False)
+        for peak in find_peaks(heatmap, image_size, threshold, max_peaks)
+    ]
+    return sorted(peaks, key=lambda peak: -peak.score)[:max_peaks]

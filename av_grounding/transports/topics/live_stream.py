@@ -10,6 +10,7 @@ import numpy as np
 
 from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.streaming.wrapping import StreamWrapper
 from av_grounding.transports.topics.sources import Recent
 from av_grounding.types import Backend, Grounding
 
@@ -19,15 +20,15 @@ LIVE = frozenset(
 )
 
 
-class LiveStream(GroundingStream):
-    """`GroundingStream` with requests from other threads, carried out by the one that pushes.
+class LiveStream(StreamWrapper):
+    """A `GroundingStream` with requests from other threads, carried out by the one that pushes.
 
     A request takes effect before the next chunk or frame. Settings that the stream was built
     with (the hop, the pause within an utterance, a longer memory) make it start over.
     """
 
     def __init__(self, backend: Backend, config: StreamingConfig) -> None:
-        super().__init__(backend, config)
+        super().__init__(GroundingStream(backend, config))
         self.grounding_s = Recent()
         """How long the last frames took from image to heatmaps."""
         self.num_resets = 0
@@ -40,7 +41,7 @@ class LiveStream(GroundingStream):
     @property
     def stats(self) -> dict[str, Any]:
         """As of `GroundingStream`, counted on where it started over."""
-        stats = super().stats
+        stats = self.stream.stats
         stats["num_windows_encoded"] += self._num_past_windows
         return stats
 
@@ -56,14 +57,14 @@ class LiveStream(GroundingStream):
 
     def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
         self._carry_out_requests()
-        super().push_audio(samples, stamp_ns, sample_rate_hz)
+        self.stream.push_audio(samples, stamp_ns, sample_rate_hz)
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         self._carry_out_requests()
         started_s = time.perf_counter()
-        heatmaps = super().push_frame(image, stamp_ns, frame_id)
+        grounding = self.stream.push_frame(image, stamp_ns, frame_id)
         self.grounding_s.add(time.perf_counter() - started_s)
-        return heatmaps
+        return grounding
 
     def _carry_out_requests(self) -> None:
         with self._lock:
@@ -73,17 +74,15 @@ class LiveStream(GroundingStream):
             self._adopt(config)
         if is_reset:
             self.num_resets += 1
-            self.reset()
+            self.stream.reset()
 
     def _adopt(self, config: StreamingConfig) -> None:
         built = self._built_with
         fixed = {name: value for name, value in vars(config).items() if name not in LIVE}
         is_live = all(getattr(built, name) == value for name, value in fixed.items())
         if is_live and config.history_s <= built.history_s:
-            self.config = config
+            self.stream.config = config
             return
-        counters, on_voice = self._counters, self.on_voice
         self._num_past_windows = self.stats["num_windows_encoded"]
-        super().__init__(self.backend, config)
-        self._counters, self.on_voice = counters, on_voice
+        self.stream = self.stream.restarted(config)
         self._built_with = config

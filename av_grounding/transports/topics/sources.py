@@ -1,7 +1,8 @@
 """Sources that callbacks feed with messages: what arrives waits here, what is read is decoded.
 
 Nothing here knows a middleware. Putting a message in costs microseconds, so that the thread that
-receives never waits; decoding happens in the thread that iterates.
+receives never waits. Sound is decoded in the thread that iterates; a picture only when the model
+takes it, since a newer one may come before that.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from av_grounding.audio import MIN_DBFS, dbfs, to_clean_mono
+from av_grounding.sources.adapters import OneChannel
 from av_grounding.transports.messages import MalformedCounter, MalformedMessage
-from av_grounding.types import AudioChunk, Frame, Source
+from av_grounding.types import AudioChunk, EncodedFrame, Frame, Source
 
 POLL_S = 0.1
 MAX_WAITING_CHUNKS = 2000
@@ -75,7 +78,7 @@ class TopicSource(Generic[Item]):
         self.decoding_s = Recent()
         self._decode = decode
         self._malformed = malformed
-        self._waiting: deque[tuple[Any, int]] = deque()
+        self._waiting: deque[tuple[Any, int, float]] = deque()
         self._max_waiting = max_waiting
         self._changed = threading.Condition()
         self._is_closed = False
@@ -88,7 +91,7 @@ class TopicSource(Generic[Item]):
             while len(self._waiting) >= self._max_waiting:
                 self._waiting.popleft()
                 self.num_replaced += 1
-            self._waiting.append((message, received_ns))
+            self._waiting.append((message, received_ns, self.last_received_s))
             self._changed.notify()
 
     def clear(self) -> None:
@@ -102,14 +105,8 @@ class TopicSource(Generic[Item]):
             self._waiting.clear()
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[Item]:
-        while (taken := self._take()) is not None:
-            item = self._decoded(*taken)
-            del taken  # a full-size image must not outlive its turn
-            if item is not None:
-                yield item
-
-    def _take(self) -> tuple[Any, int] | None:
+    def _take(self) -> tuple[Any, int, float] | None:
+        """The oldest that waits, when it was received and when it came; None: closed."""
         with self._changed:
             while not self._waiting and not self._is_closed:
                 self._changed.wait(POLL_S)
@@ -119,11 +116,7 @@ class TopicSource(Generic[Item]):
         started_s = time.perf_counter()
         try:
             item = self._decode(message, received_ns)
-            if item.stamp_ns == 0:
-                self.num_unstamped += 1
-                raise MalformedMessage(
-                    "unstamped", "its stamp is zero: let the driver stamp what it publishes"
-                )
+            self._check_stamp(item.stamp_ns)
         except ValueError as error:
             self._malformed.add(self.topic, error)
             return None
@@ -133,18 +126,32 @@ class TopicSource(Generic[Item]):
         self.last_stamp_ns = item.stamp_ns
         return item
 
+    def _check_stamp(self, stamp_ns: int) -> None:
+        if stamp_ns == 0:
+            self.num_unstamped += 1
+            raise MalformedMessage(
+                "unstamped", "its stamp is zero: let the driver stamp what it publishes"
+            )
+
 
 class TopicVideo(TopicSource[Frame]):
-    """Frames of an image topic, the newest only, at most `max_rate_hz` of them a second."""
+    """Frames of an image topic, the newest only, at most `max_rate_hz` of them a second.
+
+    They are given as they came, with their stamps: whoever takes one decodes it.
+    """
 
     def __init__(
         self,
         topic: str,
+        stamp_of: Callable[[Any, int], int],
         decode: Callable[[Any, int], Frame],
         malformed: MalformedCounter,
         max_rate_hz: float = 0.0,
     ) -> None:
+        """`stamp_of` and `decode` take a message and the nanoseconds at which it was received."""
         super().__init__(topic, decode, malformed, max_waiting=1)
+        self._stamp_of = stamp_of
+        self._is_readable = True
         self.max_rate_hz = max_rate_hz
         """May change at any time; 0: every frame."""
         self.num_skipped = 0
@@ -158,6 +165,28 @@ class TopicVideo(TopicSource[Frame]):
                 self.last_received_s = time.monotonic()
             return
         super().put(message, received_ns)
+
+    def __iter__(self) -> Iterator[EncodedFrame]:
+        while (taken := self._take()) is not None:
+            message, received_ns, arrived_s = taken
+            try:
+                stamp_ns = self._stamp_of(message, received_ns)
+                self._check_stamp(stamp_ns)
+            except ValueError as error:
+                self._malformed.add(self.topic, error)
+                continue
+            if self._is_readable:
+                self.last_used_s = time.monotonic()
+            frame = EncodedFrame(stamp_ns, partial(self._read, message, received_ns), arrived_s)
+            del taken, message  # a full-size image must not outlive its turn
+            yield frame
+            del frame
+
+    def _read(self, message: Any, received_ns: int) -> Frame | None:
+        frame = self._decoded(message, received_ns)
+        # While none can be read, those that are replaced say nothing of the topic.
+        self._is_readable = frame is not None
+        return frame
 
     def _is_early(self) -> bool:
         """By arrival and on an even grid, so that 20 of 30 frames a second are 20, not 15."""
@@ -183,14 +212,18 @@ class TopicAudio(TopicSource[AudioChunk]):
     ) -> None:
         super().__init__(topic, decode, malformed, MAX_WAITING_CHUNKS)
 
+    def __iter__(self) -> Iterator[AudioChunk]:
+        while (taken := self._take()) is not None:
+            chunk = self._decoded(*taken[:2])
+            if chunk is not None:
+                yield chunk
 
-class HeardAudio:
+
+class HeardAudio(OneChannel):
     """An audio source of which one channel may be chosen and whose level is watched."""
 
     def __init__(self, source: Source, channel: int = -1) -> None:
-        self.source = source
-        self.channel = channel
-        """May change at any time; -1: all of them."""
+        super().__init__(source, channel)
         self.level_dbfs = MIN_DBFS
         self.num_chunks = 0
         self.num_samples = 0
@@ -199,34 +232,11 @@ class HeardAudio:
         self.last_heard_s: float | None = None
         self.last_sounding_s: float | None = None
         """Monotonic seconds of the last chunk that was not all zeros."""
-        self._warned_channels = 0
 
     def __iter__(self) -> Iterator[AudioChunk]:
-        for chunk in self.source:
+        for chunk in super().__iter__():
             assert isinstance(chunk, AudioChunk)
-            yield self._watched(self._selected(chunk))
-
-    def close(self) -> None:
-        self.source.close()
-
-    @property
-    def num_channels_missing(self) -> int:
-        """Channels that the last chunk had where the chosen one was not among them, else 0."""
-        return self._warned_channels
-
-    def _selected(self, chunk: AudioChunk) -> AudioChunk:
-        channel, samples = self.channel, chunk.samples
-        if channel < 0 or (samples.ndim == 1 and channel == 0):
-            self._warned_channels = 0
-            return chunk
-        num_channels = 1 if samples.ndim == 1 else samples.shape[1]
-        if channel >= num_channels:
-            self._warned_channels = num_channels
-            return chunk
-        self._warned_channels = 0
-        return AudioChunk(
-            np.ascontiguousarray(samples[:, channel]), chunk.stamp_ns, chunk.sample_rate_hz
-        )
+            yield self._watched(chunk)
 
     def _watched(self, chunk: AudioChunk) -> AudioChunk:
         waveform = to_clean_mono(chunk.samples)[0]

@@ -3,11 +3,12 @@
 
 import { smooth } from "./heatmaps.js";
 import { showCounters, showFacts, showWarnings } from "./panels.js";
-import { byId, HEADS, HISTORY_MS, live, memory, setState, show, streamNowMs } from "./state.js";
+import { setHeads } from "./heads.js";
+import { byId, HISTORY_MS, live, memory, setState, show, streamNowMs } from "./state.js";
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 
-export const connection = { socket: null, timer: 0, backoffMs: 300, isRefused: false, queue: Promise.resolve() };
+export const connection = { socket: null, timer: 0, backoffMs: 300, isRefused: false, queue: Promise.resolve(), setView: () => {} };
 
 function token() {
   return decodeURIComponent(location.hash.slice(1)) || memory.load(sessionStorage, "token") || "";
@@ -54,7 +55,7 @@ async function receive(socket, buffer) {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
   if (header.hello) {
     live.hello = header.hello;
-    live.thresholds = header.hello.thresholds;
+    setHeads(header.hello.heads, connection.setView);
     memory.save(sessionStorage, "token", token());
     connection.backoffMs = 300;
     connection.isRefused = false;
@@ -84,9 +85,9 @@ async function decode(frame, buffer, offset) {
   const jpeg = new Blob([new Uint8Array(buffer, offset, frame.jpeg_bytes)], { type: "image/jpeg" });
   offset += frame.jpeg_bytes;
   const heads = {};
-  for (const head of HEADS) {
-    const { h, w } = frame[head];
-    heads[head] = smooth(new Uint8Array(buffer, offset, h * w), h, w, frame[head]);
+  for (const [head, facts] of Object.entries(frame.heads)) {
+    const { h, w } = facts;
+    heads[head] = smooth(new Uint8Array(buffer, offset, h * w), h, w, facts);
     offset += h * w;
   }
   return { bitmap: await createImageBitmap(jpeg), width: frame.width, height: frame.height, timeMs: frame.t, number: frame.number, heads };
@@ -99,7 +100,7 @@ function takeNews(news) {
   // Without a new stamp time goes on all the same, and what was heard is no longer now.
   if (news.now_ms !== live.nowMs) Object.assign(live, { nowMs: news.now_ms, nowAt: performance.now() });
   live.originUnixMs = news.origin_unix_ms ?? null;
-  for (const [t, sound, speech, latency] of news.points ?? []) live.points.push({ t, sound, speech, latency });
+  for (const [t, latency, ...scores] of news.points ?? []) live.points.push({ t, latency, scores });
   for (const { t, step_ms, level_dbfs, is_voiced } of news.voice ?? []) {
     level_dbfs.forEach((level, i) => live.levels.push({ t: t + i * step_ms, step: step_ms, level, voiced: is_voiced[i] === 1 }));
   }

@@ -1,13 +1,6 @@
 // From the cells of a heatmap to colours and contours.
 
-import { clamp, HEADS } from "./state.js";
-
-// Weak and strong end of each head's ramp, as in the recorded overlays: amber and blue differ in
-// lightness as well as in hue and stay apart with every common colour vision deficiency.
-const RAMPS = {
-  sound: [[214, 72, 0], [255, 214, 64]],
-  speech: [[0, 58, 196], [96, 214, 255]],
-};
+import { clamp, live } from "./state.js";
 
 // Catmull-Rom interpolation to a grid fine enough for smooth contours; it passes through the
 // values that were sent, so that a level line lies where the heatmap has that value.
@@ -40,21 +33,20 @@ export function smooth(cells, h, w, facts) {
 
 const paint = document.createElement("canvas");
 
-// Both heads in their colours as one image, the same whichever comes first.
+// All heads in their colours as one image, the same whichever comes first.
 export function paintHeads(picture, opacity) {
-  const shown = HEADS.filter((head) => opacity[head] > 0);
+  const shown = live.heads.filter(({ name }) => opacity[name] > 0 && picture.heads[name]);
   if (!shown.length) return null;
-  const { H, W } = picture.heads[shown[0]];
+  const { H, W } = picture.heads[shown[0].name];
   if (paint.width !== W || paint.height !== H) { paint.width = W; paint.height = H; }
   const context = paint.getContext("2d");
   const image = context.createImageData(W, H), pixels = image.data;
   for (let i = 0, p = 0; i < H * W; i++, p += 4) {
     let clear = 1, sum = 0, r = 0, g = 0, b = 0;
-    for (const head of shown) {
-      const value = picture.heads[head].values[i];
+    for (const { name, weak, strong } of shown) {
+      const value = picture.heads[name].values[i];
       if (value < 0.02) continue;
-      const alpha = opacity[head] * value;
-      const [weak, strong] = RAMPS[head];
+      const alpha = opacity[name] * value;
       clear *= 1 - alpha;
       sum += alpha;
       r += alpha * (weak[0] + (strong[0] - weak[0]) * value);

@@ -3,7 +3,7 @@
 import { connect, connection, tell } from "./connection.js";
 import { showCounters, showHeads, showLevel, showState, showVitals, showWarnings } from "./panels.js";
 import { drawStage, snapshot } from "./stage.js";
-import { byId, drawing, HEADS, live, memory, settings, show, streamNowMs } from "./state.js";
+import { byId, drawing, live, memory, settings, show, streamNowMs } from "./state.js";
 import { cursor, drawTimeline, readColours } from "./timeline.js";
 
 let drawnAt = 0, toldAt = 0;
@@ -59,18 +59,8 @@ function toggleTheme() {
 
 function start() {
   setTheme(memory.load(localStorage, "theme"));
-  for (const head of HEADS) {
-    const slider = byId(`opacity-${head}`), kept = memory.load(localStorage, `opacity-${head}`);
-    if (kept !== null) slider.value = kept;
-    const take = () => { settings.opacity[head] = slider.value / 100; show(); };
-    slider.addEventListener("input", take);
-    slider.addEventListener("change", () => memory.save(localStorage, `opacity-${head}`, slider.value));
-    take();
-  }
   for (const button of document.querySelectorAll("[data-view]")) button.addEventListener("click", () => setView(button.dataset.view));
-  for (const card of document.querySelectorAll("[data-head]")) {
-    card.addEventListener("click", () => setView(settings.view === card.dataset.head ? "both" : card.dataset.head));
-  }
+  connection.setView = setView;
   byId("pause").addEventListener("click", () => setPaused(!live.isPaused));
   byId("snapshot").addEventListener("click", snapshot);
   byId("theme").addEventListener("click", toggleTheme);
@@ -86,8 +76,9 @@ function start() {
   timeline.addEventListener("pointerleave", () => { cursor.x = null; show(); });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, summary")) return;
-    const views = { 1: "both", 2: "sound", 3: "speech", 4: "camera" };
-    if (event.key in views) setView(views[event.key]);
+    const views = ["both", ...live.heads.map((style) => style.name), "camera"];
+    const view = views[Number(event.key) - 1];
+    if (event.key !== " " && view) setView(view);
     else if (event.key === " " && !event.target.matches("button")) { event.preventDefault(); setPaused(!live.isPaused); }
     else if (event.key === "s") snapshot();
     else if (event.key === "t") toggleTheme();

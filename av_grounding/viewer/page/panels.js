@@ -1,6 +1,6 @@
 // Words and numbers around the picture.
 
-import { byId, clamp, HEADS, isPictureStale, live, pictureAgeMs, state, streamNowMs } from "./state.js";
+import { byId, clamp, isPictureStale, live, pictureAgeMs, state, streamNowMs } from "./state.js";
 
 export function duration(ms) {
   return Math.abs(ms) < 1000 ? [ms.toFixed(0).replace("-", "−"), "ms"] : [(ms / 1000).toFixed(Math.abs(ms) < 9950 ? 1 : 0), "s"];
@@ -37,16 +37,16 @@ function isLate() {
 export function showFacts(facts) {
   byId("facts").textContent = Object.entries(facts).map(([name, value]) => `${name} ${value}`).join("  ·  ");
   byId("facts").title = byId("facts").textContent;
-  for (const head of HEADS) byId(`tick-${head}`).style.left = `calc(${100 * live.thresholds[head]}% - 1px)`;
 }
 
+const UNNAMED = { present: "Found", weak: "Not sure where", none: "Nothing found" };
 const VERDICTS = {
   sound: { present: "Source located", weak: "Heard, but not located", none: "Nothing heard" },
   speech: { present: "Object found", weak: "Words heard, nothing found", none: "No words heard" },
 };
 
 export function showHeads() {
-  for (const head of HEADS) {
+  for (const { name: head, threshold } of live.heads) {
     const facts = live.picture?.heads[head];
     if (!facts) continue;
     if (isPictureStale()) {
@@ -56,10 +56,10 @@ export function showHeads() {
       document.querySelector(`[data-head="${head}"]`).dataset.present = false;
       continue;
     }
-    const isPresent = facts.value >= live.thresholds[head];
+    const isPresent = facts.value >= threshold;
     byId(`score-${head}`).textContent = facts.score.toFixed(2);
     byId(`bar-${head}`).style.transform = `scaleX(${facts.score})`;
-    byId(`verdict-${head}`).textContent = VERDICTS[head][isPresent ? "present" : facts.score > 0 ? "weak" : "none"];
+    byId(`verdict-${head}`).textContent = (VERDICTS[head] ?? UNNAMED)[isPresent ? "present" : facts.score > 0 ? "weak" : "none"];
     document.querySelector(`[data-head="${head}"]`).dataset.present = isPresent;
   }
 }
@@ -90,7 +90,7 @@ export function showVitals() {
   byId("latency").textContent = number;
   byId("latency-unit").textContent = unit;
   if (live.picture) {
-    const says = HEADS.map((head) => `${head} score ${live.picture.heads[head].score.toFixed(2)}`).join(", ");
+    const says = Object.entries(live.picture.heads).map(([head, facts]) => `${head} score ${facts.score.toFixed(2)}`).join(", ");
     byId("stage").setAttribute("aria-label", isPictureStale() ? "Camera, an old picture" : `Camera, ${says}`);
   }
 }

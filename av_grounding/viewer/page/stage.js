@@ -1,13 +1,12 @@
-// The camera with both heatmaps, and its snapshot.
+// The camera with every head's heatmap, and its snapshot.
 
 import { contour, paintHeads } from "./heatmaps.js";
-import { byId, clamp, HEADS, isPictureStale, live, settings } from "./state.js";
-
-const MARK = { sound: "rgb(255, 214, 64)", speech: "rgb(96, 214, 255)" };
+import { strong } from "./heads.js";
+import { byId, clamp, isPictureStale, live, settings } from "./state.js";
 
 function opacityShown() {
   const shows = (head) => settings.view === "both" || settings.view === head;
-  return Object.fromEntries(HEADS.map((head) => [head, shows(head) ? settings.opacity[head] : 0]));
+  return Object.fromEntries(live.heads.map(({ name }) => [name, shows(name) ? settings.opacity[name] : 0]));
 }
 
 function drawScene(context, picture, x, y, width, height, opacity, ratio = 1) {
@@ -18,24 +17,26 @@ function drawScene(context, picture, x, y, width, height, opacity, ratio = 1) {
   if (colours) context.drawImage(colours, x, y, width, height);
   const unit = clamp(Math.min(width, height) / 480, 0.8 * ratio, 2.4);
   const labels = [];
-  for (const head of HEADS) {
-    const facts = picture.heads[head];
-    if (!(opacity[head] > 0) || !(facts.value >= live.thresholds[head])) continue;
-    facts.lines ??= contour(facts, live.thresholds[head]);
-    drawContour(context, facts.lines, head, x, y, width, height, unit);
-    labels.push({ head, x: x + facts.peak[0] * width, y: y + facts.peak[1] * height, text: `${head} ${facts.score.toFixed(2)}` });
+  for (const style of live.heads) {
+    const facts = picture.heads[style.name];
+    if (!facts || !(opacity[style.name] > 0) || !(facts.value >= style.threshold)) continue;
+    facts.lines ??= contour(facts, style.threshold);
+    drawContour(context, facts.lines, style, x, y, width, height, unit);
+    const named = (facts.labels ?? []).filter(({ value }) => value >= style.threshold);
+    const told = named.length ? named.map(({ text, peak, value }) => [text, peak, value]) : [[style.name, facts.peak, facts.score]];
+    for (const [text, peak, value] of told) labels.push({ style, x: x + peak[0] * width, y: y + peak[1] * height, text: `${text} ${value.toFixed(2)}` });
   }
   for (const label of labels) drawMark(context, label, unit);
   placeLabels(context, labels, unit, x, y, width, height);
 }
 
-function drawContour(context, lines, head, x, y, width, height, unit) {
+function drawContour(context, lines, style, x, y, width, height, unit) {
   context.save();
   context.lineJoin = "round";
-  for (const [colour, extra] of [["rgba(0, 0, 0, .75)", 2.2], [MARK[head], 0]]) {
+  for (const [colour, extra] of [["rgba(0, 0, 0, .75)", 2.2], [strong(style), 0]]) {
     context.strokeStyle = colour;
     context.lineWidth = 2 * unit + extra;
-    context.setLineDash(head === "speech" ? [8 * unit, 6 * unit] : []);
+    context.setLineDash(style.is_dashed ? [8 * unit, 6 * unit] : []);
     for (const line of lines) {
       context.beginPath();
       line.forEach(([u, v], i) => (i ? context.lineTo(x + u * width, y + v * height) : context.moveTo(x + u * width, y + v * height)));
@@ -46,19 +47,18 @@ function drawContour(context, lines, head, x, y, width, height, unit) {
   context.restore();
 }
 
-function trace(context, head, x, y, radius) {
+function trace(context, { mark }, x, y, radius) {
+  const reach = 1.25 * radius;
   context.beginPath();
-  if (head === "sound") {
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-  } else {
-    const reach = 1.25 * radius;
-    context.moveTo(x, y - reach); context.lineTo(x + reach, y); context.lineTo(x, y + reach); context.lineTo(x - reach, y);
-  }
+  if (mark === "disc") context.arc(x, y, radius, 0, 2 * Math.PI);
+  if (mark === "square") context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+  if (mark === "diamond") { context.moveTo(x, y - reach); context.lineTo(x + reach, y); context.lineTo(x, y + reach); context.lineTo(x - reach, y); }
+  if (mark === "triangle") { context.moveTo(x, y - reach); context.lineTo(x + reach, y + radius); context.lineTo(x - reach, y + radius); }
   context.closePath();
 }
 
-function drawMark(context, { head, x, y }, unit) {
-  trace(context, head, x, y, 9 * unit);
+function drawMark(context, { style, x, y }, unit) {
+  trace(context, style, x, y, 9 * unit);
   context.strokeStyle = "rgba(0, 0, 0, .8)"; context.lineWidth = 6 * unit; context.stroke();
   context.strokeStyle = "#fff"; context.lineWidth = 3 * unit; context.stroke();
 }
@@ -74,7 +74,7 @@ function placeLabels(context, labels, unit, x, y, width, height) {
     const spots = [
       [label.x + off, label.y - tall / 2], [label.x - off - wide, label.y - tall / 2],
       [label.x - wide / 2, label.y - off - tall], [label.x - wide / 2, label.y + off],
-    ].map(([left, top]) => ({ left: clamp(left, x + 4, x + width - wide - 4), top: clamp(top, y + 4, y + height - tall - 4), wide, tall, head: label.head }));
+    ].map(([left, top]) => ({ left: clamp(left, x + 4, x + width - wide - 4), top: clamp(top, y + 4, y + height - tall - 4), wide, tall, style: label.style }));
     const others = labels.filter((other) => other !== label).map((other) => ({ left: other.x - 12 * unit, top: other.y - 12 * unit, wide: 24 * unit, tall: 24 * unit }));
     const own = { left: label.x - 10 * unit, top: label.y - 10 * unit, wide: 20 * unit, tall: 20 * unit };
     const hits = (a, b) => a.left < b.left + b.wide && b.left < a.left + a.wide && a.top < b.top + b.tall && b.top < a.top + a.tall;
@@ -82,9 +82,9 @@ function placeLabels(context, labels, unit, x, y, width, height) {
     taken.push(spot);
     context.fillStyle = "rgba(8, 11, 15, .84)";
     context.beginPath(); context.roundRect(spot.left, spot.top, wide, tall, tall / 2); context.fill();
-    context.strokeStyle = MARK[label.head]; context.lineWidth = 1.2 * unit; context.stroke();
-    trace(context, label.head, spot.left + 15 * unit, spot.top + tall / 2, 5 * unit);
-    context.fillStyle = MARK[label.head]; context.fill();
+    context.strokeStyle = strong(label.style); context.lineWidth = 1.2 * unit; context.stroke();
+    trace(context, label.style, spot.left + 15 * unit, spot.top + tall / 2, 5 * unit);
+    context.fillStyle = strong(label.style); context.fill();
     context.fillStyle = "#fff";
     context.fillText(label.text, spot.left + 25 * unit, spot.top + tall / 2 + 0.5 * unit);
   }
@@ -107,7 +107,7 @@ export function drawStage() {
   const x = (width - w) / 2, y = (height - h) / 2;
   // A heatmap that is not of now must not look as if it were.
   const isStale = isPictureStale();
-  drawScene(context, picture, x, y, w, h, isStale ? { sound: 0, speech: 0 } : opacityShown(), ratio);
+  drawScene(context, picture, x, y, w, h, isStale ? {} : opacityShown(), ratio);
   if (isStale) {
     context.fillStyle = "rgba(5, 7, 10, .55)";
     context.fillRect(x, y, w, h);
@@ -126,7 +126,7 @@ export function snapshot() {
   context.fillStyle = "#e9edf2"; context.textBaseline = "middle";
   context.font = `${Math.round(foot * 0.5)}px system-ui, "DejaVu Sans", sans-serif`;
   const time = live.originUnixMs === null ? null : new Date(live.originUnixMs + picture.timeMs);
-  const scores = HEADS.map((head) => `${head} ${picture.heads[head].score.toFixed(2)}`).join("   ");
+  const scores = Object.entries(picture.heads).map(([head, facts]) => `${head} ${facts.score.toFixed(2)}`).join("   ");
   context.fillText([scores, time?.toISOString().replace("T", " ").slice(0, 23)].filter(Boolean).join("   "), foot * 0.5, picture.height + foot / 2);
   canvas.toBlob((blob) => {
     const link = document.createElement("a");

@@ -2,14 +2,13 @@
 
 export const HISTORY_MS = 60_000;
 const STALE_MS = 1500;
-export const HEADS = ["sound", "speech"];
 
 export const byId = (id) => document.getElementById(id);
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-export const settings = { view: "both", opacity: { sound: 0.6, speech: 0.6 }, theme: null };
+export const settings = { view: "both", opacity: {}, theme: null };
 export const live = {
-  hello: null, thresholds: { sound: 0.5, speech: 0.5 },
+  hello: null, heads: [], headsKey: "",
   epoch: null, nowMs: 0, nowAt: 0, originUnixMs: null,
   points: [], levels: [], utterances: [], drops: [], counters: null, numDropped: null,
   picture: null, pictureAt: 0, isPaused: false, pausedNowMs: 0, pausedAt: 0,

@@ -1,6 +1,7 @@
 // The last minute: level, scores, latency.
 
 import { duration } from "./panels.js";
+import { inkOf } from "./heads.js";
 import { fitCanvas } from "./stage.js";
 import { byId, clamp, HISTORY_MS, live, streamNowMs } from "./state.js";
 
@@ -51,8 +52,9 @@ export function drawTimeline() {
   tellLeft("▪ speech", middle(lanes.level) + 16, ink.speech);
   tellRight("0 dB", lanes.level[0] + 6); tellRight("−70", lanes.level[0] + lanes.level[1] - 5);
   tellLeft("Scores", middle(lanes.score) - 16, ink.text);
-  tellLeft("— sound", middle(lanes.score), ink.sound);
-  tellLeft("╌ speech", middle(lanes.score) + 16, ink.speech);
+  live.heads.slice(0, 3).forEach((style, i) => {
+    tellLeft(`${style.is_dashed ? "╌" : "—"} ${style.name}`, middle(lanes.score) + 16 * i, inkOf(style));
+  });
   tellRight("1", lanes.score[0] + 6); tellRight("0", lanes.score[0] + lanes.score[1] - 5);
   tellLeft("Latency", middle(lanes.latency) - (live.drops.length ? 8 : 0), ink.text);
   if (live.drops.length) tellLeft("▾ dropped", middle(lanes.latency) + 8, ink.bad);
@@ -102,14 +104,15 @@ function line(context, points, toX, toY, colour, dash, width) {
 
 function drawScoreLane(context, [top, tall], toX, left, right) {
   const toY = (score) => top + 3 + (tall - 6) * (1 - score);
-  for (const threshold of new Set(Object.values(live.thresholds))) {
+  for (const threshold of new Set(live.heads.map((style) => style.threshold))) {
     context.save();
     context.strokeStyle = ink.faint; context.setLineDash([1, 4]);
     context.beginPath(); context.moveTo(left, toY(threshold)); context.lineTo(right, toY(threshold)); context.stroke();
     context.restore();
   }
-  line(context, live.points.map((p) => [p.t, p.sound]), toX, toY, ink.sound, [], 2);
-  line(context, live.points.map((p) => [p.t, p.speech]), toX, toY, ink.speech, [5, 3], 2);
+  live.heads.forEach((style, i) => {
+    line(context, live.points.map((p) => [p.t, p.scores[i]]), toX, toY, inkOf(style), style.is_dashed ? [5, 3] : [], 2);
+  });
 }
 
 function drawLatencyLane(context, [top, tall], toX) {
@@ -133,7 +136,7 @@ function drawCursor(context, now, left, right, bottom) {
   const texts = [`${((t - now) / 1000).toFixed(1)} s`];
   if (mark && Math.abs(mark.t - t) < 500) texts.push(`${mark.level} dBFS${mark.voiced ? ", speech" : ""}`);
   if (point && Math.abs(point.t - t) < 500) {
-    texts.push(`sound ${point.sound.toFixed(2)}`, `speech ${point.speech.toFixed(2)}`);
+    live.heads.forEach((style, i) => texts.push(`${style.name} ${point.scores[i].toFixed(2)}`));
     if (point.latency !== null) texts.push(duration(point.latency).join(" "));
   }
   context.strokeStyle = ink.dim; context.beginPath(); context.moveTo(x, 0); context.lineTo(x, bottom); context.stroke();

@@ -99,6 +99,27 @@ def square(value, start):
     return mask
 
 
+@pytest.mark.parametrize("media", [".", "s4_data"])
+def test_avsbench_s4_is_read_where_it_is_published(tmp_path, media):
+    name = "0d9u2CymIxc"
+    trees.rows(
+        tmp_path / "s4_meta_data.csv",
+        ("name", "start", "category", "split"),
+        (name, 0, "helicopter", "test"),
+    )
+    folder = tmp_path / media
+    place = f"test/helicopter/{name}"
+    trees.tone(folder / "audio_wav" / f"{place}.wav", 440, 5.0)
+    for number in range(1, 6):
+        trees.picture(folder / "visual_frames" / place / f"{name}_{number}.png")
+        trees.label(folder / "gt_masks" / place / f"{name}_{number}.png", square(255, number))
+    benchmark = open_benchmark("avsbench-s4", tmp_path)
+    assert trees.kinds(benchmark) == []
+    assert [s.id for s in benchmark] == [f"{name}_{n}" for n in range(1, 6)]
+    assert trees.region(benchmark[4].targets[0].load_mask()) == (5, 5, 45, 25)
+    assert trees.frequency(benchmark[0].load_clip()) == 440
+
+
 def test_avsbench_s4_gives_a_sample_for_every_frame(tmp_path):
     name = "0d9u2CymIxc"
     trees.rows(
@@ -124,15 +145,17 @@ def test_avsbench_s4_gives_a_sample_for_every_frame(tmp_path):
     assert benchmark[0].targets[0].class_name == "helicopter"
 
 
-def test_avsbench_ms3_reads_masks_of_any_value(tmp_path):
-    name = "video-1"
-    trees.rows(tmp_path / "ms3_meta_data.csv", ("video_id", "split"), (name, "test"))
+@pytest.mark.parametrize("media", [".", "ms3_data"])
+def test_avsbench_ms3_reads_masks_of_any_value(tmp_path, media):
+    name, root = "video-1", tmp_path
+    trees.rows(root / "ms3_meta_data.csv", ("video_id", "split"), (name, "test"))
+    tmp_path = root / media
     trees.tone(tmp_path / "audio_wav" / "test" / f"{name}.wav", 440, 5.0)
     for number in range(1, 6):
         trees.picture(tmp_path / "visual_frames" / name / f"{name}.mp4_{number}.png")
         mask = tmp_path / "gt_masks" / "test" / name / f"{name}_{number}.png"
         trees.label(mask, square(number, number))
-    benchmark = open_benchmark("avsbench-ms3", tmp_path)
+    benchmark = open_benchmark("avsbench-ms3", root)
     assert len(benchmark) == 5
     assert trees.region(benchmark[0].targets[0].load_mask()) == (1, 1, 41, 21)
 

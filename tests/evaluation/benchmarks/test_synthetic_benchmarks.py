@@ -202,7 +202,7 @@ def test_no_two_pictures_of_the_gallery_have_the_same_two_classes(monkeypatch):
 
 
 def no_view(key, rng, names):
-    return synthetic.View(np.zeros((2, 2, 3), np.uint8), {}, {})
+    return synthetic.SceneByClass(np.zeros((2, 2, 3), np.uint8), {}, {})
 
 
 def test_recognition_has_every_class_equally_often(monkeypatch):

@@ -261,7 +261,7 @@ def test_binarising_loses_what_the_ranking_knew():
 def test_dsol_scores_by_hand():
     values = np.array([[1.0, 0.3], [0.15, 0.0]], np.float32)
     truth = np.array([[True, True], [False, False]])
-    assert multi_source.fraction_of_max_iou(values, truth, 0.1) == pytest.approx(2 / 3)
-    assert multi_source.fraction_of_max_iou(values, truth, 0.2) == 1.0
-    assert multi_source.fraction_of_max_iou(values, truth, 0.5) == 0.5
+    for fraction, iou in ((0.1, 2 / 3), (0.2, 1.0), (0.5, 0.5)):
+        predicted = binarise(values, "fraction_of_max", fraction)
+        assert consensus_iou(predicted, truth.astype(np.float32)) == pytest.approx(iou)
     assert multi_source.silent_area(values) == 0.5

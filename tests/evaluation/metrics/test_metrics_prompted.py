@@ -6,14 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from av_grounding.evaluation.metrics import (
-    average_precision,
-    gated_share,
-    mean_iou,
-    peak_hit,
-    peak_leak,
-    pooled_average_precision,
-)
+from av_grounding.evaluation.metrics.pointing import gated_share, peak_hit, peak_leak
+from av_grounding.evaluation.metrics.prompted import mean_iou, pooled_average_precision
+from av_grounding.evaluation.metrics.ranking import average_precision
 
 SHAPE = (6, 8)
 # A coarse lattice makes ties common, which is where implementations differ.

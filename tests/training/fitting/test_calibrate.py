@@ -6,15 +6,19 @@ import torch
 
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle
-from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.training.fitting.calibration import (
-    calibrate,
     expected_calibration_error,
     fit_calibration,
+    fit_cases,
+    largest_similarities,
     synthetic_cases,
+    uncalibrated,
 )
 from av_grounding.types import HeadCalibration, ModelSpec
+from tests.helpers.other_backends import RegionBackend, SourcesBackend
+from tests.helpers.tiny_backend import TinyBackend
 
 
 def drawn(scale, bias, num=40_000, seed=0):
@@ -89,14 +93,13 @@ def grounder():
     )
     model = DualEncoder(config).eval()
     spec = ModelSpec(
-        heads=model.heads,
+        heads=head_specs(model.heads, calibration=HeadCalibration(9.0, 4.0)),
         sample_rate_hz=16_000,
         window_s=2.56,
         hop_s=0.64,
         num_tokens=32,
         short_side_px=64,
         patch_px=model.patch_px,
-        calibration={"sound": HeadCalibration(9.0, 4.0), "speech": HeadCalibration(9.0, 4.0)},
         context_s=model.audio_backbone.context_s,
     )
     from av_grounding.backends.torch_eager import TorchBackend
@@ -121,10 +124,27 @@ def test_cases_and_the_fit_on_them(grounder):
     again = synthetic_cases(grounder, 3, 7)["sound"]
     np.testing.assert_array_equal(again[0], peaks)
 
-    fitted, reliability = calibrate(grounder, 3, 7)
+    fitted, reliability = fit_cases(grounder, cases)
     assert fitted["sound"] == fit_calibration(peaks, matching)
     before = expected_calibration_error(HeadCalibration(9.0, 4.0)(peaks), matching)
     assert reliability["sound"].ece_before == pytest.approx(before)
     assert reliability["sound"].ece_after < reliability["sound"].ece_before
     assert (reliability["sound"].num_matching, reliability["sound"].num_others) == (6, 12)
-    assert grounder.spec.calibration["sound"] == HeadCalibration(9.0, 4.0)
+    assert grounder.spec.head("sound").calibration == HeadCalibration(9.0, 4.0)
+
+
+def test_uncalibrated_logits_are_similarities_however_large():
+    image = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    tone = np.sin(np.arange(16_000)).astype(np.float32)
+    for backend in (TinyBackend(), RegionBackend(), SourcesBackend()):
+        backend._of_sound *= 1000.0
+        plain = uncalibrated(Grounder(backend))
+        given = plain.ground(image, tone, 16_000).heads
+        shown = Grounder(backend).ground(image, tone, 16_000).heads
+        peaks = largest_similarities(plain.ground(image, tone, 16_000))
+        assert set(peaks) == {head for head, one in shown.items() if len(one.logits)} != set()
+        for head, peak in peaks.items():
+            assert peak == given[head].logits.max() > 30.0
+            assert shown[head].logits.max() == 30.0
+    silence = np.zeros(16_000, np.float32)
+    assert largest_similarities(plain.ground(image, silence, 16_000)) == {}

@@ -13,16 +13,16 @@ from transformers import HubertConfig, HubertModel
 from av_grounding.cli import main
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.vision_transformer import DinoBackbone
-from av_grounding.training import run_paper
-from av_grounding.training.data.augmentation import AugmentationConfig
-from av_grounding.training.data.mixing import MixingConfig
-from av_grounding.training.loop.configuration import (
+from av_grounding.training import runs
+from av_grounding.training.configuration import (
     DenseavPaperRun,
     PretrainedConfig,
     SssPaperRun,
     override,
     run_to_json,
 )
+from av_grounding.training.data.augmentation import AugmentationConfig
+from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.loop.loop import LoopConfig
 from tests.training.recipes.test_recipes import PAPER
 
@@ -75,21 +75,23 @@ def test_a_paper_run_ends_in_a_bundle_that_grounds(kind, data, weights, tmp_path
         aligners=LOOP, loop=LOOP,
     )  # fmt: skip
     stages = []
-    bundle = run_paper.run(config, data, tmp_path / "run", lambda *row: stages.append(row[0]))
+    bundle = runs.run(config, data, tmp_path / "run", lambda *row: stages.append(row[0]))
     assert list(dict.fromkeys(stages)) == ["weights", "aligners", config.stage]
     info = json.loads((bundle / "config.json").read_text())["info"]
     assert info["recipe"] == config.recipe_name
     assert info["settings"]["recipe"]["sharpness_end"] == "inf"
 
     grounder = Grounder.load(bundle, device="cpu")
-    assert set(grounder.spec.heads) == {"sound", "speech"}
+    assert set(grounder.spec.head_names) == {"sound", "speech"}
     image = np.random.default_rng(1).integers(256, size=(32, 40, 3), dtype=np.uint8)
     heatmaps = grounder.ground(image, np.random.default_rng(2).normal(size=16_000) * 0.1, 16_000)
     assert heatmaps.sound.shape == (4, 5)
     assert np.isfinite(heatmaps.sound).all()
 
     # LoRA moved the image's attention and nothing else of DINO; HuBERT moved as a whole.
-    start = run_paper.build_model(replace(config, pretrained=replace(weights, lora_rank=0)))
+    start = runs.build_model(
+        replace(config, pretrained=replace(weights, lora_rank=0)), lambda *_: None
+    )
     before, after = start.state_dict(), grounder.model.state_dict()
     changed = {n for n in before if not torch.allclose(before[n], after[n], atol=2e-3, rtol=1e-2)}
     of_dino = {name for name in changed if name.startswith("image_backbone.")}

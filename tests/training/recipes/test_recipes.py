@@ -11,11 +11,11 @@ from av_grounding.training.data.quad_mixup import own_cells, quad_mixup
 from av_grounding.training.fitting.head_names import name_heads
 from av_grounding.training.losses import all_pairs, objectives
 from av_grounding.training.losses.aggregation import ClsToken, GlobalPooling, SimPool
-from av_grounding.training.recipes.build import make_recipe
 from av_grounding.training.recipes.contrast import negatives
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
 from av_grounding.training.recipes.lora import add_lora, merged
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
+from av_grounding.training.runs import make_recipe
 
 SMALL = ModelConfig(
     image_options={"dim": 16}, audio_options={"dim": 16, "num_mels": 32}, head_dim=8

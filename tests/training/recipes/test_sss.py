@@ -16,11 +16,12 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training import run_synthetic
+from av_grounding.training import runs
+from av_grounding.training.configuration import DataConfig, SssRun, override
 from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PretextBatches
 from av_grounding.training.loop import checkpoint, run_folder
-from av_grounding.training.loop.configuration import DataConfig, SssRun, override
 from av_grounding.training.loop.loop import Interrupted, LoopConfig
+from av_grounding.training.material import build_banks
 from av_grounding.training.recipes.contrast import negatives
 from av_grounding.training.recipes.pretext import Pretext, nearest_cells
 from av_grounding.training.recipes.sss import (
@@ -73,9 +74,7 @@ WINDOW = {"num_samples": 40_960, "token_samples": 1280}
 def data(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data")
     stages = {}
-    run_synthetic.build_banks(
-        RUN, directory, lambda stage, *done: stages.update({stage: done[:2]})
-    )
+    build_banks(RUN, directory, lambda stage, *done: stages.update({stage: done[:2]}))
     assert stages == {"scenes": (2, 2), "audio": (len(CLASSES), len(CLASSES))}
     return directory
 
@@ -437,12 +436,12 @@ def quiet(*_):
 
 @needs_speech
 def test_a_run_that_was_stopped_twice_equals_one_in_one_go(data, tmp_path):
-    straight = run_synthetic.run(RUN, data, tmp_path / "straight", quiet)
+    straight = runs.run(RUN, data, tmp_path / "straight", quiet)
     for stage in ("pretext", "mix-and-separate", "tuning"):
         with pytest.raises(Interrupted, match="step 2 of 4"):
-            run_synthetic.run(RUN, data, tmp_path / "stopped", stop_at(stage, 2))
+            runs.run(RUN, data, tmp_path / "stopped", stop_at(stage, 2))
         assert not (tmp_path / "stopped" / "bundle").exists()
-    resumed = run_synthetic.run(RUN, data, tmp_path / "stopped", quiet)
+    resumed = runs.run(RUN, data, tmp_path / "stopped", quiet)
     files = [bundle / "model.safetensors" for bundle in (straight, resumed)]
     assert files[0].read_bytes() == files[1].read_bytes()
     torch.manual_seed(RUN.loop.seed)
@@ -468,7 +467,7 @@ def test_with_validation_the_best_weights_ship(data, tmp_path):
     config = replace(
         RUN, loop=replace(RUN.loop, validate_every=2), tuning=replace(RUN.tuning, steps=0)
     )
-    bundle = run_synthetic.run(config, data, tmp_path, quiet)
+    bundle = runs.run(config, data, tmp_path, quiet)
     rows = (tmp_path / "sss" / "validation.jsonl").read_text().splitlines()
     losses = {row["step"]: row["loss"] for row in map(json.loads, rows)}
     assert list(losses) == [1, 3]

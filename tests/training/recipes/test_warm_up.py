@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
-from av_grounding.training.recipes.warm_up import warm_up_aligners
+from av_grounding.training.runs import warm_up_aligners
 
 
 class Pairs(Dataset):

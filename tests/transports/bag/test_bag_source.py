@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from av_grounding import cli
+from av_grounding.config import AudioSettings
 from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import Bag
 from av_grounding.transports.bag.source import BagPlayback, open_bag
@@ -220,6 +222,38 @@ def test_sound_without_info_is_taken_as_the_usual_and_said(tmp_path, caplog):
     assert "no AudioInfo for /audio/audio: taken as 16000 Hz" in caplog.text
 
 
+@pytest.mark.parametrize("has_info", [True, False])
+def test_the_settings_say_what_the_sound_does_not(tmp_path, caplog, has_info):
+    writer = BagWriter(tmp_path / "bag")
+    writer.add_picture(bags.pictures(1)[0])
+    chunks = bags.sounds(0.1, np.int16, channels=6, rate_hz=48_000)
+    if has_info:
+        writer.add("/audio/audio_info", messages.audio_info_fields(chunks[0]), START_NS)
+    for chunk in chunks:
+        writer.add_sound(chunk)
+    given = {"stamp_reference": "end"}
+    if not has_info:
+        given |= {"sample_rate": 48_000, "channels": 6, "sample_format": "s16le"}
+    _, audio, _ = play(writer.close(), settings=AudioSettings(**given))
+    assert [c.stamp_ns + 20_000_000 for c in audio] == [c.stamp_ns for c in chunks]
+    for chunk, was in zip(audio, chunks, strict=True):
+        assert chunk.sample_rate_hz == 48_000
+        np.testing.assert_array_equal(chunk.samples, was.samples)
+    assert "no AudioInfo" not in caplog.text
+
+
+def test_a_type_of_message_may_be_asked_for(tmp_path):
+    writer = BagWriter(tmp_path / "bag")
+    writer.add_picture(bags.pictures(1)[0])
+    for kind, topic in (("AudioData", "/a"), ("AudioDataStamped", "/b")):
+        writer.add(topic, sound_messages(kind, bags.sounds(0.02, np.int16)[0]), START_NS)
+    path = writer.close()
+    with pytest.raises(ValueError, match="/a"):
+        open_bag(path)
+    asked = AudioSettings(msg_type="AudioDataStamped")
+    assert open_bag(path, settings=asked)[2].audio.name == "/b"
+
+
 def test_malformed_messages_are_counted_and_left_out(tmp_path, caplog):
     writer = BagWriter(tmp_path / "bag")
     for i, frame in enumerate(bags.pictures(4)):
@@ -309,3 +343,36 @@ def test_iterating_twice_gives_the_same(tmp_path):
     again, _ = playback.sources()
     assert [f.stamp_ns for f in again] == [f.stamp_ns for f, _ in both]
     assert playback.bag.end_ns - 1 - (START_NS + 2 * 10**9) == HEADER_NS
+
+
+def grounded(path, out, *options):
+    """heatmaps.npz of `av-grounding run bag:`."""
+    words = ["run", f"bag:{path}", "--as-fast-as-possible", "--quiet", "--out", str(out)]
+    assert cli.main([*words, *options]) == 0
+    return dict(np.load(out / "heatmaps.npz"))
+
+
+def test_a_run_of_a_bag_follows_its_parameters(tmp_path):
+    """An array of microphones whose last channel is what the robot plays itself, loudly."""
+    rng = np.random.default_rng(0)
+    parameters = tmp_path / "array.yaml"
+    parameters.write_text(
+        "/**: {ros__parameters: {audio: {sample_rate: 16000, channels: 6, channel: 0}}}\n"
+    )
+    mono, six = BagWriter(tmp_path / "mono"), BagWriter(tmp_path / "six")
+    for frame in bags.pictures(10):
+        mono.add_picture(frame)
+        six.add_picture(frame)
+    for chunk in bags.sounds(1.0, np.int16):
+        mono.add_sound(chunk)
+        array = np.zeros((len(chunk.samples), 6), np.int16)
+        array[:, 0] = chunk.samples
+        array[:, 5] = rng.integers(-20_000, 20_000, len(array))
+        six.add_sound(AudioChunk(array, chunk.stamp_ns, chunk.sample_rate_hz))
+    expected = grounded(mono.close(), tmp_path / "a")
+    path = six.close()
+    heard = grounded(path, tmp_path / "b", "--config", str(parameters))
+    loud = grounded(path, tmp_path / "c", "--config", str(parameters), "--set", "audio.channel=5")
+    for name in ("stamp_ns", "sound", "sound_score", "speech"):
+        np.testing.assert_array_equal(heard[name], expected[name])
+    assert not np.allclose(loud["sound_score"], expected["sound_score"], rtol=0.5, atol=0.0)

@@ -9,18 +9,19 @@ import pytest
 
 from av_grounding.cli import main
 from av_grounding.drawing import clip
-from av_grounding.drawing.overlay import RAMPS
+from av_grounding.drawing.styles import KNOWN
 from av_grounding.transports.bag.recorder import BagRecorder
 from av_grounding.transports.bag.render import render_recording
 from av_grounding.types import AudioChunk, Frame, Grounding
 from tests.helpers import bags, signals
+from tests.helpers.answers import answer as head_answer
 from tests.helpers.recording import onset_s, pictures, sound_track
 
 START_NS = 1_700_000_000_000_000_000
 RATE_HZ = 16_000
 NUM_FRAMES = 21
 SPEECH_S = (0.8, 1.5)
-LEFT = [clip.MARGIN_PX + i * (clip.PANEL_PX + clip.MARGIN_PX) for i in range(3)]
+LEFT = [clip.MARGIN_PX + i * (608 + clip.MARGIN_PX) for i in range(3)]
 TOP = clip.HEADER_PX
 
 
@@ -31,8 +32,8 @@ def answer(index: int) -> Grounding:
         sound[2:4, 2:4] = 0.9
     if index >= 10:
         speech[8:10, 12:14] = 0.7
-    scores = (float(sound.max()), float(speech.max()))
-    return Grounding(sound, speech, *scores, START_NS + index * 10**8, "front", (96, 128))
+    heads = {"sound": head_answer(sound), "speech": head_answer(speech)}
+    return Grounding(heads, START_NS + index * 10**8, "front", (96, 128))
 
 
 def write_recording(path: Path, close: bool = True) -> BagRecorder:
@@ -65,8 +66,8 @@ def rendered(tmp_path_factory):
 
 
 def panel(image: np.ndarray, column: int) -> np.ndarray:
-    rows = round(clip.PANEL_PX * 96 / 128)
-    return image[TOP : TOP + rows, LEFT[column] : LEFT[column] + clip.PANEL_PX].astype(int)
+    rows = round(608 * 96 / 128)
+    return image[TOP : TOP + rows, LEFT[column] : LEFT[column] + 608].astype(int)
 
 
 def cell(column_panel: np.ndarray, row: float, column: float) -> np.ndarray:
@@ -109,21 +110,21 @@ def test_each_head_glows_in_its_own_panel_at_its_own_place(rendered):
 
 def bar_px(image: np.ndarray, column: int, head: str) -> int:
     """How much of the bar under a panel's title has the head's colour."""
-    row = image[61, LEFT[column] : LEFT[column] + clip.PANEL_PX].astype(int)
-    return int((np.abs(row - RAMPS[head][1]).max(axis=1) < 60).sum())
+    row = image[61, LEFT[column] : LEFT[column] + 608].astype(int)
+    return int((np.abs(row - KNOWN[head].strong).max(axis=1) < 60).sum())
 
 
 def test_captions_show_the_scores(rendered):
     image = rendered[1][12][1]
-    assert bar_px(image, 1, "sound") == pytest.approx(0.9 * clip.PANEL_PX, abs=20)
-    assert bar_px(image, 2, "speech") == pytest.approx(0.7 * clip.PANEL_PX, abs=20)
+    assert bar_px(image, 1, "sound") == pytest.approx(0.9 * 608, abs=20)
+    assert bar_px(image, 2, "speech") == pytest.approx(0.7 * 608, abs=20)
     assert bar_px(rendered[1][2][1], 1, "sound") < 10
     title = image[15:45, LEFT[1] : LEFT[1] + 300]
     assert (title.max(axis=2) > 200).sum() > 300
 
 
 def timeline(image: np.ndarray) -> np.ndarray:
-    top = TOP + round(clip.PANEL_PX * 96 / 128) // 2 * 2 + clip.MARGIN_PX
+    top = TOP + round(608 * 96 / 128) // 2 * 2 + clip.MARGIN_PX
     return image[top : top + clip.WAVE_PX, clip.MARGIN_PX : -clip.MARGIN_PX].astype(int)
 
 
@@ -193,11 +194,11 @@ def test_what_cannot_be_rendered_is_answered(tmp_path):
 
 @pytest.mark.parametrize("size", [(480, 640), (1080, 1920), (640, 360), (16, 16)])
 def test_any_camera_fits(size):
-    timeline = clip.Timeline(100.0, np.zeros(10_000, np.float32))
-    canvas = clip.ClipCanvas(size, timeline)
+    timeline = clip.ClipTimeline(100.0, np.zeros(10_000, np.float32))
+    canvas = clip.ClipCanvas(size, timeline, {"sound": 0.5, "speech": 0.5})
     frame = Frame(np.full((*size, 3), 99, np.uint8), 0)
     for time_s in (0.0, 50.0, 99.0):
-        image = canvas.draw(frame, answer(12), time_s)
+        image = canvas.draw(frame, answer(12).heads, time_s)
         assert image.shape == (*canvas.size, 3)
     assert canvas.size[0] % 2 == 0
     assert canvas.size[0] <= 1080

@@ -16,25 +16,25 @@ from av_grounding.transports.dds.diagnostics import DdsMonitor
 from av_grounding.transports.dds.node import MAX_WAITING, DdsPublisher
 from av_grounding.transports.dds.types import WireTypes
 from av_grounding.transports.messages import (
-    TOPICS,
     CameraInfo,
     MalformedCounter,
     MalformedMessage,
-    OutputOptions,
-    encode_outputs,
 )
-from tests.helpers.dds_helpers import Peer, kill_peers, open_bus, scene, wait_until
+from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
+from av_grounding.transports.topics.table import topics_of
+from tests.helpers.dds_helpers import HEADS, Peer, kill_peers, open_bus, scene, wait_until
 
 CAMERA = CameraInfo(
     96, 128, np.diag([100.0, 100.0, 1.0]), np.zeros((3, 4)), np.zeros(5), np.eye(3)
 )
 HEATMAP = "sensor_msgs/msg/Image"
+TOPICS = topics_of(HEADS)
 PUBLISHED = [name for name in TOPICS if not name.endswith("/point")]
 
 
 @pytest.fixture
 def publisher():
-    published = DdsPublisher(open_bus(), camera=lambda: CAMERA)
+    published = DdsPublisher(open_bus(), HEADS, camera=lambda: CAMERA)
     yield published
     kill_peers()
     published.close()
@@ -76,8 +76,8 @@ def test_every_topic_arrives_as_it_was_encoded_with_either_quality_of_service(pu
     time.sleep(1.2)  # one report of the diagnostics
     lines = peer.finish()
     types, options = WireTypes(), OutputOptions()
-    for frame, heatmaps in scenes:
-        for name, fields in encode_outputs(frame, heatmaps, options, CAMERA):
+    for frame, grounding in scenes:
+        for name, fields in encode_outputs(frame, grounding, options, CAMERA):
             cdr = types.encode(fields).cdr
             sha = hashlib.sha256(cdr.ljust((len(cdr) + 3) // 4 * 4, b"\0")).hexdigest()
             for how in both:
@@ -90,29 +90,29 @@ def test_every_topic_arrives_as_it_was_encoded_with_either_quality_of_service(pu
 
 def test_types_and_node_are_seen_by_a_stranger_to_this_package():
     for distro in ("jazzy", "humble"):
-        publisher = DdsPublisher(open_bus(distro))
+        publisher = DdsPublisher(open_bus(distro), HEADS)
         peer = Peer("native", distro=distro)
         peer.wait_for("ready")
         wait_until(lambda p=publisher: p.num_subscribers["sound/heatmap"] == 1)
         wait_until(lambda p=publisher: p.num_subscribers["sound/score"] == 1)
-        frame, heatmaps = scene(5)
-        publisher.write(frame, heatmaps)
+        frame, grounding = scene(5)
+        publisher.write(frame, grounding)
         time.sleep(0.7)
         lines = peer.finish()
         publisher.close()
-        _check_messages(lines, frame, heatmaps)
+        _check_messages(lines, frame, grounding)
         _check_graph(lines, distro)
 
 
-def _check_messages(lines, frame, heatmaps):
+def _check_messages(lines, frame, grounding):
     [heatmap] = [line for line in lines if line.get("kind") == "heatmap"]
     assert heatmap["stamp_ns"] == frame.stamp_ns
     assert (heatmap["frame_id"], heatmap["encoding"]) == ("optical", "32FC1")
-    assert heatmap["size"] == list(heatmaps.sound.shape)
+    assert heatmap["size"] == list(grounding.heatmap("sound").shape)
     values = np.frombuffer(bytes.fromhex(heatmap["data"]), "<f4")
-    np.testing.assert_array_equal(values, heatmaps.sound.ravel())
+    np.testing.assert_array_equal(values, grounding.heatmap("sound").ravel())
     [score] = [line for line in lines if line.get("kind") == "score"]
-    assert score["value"] == ["sound", 0.75]
+    assert score["value"] == ["sound", pytest.approx(0.75)]
 
 
 def _check_graph(lines, distro):
@@ -145,8 +145,8 @@ def test_a_late_subscriber_gets_what_comes_from_then_on(publisher):
     peer = subscriber(["sound/heatmap"])
     wait_until(lambda: publisher.num_subscribers["sound/heatmap"] == 1)
     late = [scene(index) for index in range(5)]
-    for frame, heatmaps in late:
-        publisher.write(frame, heatmaps)
+    for frame, grounding in late:
+        publisher.write(frame, grounding)
     wait_until(lambda: publisher.num_published == 10)
     stamps = [line["stamp_ns"] for line in received(peer.finish(), "sound/heatmap")]
     assert stamps == [frame.stamp_ns for frame, _ in late]
@@ -164,9 +164,9 @@ def test_a_dead_subscriber_costs_the_living_one_nothing(publisher, sent):
     for index in range(60):
         # That a busy machine starves the publishing thread is another matter.
         wait_until(lambda: publisher.num_waiting < MAX_WAITING / 2)
-        frame, heatmaps = scene(index)
+        frame, grounding = scene(index)
         stamps.append(frame.stamp_ns)
-        publisher.write(frame, heatmaps)
+        publisher.write(frame, grounding)
         time.sleep(0.02)
     wait_until(lambda: publisher.num_waiting == 0)
     lines = living.finish()
@@ -188,9 +188,9 @@ def _stream(publisher, seconds, shape, capsys, num_waiting=MAX_WAITING):
     for index in range(30 * seconds):
         time.sleep(max(0.0, started_s + index / 30 - time.monotonic()))
         wait_until(lambda: publisher.num_waiting <= num_waiting)
-        frame, heatmaps = scene(index, shape)
+        frame, grounding = scene(index, shape)
         stamps.append(frame.stamp_ns)
-        publisher.write(frame, heatmaps)
+        publisher.write(frame, grounding)
     wait_until(lambda: publisher.num_waiting == 0)
     lines = peer.finish()
     for name in names:
@@ -219,8 +219,8 @@ def test_heatmaps_go_before_overlays_and_what_cannot_wait_is_counted(publisher):
     wait_until(lambda: publisher.num_subscribers["sound/overlay"] == 1)
     scenes = [scene(index) for index in range(3 * MAX_WAITING)]
     with publisher._changed:  # the publishing thread can take none meanwhile
-        for frame, heatmaps in scenes:
-            publisher.write(frame, heatmaps)
+        for frame, grounding in scenes:
+            publisher.write(frame, grounding)
     wait_until(lambda: publisher.num_waiting == 0)
     wait_until(lambda: publisher.num_published == MAX_WAITING)
     lines = peer.finish()
@@ -241,8 +241,19 @@ def test_a_head_may_be_switched_off(publisher):
     assert received(lines, "speech/heatmap") == []
 
 
+def test_a_head_that_the_model_lacks_is_not_offered():
+    publisher = DdsPublisher(open_bus(), ["music"])
+    listener = open_bus(namespace="/b", name="listener")
+    wait_until(lambda: "/a/music/heatmap" in listener.offers())
+    offered = {name for name in listener.offers() if name.startswith("/a/")}
+    names = topics_of(["music"])
+    assert offered == {f"/a/{n}" for n in names if n not in ("music/point", "/diagnostics")}
+    publisher.close()
+    listener.close()
+
+
 def test_another_domain_hears_nothing():
-    publisher = DdsPublisher(open_bus())
+    publisher = DdsPublisher(open_bus(), HEADS)
     elsewhere = open_bus("humble")
     time.sleep(1.0)
     assert "/a/sound/heatmap" not in elsewhere.offers()

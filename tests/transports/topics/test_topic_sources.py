@@ -6,6 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.streaming.runner import Runner
 from av_grounding.transports.messages import MalformedCounter, MalformedMessage
 from av_grounding.transports.topics.sources import (
     MAX_WAITING_CHUNKS,
@@ -15,12 +17,26 @@ from av_grounding.transports.topics.sources import (
     TopicVideo,
 )
 from av_grounding.types import AudioChunk, Frame
+from tests.helpers.memory import ListSink
+from tests.helpers.tiny_backend import TinyBackend
 
-IMAGE = np.zeros((4, 6, 3), np.uint8)
+IMAGE = np.zeros((32, 40, 3), np.uint8)
 
 
 def as_frame(message, received_ns):
+    if message % 1000 == 0:
+        raise MalformedMessage("torn", "a torn message: expected a whole one")
     return Frame(IMAGE, message)
+
+
+def stamp_of(message, received_ns):
+    if message < 0:
+        raise MalformedMessage("negative", "a negative message: expected none")
+    return message
+
+
+def video(malformed=None, **options):
+    return TopicVideo("/image", stamp_of, as_frame, malformed or MalformedCounter(), **options)
 
 
 def as_chunk(message, received_ns):
@@ -39,12 +55,14 @@ def taken(source, num):
 
 
 def test_only_the_newest_frame_waits_and_the_others_are_counted():
-    source = TopicVideo("/image", as_frame, MalformedCounter())
+    source = video()
     for stamp_ns in (1, 2, 3):
         source.put(stamp_ns, 0)
-    assert [frame.stamp_ns for frame in taken(source, 1)] == [3]
-    assert (source.num_received, source.num_replaced, source.num_decoded) == (3, 2, 1)
-    assert source.last_stamp_ns == 3
+    [encoded] = taken(source, 1)
+    assert encoded.stamp_ns == 3
+    assert (source.num_received, source.num_replaced, source.num_decoded) == (3, 2, 0)
+    assert encoded.decode().stamp_ns == 3
+    assert (source.num_decoded, source.last_stamp_ns) == (1, 3)
 
 
 def test_every_chunk_comes_in_order():
@@ -74,8 +92,102 @@ def test_what_cannot_be_decoded_is_counted_and_the_next_is_read():
     assert source.num_decoded == 1
 
 
+def test_a_frame_carries_the_moment_at_which_its_message_came():
+    source = video()
+    before_s = time.monotonic()
+    source.put(7, 0)
+    came_s = time.monotonic()
+    time.sleep(0.05)
+    [encoded] = taken(source, 1)
+    assert before_s <= encoded.arrived_s <= came_s
+
+
+def test_pictures_that_cannot_be_read_are_told_when_their_turn_comes(caplog):
+    malformed = MalformedCounter()
+    source = video(malformed)
+    frames = iter(source)
+    source.put(1000, 0)
+    torn = next(frames)
+    used_s = source.last_used_s
+    assert malformed.total == 0
+    assert torn.decode() is None
+    assert malformed.as_dict() == {"/image torn": 1}
+    # While none can be read, one that merely comes is no sign of life.
+    source.put(2000, 0)
+    assert next(frames).decode() is None
+    assert source.last_used_s == used_s
+    source.put(1, 0)
+    assert next(frames).decode().stamp_ns == 1
+    assert source.last_used_s > used_s
+    assert caplog.text.count("torn message") == 1
+
+
+class Slow(TinyBackend):
+    """A model that takes its time."""
+
+    def encode_image(self, image):
+        time.sleep(0.02)
+        return super().encode_image(image)
+
+
+def run(source, max_image_age_s):
+    """A runner at work on what comes from `source`, and what it publishes."""
+    sink = ListSink()
+    runner = Runner(GroundingStream(Slow()), source, sinks=[sink], max_image_age_s=max_image_age_s)
+    thread = threading.Thread(target=runner.run, daemon=True)
+    thread.start()
+    return runner, thread, sink
+
+
+def wait_for(condition):
+    ends_s = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+
+
+def test_what_is_replaced_was_never_decoded_and_every_message_is_counted():
+    malformed = MalformedCounter()
+    source = video(malformed)
+    runner, thread, sink = run(source, max_image_age_s=60.0)
+    for message in range(1, 200):
+        source.put(message, 0)
+        time.sleep(0.001)
+    source.put(-1, 0)
+    wait_for(lambda: malformed.total == 1)
+    source.put(1000, 0)
+    wait_for(lambda: runner.counters["num_frames_unreadable"])
+    runner.stop()
+    thread.join(5.0)
+    report = runner.report
+    assert malformed.as_dict() == {"/image negative": 1, "/image torn": 1}
+    assert source.num_decoded == report.num_frames_published == len(sink.results)
+    assert source.num_decoded < 60
+    stamps = [frame.stamp_ns for frame, _ in sink.results]
+    assert stamps == sorted(stamps)
+    assert (
+        report.num_frames_captured
+        == source.num_received - source.num_replaced - 1
+        == (
+            report.num_frames_published + report.num_frames_replaced + report.num_frames_unreadable
+        )
+    )
+
+
+def test_age_counts_from_the_arrival_of_the_message():
+    """A frame that nobody fetched for long is old, however late the source gave it."""
+    source = video()
+    source.put(1, 0)
+    time.sleep(0.1)
+    runner, thread, sink = run(source, max_image_age_s=0.09)
+    wait_for(lambda: runner.counters["num_frames_too_old"])
+    runner.stop()
+    thread.join(5.0)
+    assert (source.num_decoded, sink.results) == (0, [])
+
+
 def test_closing_ends_an_iteration_that_waits():
-    source = TopicVideo("/image", as_frame, MalformedCounter())
+    source = video()
     ended = threading.Event()
 
     def read():
@@ -100,7 +212,7 @@ def test_clearing_forgets_what_waits():
 def test_the_rate_is_bounded_on_an_even_grid_and_may_change(monkeypatch):
     now_s = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    source = TopicVideo("/image", as_frame, MalformedCounter(), max_rate_hz=20.0)
+    source = video(max_rate_hz=20.0)
     kept = []
     for number in range(60):
         now_s = 100.0 + number / 30.0

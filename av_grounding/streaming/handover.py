@@ -1,4 +1,4 @@
-"""Hand-over between threads: the newest frame only, every chunk of audio, results in order."""
+"""Hand-over between threads: the newest frame only, every chunk of audio, files at their pace."""
 
 from __future__ import annotations
 
@@ -7,64 +7,73 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from av_grounding.types import AudioChunk, Frame
+from av_grounding.types import AudioChunk, EncodedFrame, Frame
 
 
 @dataclass
-class Inbox:
-    """What the capture threads leave for the model thread. Every member needs `changed` held."""
+class LatestFrame:
+    """A place for one frame: the newest wins, and what it replaces was never decoded.
 
-    max_audio_s: float
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    frame: tuple[Frame, float] | None = None
+    Every member needs the condition held that guards it.
+    """
+
+    waiting: tuple[Frame | EncodedFrame, float] | None = None
     """The newest frame and when it arrived (monotonic seconds)."""
-    chunks: deque[AudioChunk] = field(default_factory=deque)
-    queued_audio_s: float = 0.0
-    video_ended: bool = False
-    num_frames: int = 0
+    has_ended: bool = False
+    num_put: int = 0
     num_replaced: int = 0
-    num_chunks: int = 0
+
+    def put(self, frame: Frame | EncodedFrame, arrived_s: float) -> None:
+        """Let a frame wait; one that waits already is counted as replaced."""
+        self.clear()
+        self.num_put += 1
+        self.waiting = (frame, arrived_s)
+
+    def take(self) -> tuple[Frame | EncodedFrame, float] | None:
+        """The waiting frame, if any."""
+        taken, self.waiting = self.waiting, None
+        return taken
+
+    def clear(self) -> None:
+        """Forget what waits; it counts as replaced."""
+        self.num_replaced += self.waiting is not None
+        self.waiting = None
+
+
+@dataclass
+class AudioQueue:
+    """Every chunk of sound, in order, up to `max_s` seconds. Needs the condition held, too."""
+
+    max_s: float
+    chunks: deque[AudioChunk] = field(default_factory=deque)
+    queued_s: float = 0.0
+    num_put: int = 0
     num_overruns: int = 0
 
-    def put_frame(self, frame: Frame, arrived_s: float) -> None:
-        """The one-place slot: newest wins, and the loser is counted."""
-        self.num_frames += 1
-        self.num_replaced += self.frame is not None
-        self.frame = (frame, arrived_s)
-        self.changed.notify_all()
-
-    def take_frame(self) -> tuple[Frame, float] | None:
-        """The waiting frame, if any."""
-        frame, self.frame = self.frame, None
-        return frame
-
-    def put_chunk(self, chunk: AudioChunk) -> int:
+    def put(self, chunk: AudioChunk) -> int:
         """Queue a chunk; returns how many of the oldest had to go for it."""
-        self.num_chunks += 1
+        self.num_put += 1
         self.chunks.append(chunk)
-        self.queued_audio_s += _duration_s(chunk)
+        self.queued_s += _duration_s(chunk)
         num_lost = 0
-        while self.queued_audio_s > self.max_audio_s and len(self.chunks) > 1:
-            self.queued_audio_s -= _duration_s(self.chunks.popleft())
+        while self.queued_s > self.max_s and len(self.chunks) > 1:
+            self.queued_s -= _duration_s(self.chunks.popleft())
             num_lost += 1
         self.num_overruns += num_lost
-        self.changed.notify_all()
         return num_lost
 
-    def take_chunk(self) -> AudioChunk | None:
+    def take(self) -> AudioChunk | None:
         """The oldest waiting chunk, if any."""
         if not self.chunks:
             return None
         chunk = self.chunks.popleft()
-        self.queued_audio_s = self.queued_audio_s - _duration_s(chunk) if self.chunks else 0.0
+        self.queued_s = self.queued_s - _duration_s(chunk) if self.chunks else 0.0
         return chunk
 
     def clear(self) -> None:
-        """Forget what waits; a frame counts as replaced."""
-        self.num_replaced += self.frame is not None
-        self.frame = None
+        """Forget what waits."""
         self.chunks.clear()
-        self.queued_audio_s = 0.0
+        self.queued_s = 0.0
 
 
 def _duration_s(chunk: AudioChunk) -> float:

@@ -141,6 +141,7 @@ class DenseavPaperRun(SssPaperRun):
     recipe: DenseavConfig = field(default_factory=DenseavConfig)
 
 
+AnyRun = SssRun | SssPaperRun
 PRESETS = {
     "synthetic": {"sss": SssRun, "denseav": DenseavRun},
     "paper": {"sss": SssPaperRun, "denseav": DenseavPaperRun},

@@ -1,0 +1,82 @@
+"""How each head looks wherever it is drawn: on overlays, clips and the live page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+Rgb = tuple[int, int, int]
+
+
+@runtime_checkable
+class Answer(Protocol):
+    """What is drawn of one head: `types.HeadAnswer`, or an answer that was read from a file."""
+
+    @property
+    def heatmap(self) -> Float32[np.ndarray, "h w"]: ...
+
+    @property
+    def heatmaps(self) -> Float32[np.ndarray, "m h w"]: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def score(self) -> float: ...
+
+
+Answers = Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """A head's heatmap and score as a recording has them, in [0, 1]."""
+
+    heatmap: Float32[np.ndarray, "h w"]
+    score: float
+    labels: tuple[str, ...] = ()
+
+    @property
+    def heatmaps(self) -> Float32[np.ndarray, "1 h w"]:
+        return self.heatmap[None]
+
+
+@dataclass(frozen=True)
+class Style:
+    """Weak and strong end of a head's colour ramp, the shape of its mark, and its line.
+
+    Heads are told apart by each of the three alone.
+    """
+
+    weak: Rgb
+    strong: Rgb
+    mark: Literal["disc", "diamond", "square", "triangle"]
+    is_dashed: bool = False
+
+
+# Amber and blue differ in lightness as well as in hue and stay apart with every common colour
+# vision deficiency.
+KNOWN = {
+    "sound": Style((214, 72, 0), (255, 214, 64), "disc"),
+    "speech": Style((0, 58, 196), (96, 214, 255), "diamond", is_dashed=True),
+}
+OTHERS = (
+    Style((0, 104, 74), (120, 245, 190), "square"),
+    Style((150, 20, 110), (255, 160, 220), "triangle", is_dashed=True),
+    Style((96, 96, 96), (235, 235, 235), "square", is_dashed=True),
+    Style((110, 86, 0), (226, 220, 120), "triangle"),
+)
+
+
+def styles_of(heads: Iterable[str]) -> dict[str, Style]:
+    """A style for each head; those that are not known take turns in the order they come."""
+    heads = list(heads)
+    strangers = [head for head in heads if head not in KNOWN]
+    return {
+        head: KNOWN[head] if head in KNOWN else OTHERS[strangers.index(head) % len(OTHERS)]
+        for head in heads
+    }

@@ -1,0 +1,107 @@
+"""What a run trains on: real clips, or the banks of the synthetic world."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.synthetic.audio_bank import AudioBank
+from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
+from av_grounding.training.configuration import AnyRun, SssRun
+from av_grounding.training.data.batches import open_batches
+from av_grounding.training.data.clips import KINDS
+from av_grounding.training.data.mixing import MixingConfig
+from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches
+from av_grounding.training.fitting.head_names import NUM_NAMING_BATCHES, Pairs
+from av_grounding.training.loop.run_folder import Progress
+
+logger = logging.getLogger(__name__)
+LAYOUTS = {"sss": "triplets", "denseav": "pairs"}
+VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
+"""Folder, size beside training, and batches of the synthetic world's."""
+MAX_VALIDATION_BATCHES = 50
+"""Of real clips."""
+RATIO_DB = 6.0
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from, and is judged by while it learns."""
+
+    batches: Dataset
+    held_out: Dataset | None
+    num_held_out: int
+    naming_pairs: Callable[[int], Iterator[Pairs]]
+    """Clips of each kind, from batches behind the number given: to tell the heads by."""
+
+
+def open_clips(config: AnyRun, data: Path) -> Material:
+    """Real clips. Without a validation split, which is said, the last weights ship."""
+    mixing = config.data
+    if isinstance(config, SssRun):
+        mixing = MixingConfig(
+            batch_size=config.data.batch_size, clip_s=config.window_s, ratio_db=RATIO_DB
+        )
+    batches, held_out, num = open_batches(
+        data, mixing, seed=config.loop.seed, layout=LAYOUTS[config.recipe_name],
+        image_px=config.short_side_px, sample_rate_hz=config.model.sample_rate_hz,
+    )  # fmt: skip
+    if held_out is None:
+        logger.warning("%s has no validation split: the last weights ship, not the best", data)
+
+    def naming_pairs(first: int) -> Iterator[Pairs]:
+        for number in range(first, first + NUM_NAMING_BATCHES):
+            batch = batches[number]
+            for source, kind in enumerate(KINDS):
+                rows = batch["source"] == source
+                yield kind, batch["pixels"][rows], batch["audio"][rows]
+
+    return Material(batches, held_out, min(num, MAX_VALIDATION_BATCHES), naming_pairs)
+
+
+def open_banks(config: SssRun, data: Path, model: DualEncoder) -> Material:
+    """The synthetic world, with a validation split where the settings ask for one."""
+    options = {**window_of(config, model), "batch_size": config.data.batch_size}
+    batches, held_out = MixAndSeparateBatches(data, config.loop.seed, **options), None
+    if config.loop.validate_every:
+        held_out = MixAndSeparateBatches(data / VALIDATION, config.loop.seed, **options)
+
+    def naming_pairs(first: int) -> Iterator[Pairs]:
+        later = (batches[number] for number in range(first, first + NUM_NAMING_BATCHES))
+        return ((kind, batch["pixels"], batch[kind]) for batch in later for kind in KINDS)
+
+    return Material(batches, held_out, NUM_VALIDATION_BATCHES, naming_pairs)
+
+
+def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
+    """Draw what is missing of scenes, sounds and utterances, for validation where it is wanted."""
+    wanted = [("train", data, 1.0)]
+    if config.loop.validate_every:
+        wanted.append(("val", data / VALIDATION, VALIDATION_SHARE))
+    size = config.data
+    for split, folder, share in wanted:
+        num_groups = math.ceil(share * size.num_scene_groups)
+        SceneBank.build(
+            folder / "scenes",
+            SceneBankSpec(split, num_groups, config.short_side_px, size.bank_seed),
+            progress=lambda done, total: progress("scenes", done, total, {}),
+        )
+        AudioBank.build(
+            folder / "audio", split, seed=size.bank_seed,
+            num_sounds_per_class=math.ceil(share * size.num_sounds_per_class),
+            num_utterances_per_class=math.ceil(share * size.num_utterances_per_class),
+            progress=lambda done, total: progress("audio", done, total, {}),
+        )  # fmt: skip
+
+
+def window_of(config: SssRun, model: DualEncoder) -> dict[str, int]:
+    return {
+        "num_samples": round(config.window_s * config.model.sample_rate_hz),
+        "token_samples": model.audio_backbone.token_samples,
+    }
