@@ -189,6 +189,56 @@ def test_every_error_has_its_code(error, code, words, monkeypatch, capsys):
     assert captured.out == ""
 
 
+def run_console(body):
+    """A process of `av-grounding doctor` that does `body` in place of looking around."""
+    script = (
+        "import sys, time\nfrom av_grounding import cli, doctor\n"
+        f"def examine():\n    print('READY', flush=True)\n    {body}\n"
+        "doctor.examine = examine\nsys.argv = ['av-grounding', 'doctor']\ncli.console()\n"
+    )
+    arguments = command() | {"args": [sys.executable, "-c", script]}
+    process = subprocess.Popen(**arguments)
+    assert process.stdout.readline() == "READY\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([signal.SIGINT] * 2, 130),
+        ([signal.SIGINT] * 5, 130),
+        ([signal.SIGTERM] * 2, 143),
+        ([signal.SIGINT, signal.SIGTERM], 143),
+    ],
+)
+def test_interrupts_at_once_are_one(numbers, code):
+    """As a terminal and what started the program send them."""
+    process = run_console("time.sleep(60)")
+    for number in numbers:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, "av-grounding: interrupted\n")
+
+
+def test_an_interrupt_while_modules_load_has_its_code():
+    """Dataclasses run exec(), after which Python itself would end by the signal."""
+    process = run_console("exec('raise KeyboardInterrupt')")
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "av-grounding: interrupted\n")
+
+
+def test_the_page_without_its_package_is_one_line():
+    """None in sys.modules refuses the import, as where the extra is not installed."""
+    process = run_console(
+        "sys.modules['aiohttp'] = None; "
+        "raise SystemExit(cli.main(['run', 'demo', '--view', '--quiet']))"
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "pip install 'av_grounding[view]'" in errors
+    assert errors.count("\n") == 1
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_of_any_encoding_is_written_to(encoding):
     sign = "✓" if encoding == "utf-8" else "?"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import io
 import logging
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from typing import NoReturn
@@ -35,6 +39,8 @@ EXIT_MISTAKE = 2
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+AT_ONCE_S = 0.5
+"""Interrupts that follow each other this closely are one."""
 DEBUG_ENVIRONMENT_VARIABLE = "AV_GROUNDING_DEBUG"
 
 COMMANDS = (
@@ -128,15 +134,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> NoReturn:
     """`av-grounding` itself: exits with the command's code, whoever presses Ctrl-C again."""
     terminated = []
+    heard_s = -math.inf
 
-    def interrupt(number: int, _: object) -> None:
+    def interrupt(*_: object) -> None:
+        nonlocal heard_s
+        # A terminal tells the whole group, and what started us may pass it on: one Ctrl-C twice.
+        is_new = time.monotonic() - heard_s > AT_ONCE_S
+        heard_s = time.monotonic()
+        if is_new:
+            raise KeyboardInterrupt
+
+    def terminate(number: int, _: object) -> None:
         # An orderly end is written once, for Ctrl-C, which a shell may have had ignored.
         terminated.append(number)
         if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, signal.SIG_DFL):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupt)
         signal.raise_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that is not in UTF-8 lacks some signs, and needs none of them.
         sys.stdout.reconfigure(errors="replace")
@@ -149,6 +166,12 @@ def console() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = EXIT_TERMINATED if terminated else code
+        # An interrupt within exec(), which dataclasses call while modules load, makes Python end
+        # itself by the signal in place of the code, if it is left to end by itself.
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 
