@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser = subparsers.add_parser(
         "render",
         parents=parents,
-        help="make a clip of a recording: camera, sound and speech side by side",
+        help="make a clip of a recording: the camera and every head side by side",
         description="The clip has the sound, the scores, and a timeline with the utterances.",
     )
     parser.add_argument("recording", metavar="RECORDING", help="what run --record has written")
@@ -30,5 +30,11 @@ def execute(args: argparse.Namespace) -> int:
         )
     line = f"{report['clip']}: {report['duration_s']:.1f} s, {report['num_frames']} frames"
     fault = f"{path}: {report['fault']}" if report["fault"] else None
-    console.show(args, report, *filter(None, (fault, line)))
+    frames, chunks = report["num_implausible_frames"], report["num_implausible_chunks"]
+    left_out = (
+        f"left out: {frames} frames and {chunks} chunks of sound, stamped implausibly"
+        if frames or chunks
+        else None
+    )
+    console.show(args, report, *filter(None, (fault, line, left_out)))
     return 0

@@ -59,10 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.set_defaults(execute=execute)
 
 
-FOUND = {"sound": "sound located", "speech": "a name"}
-"""What it means that a head claims something; the others are called by their names."""
-
-
 class Present:
     """A Sink that counts the frames on which a head claims something, and shows the values."""
 
@@ -270,11 +266,19 @@ def _readable(report: dict[str, Any], out: Path | None) -> list[str]:
         else (f", p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms")
     )
     found = ", ".join(
-        f"{FOUND.get(head, head)} on {number}"
-        for head, number in report["num_frames_present"].items()
+        f"{head} found on {number}" for head, number in report["num_frames_present"].items()
     )
     lines = [
         f"{report['num_frames_published']} frames at {report['frame_rate_hz']:.1f} Hz{timing}; "
         f"{dropped} dropped; {found}",
     ]
-    return lines if out is None else [*lines, f"{out}/overlay.mp4, heatmaps.npz, report.json"]
+    if out is None:
+        return lines
+    lines.append(f"{out}/overlay.mp4, heatmaps.npz, report.json")
+    recording = report["recording"]
+    frames, chunks = recording["num_implausible_frames"], recording["num_implausible_chunks"]
+    if frames or chunks:
+        lines.append(
+            f"overlay.mp4 lacks {frames} frames and {chunks} chunks of sound, stamped implausibly"
+        )
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 import os
 import struct
 from fractions import Fraction
@@ -14,10 +15,13 @@ from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import NS_PER_S, sanitize, to_float32
 from av_grounding.image import letterbox
+from av_grounding.recording.clock import JUMP_S, RecordingClock
 from av_grounding.types import AudioChunk
 
 if TYPE_CHECKING:
     import av
+
+logger = logging.getLogger(__name__)
 
 VIDEO_TIME_BASE = Fraction(1, 90_000)
 SOUND_RATE_HZ = 48_000
@@ -26,12 +30,12 @@ MIN_SIDE_PX = 16
 KEY_FRAME_S = 1.0
 # What is assumed where a source does not know its frame rate (0).
 DEFAULT_FRAME_RATE_HZ = 30.0
-# Sound that arrives before the first frame waits for it this long.
+# So much sound waits for the first frame; and where none comes, silence follows the frames by it.
 EARLY_SOUND_S = 10.0
 # Stamps jitter, and clocks drift apart. Below the first bound the mean error of the stamps is
 # left alone, beyond the second a single chunk counts as a gap or a jump back.
 DRIFT_NS = 15_000_000
-JUMP_NS = 150_000_000
+JUMP_NS = JUMP_S * NS_PER_S
 DRIFT_SMOOTHING = 0.05
 
 
@@ -41,7 +45,7 @@ class OverlayVideo:
     The part file is fragmented, so it plays up to about the last second if the program dies.
     Time zero is the first frame; sound before it is cut. The first frame fixes the size (at most
     1920 pixels a side); frames of another size are letterboxed and counted. Frames whose stamp
-    does not advance are left out and counted.
+    does not advance are left out and counted, as is what the `clock` finds implausible.
     """
 
     def __init__(self, path: Path, frame_rate_hint_hz: float, has_audio: bool) -> None:
@@ -56,8 +60,9 @@ class OverlayVideo:
         self._video: Any = None
         self._track: SoundTrack | None = None
         self._early: collections.deque[AudioChunk] = collections.deque()
+        self._early_s = 0.0
         self._size = self._first_size = (0, 0)
-        self._origin_ns = 0
+        self.clock = RecordingClock()
         self._last_pts = -1
 
     @property
@@ -67,10 +72,18 @@ class OverlayVideo:
     def write(self, image: UInt8[np.ndarray, "H W 3"], stamp_ns: int) -> None:
         import av
 
+        time_ns = self.clock.frame_ns(stamp_ns)
+        if time_ns is None:
+            if self.clock.num_implausible_frames == 1:
+                logger.warning(
+                    "the video leaves out a frame whose stamp is far from the last one's; "
+                    "further ones are counted as num_implausible_frames",
+                )
+            return
         if self._container is None:
-            self._start(image.shape[:2], stamp_ns)
+            self._start(image.shape[:2])
         assert self._container is not None
-        pts = round((stamp_ns - self._origin_ns) * VIDEO_TIME_BASE.denominator / NS_PER_S)
+        pts = round(time_ns * VIDEO_TIME_BASE.denominator / NS_PER_S)
         if pts <= self._last_pts:
             self.num_unordered += 1
             return
@@ -81,17 +94,29 @@ class OverlayVideo:
         self._container.mux(self._video.encode(frame))
         self._last_pts = pts
         self.num_frames += 1
+        if self._track is not None:
+            # Bit by bit, so that sound which comes back after an hour has not an hour to fill.
+            behind_ns = time_ns - self._track.end_ns - EARLY_SOUND_S * NS_PER_S
+            self._container.mux(self._track.fill(max(0.0, behind_ns)))
 
     def write_audio(self, chunk: AudioChunk) -> None:
-        if not self._has_audio:
+        if not self._has_audio or len(chunk.samples) == 0:
             return
         if self._container is None:
             self._early.append(chunk)
-            while chunk.stamp_ns - self._early[0].stamp_ns > EARLY_SOUND_S * NS_PER_S:
-                self._early.popleft()
+            self._early_s += _duration_s(chunk)
+            while self._early_s - _duration_s(self._early[0]) > EARLY_SOUND_S:
+                self._early_s -= _duration_s(self._early.popleft())
             return
         assert self._track is not None
-        self._container.mux(self._track.encode(chunk, self._origin_ns))
+        time_ns = self.clock.sound_ns(chunk.stamp_ns, self._track.end_ns)
+        if time_ns is not None:
+            self._container.mux(self._track.encode(chunk, time_ns))
+        elif self.clock.num_implausible_chunks == 1:
+            logger.warning(
+                "the video leaves out sound whose stamp is far from the frames'; further "
+                "chunks are counted as num_implausible_chunks: stamp both by one clock",
+            )
 
     def close(self) -> None:
         """Finish the file; on OSError what was written keeps its place and plays."""
@@ -113,7 +138,7 @@ class OverlayVideo:
         finally:
             os.replace(self.part_path, self.path)
 
-    def _start(self, size: tuple[int, int], stamp_ns: int) -> None:
+    def _start(self, size: tuple[int, int]) -> None:
         import av
 
         hybrid = av.library_versions["libavformat"] >= (61, 7)
@@ -135,7 +160,6 @@ class OverlayVideo:
         self._video.codec_context.gop_size = max(1, round(rate * KEY_FRAME_S))
         if self._has_audio:
             self._track = SoundTrack(container.add_stream("aac", rate=SOUND_RATE_HZ))
-        self._origin_ns = stamp_ns
         while self._early:
             self.write_audio(self._early.popleft())
 
@@ -144,7 +168,7 @@ class SoundTrack:
     """Chunks of any rate and channel count as one stereo track without seams.
 
     Chunks follow each other sample by sample; silence fills gaps and overlaps are cut, so that
-    the track keeps to the stamps.
+    the track keeps to the times of its chunks. It reaches up to `end_ns`.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -152,17 +176,17 @@ class SoundTrack:
         self._stream.layout = "stereo"
         self._resampler: av.AudioResampler | None = None
         self._rate_hz = 0
-        self._end_ns = 0.0
+        self.end_ns = 0.0
         self._drift_ns = 0.0
         self._is_catching_up = True
         self._num_samples = 0
 
-    def encode(self, chunk: AudioChunk, origin_ns: int) -> list[av.Packet]:
-        """Packets that are ready after this chunk; the track's time zero is `origin_ns`."""
+    def encode(self, chunk: AudioChunk, time_ns: int) -> list[av.Packet]:
+        """Packets that are ready after this chunk, whose place on the track is `time_ns`."""
         samples, packets = self._stereo(chunk), []
         if chunk.sample_rate_hz != self._rate_hz:
             packets += self._restart(chunk.sample_rate_hz)
-        error_ns = chunk.stamp_ns - origin_ns - self._end_ns
+        error_ns = time_ns - self.end_ns
         self._drift_ns += DRIFT_SMOOTHING * (error_ns - self._drift_ns)
         if abs(error_ns) > JUMP_NS or self._is_catching_up:
             shift_ns = error_ns
@@ -175,12 +199,19 @@ class SoundTrack:
             samples = samples[:, -shift:]
         # While whole chunks are cut, and at the start, the stamps alone say where to go on.
         self._is_catching_up = samples.shape[1] == 0
-        # Long gaps are filled in pieces: an hour of silence must not need its memory at once.
-        while shift > 0:
-            piece = min(shift, self._rate_hz)
+        return [*packets, *self._silence(max(shift, 0)), *self._push(samples)]
+
+    def fill(self, duration_ns: float) -> list[av.Packet]:
+        """Packets that are ready after so much silence."""
+        packets = [] if self._rate_hz else self._restart(SOUND_RATE_HZ)
+        return packets + self._silence(round(duration_ns * self._rate_hz / NS_PER_S))
+
+    def _silence(self, num_samples: int) -> list[av.Packet]:
+        packets: list[av.Packet] = []
+        for first in range(0, num_samples, self._rate_hz):
+            piece = min(num_samples - first, self._rate_hz)
             packets += self._push(np.zeros((2, piece), np.float32))
-            shift -= piece
-        return packets + self._push(samples)
+        return packets
 
     def flush(self) -> list[av.Packet]:
         return self._restart(0) + self._stream.encode(None)
@@ -199,7 +230,7 @@ class SoundTrack:
             return []
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
         frame.sample_rate = self._rate_hz
-        self._end_ns += samples.shape[1] * NS_PER_S / self._rate_hz
+        self.end_ns += samples.shape[1] * NS_PER_S / self._rate_hz
         assert self._resampler is not None
         return self._encode(self._resampler.resample(frame))
 
@@ -218,6 +249,10 @@ class SoundTrack:
             self._num_samples += frame.samples
             packets += self._stream.encode(frame)
         return packets
+
+
+def _duration_s(chunk: AudioChunk) -> float:
+    return len(chunk.samples) / chunk.sample_rate_hz
 
 
 def cut_to_complete_fragments(path: Path) -> None:

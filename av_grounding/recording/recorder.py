@@ -31,6 +31,9 @@ class Recorder:
     then heatmaps.part.npy and overlay.part.mp4 can be read, also after a crash. `write` and
     `write_audio` may be called from different threads.
 
+    Every answer is kept; the video leaves out what is stamped implausibly (see `clock`), counts it
+    and says so.
+
     A disk that fills up raises one OSError that names what was kept; later calls do nothing.
     """
 
@@ -108,6 +111,7 @@ class Recorder:
             "num_letterboxed": self._video.num_letterboxed,
             "num_unordered": self._video.num_unordered,
             "num_regridded": self._heatmaps.num_regridded,
+            **self._video.clock.describe(),
             "error": None if self._failure is None else str(self._failure),
         }
 

@@ -39,12 +39,12 @@ def pictures(path: Path) -> list[tuple[float, np.ndarray]]:
 def sound_track(path: Path) -> np.ndarray:
     """The left channel from time zero of the file on, 48 kHz."""
     with av.open(str(path)) as container:
-        track = np.zeros(0, np.float32)
+        blocks, end = [np.zeros(0, np.float32)], 0
         for block in container.decode(audio=0):
-            first = round(block.time * 48_000)
-            assert abs(first - len(track)) <= 1
-            track = np.concatenate([track, block.to_ndarray()[0]])
-    return track
+            assert abs(round(block.time * 48_000) - end) <= 1
+            blocks.append(block.to_ndarray()[0].copy())
+            end += block.samples
+    return np.concatenate(blocks)
 
 
 def onset_s(track: np.ndarray, level: float = 0.15) -> float:

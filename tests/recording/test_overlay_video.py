@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from av_grounding.image import letterbox
 from av_grounding.recording.overlay_video import cut_to_complete_fragments, video_size
 from av_grounding.recording.recorder import Recorder
-from av_grounding.types import AudioChunk
+from av_grounding.types import AudioChunk, Frame
 from tests.helpers.recording import (
     RNG,
     START_NS,
@@ -118,6 +120,72 @@ def test_bad_samples_do_no_harm(tmp_path):
     track = record_sound(tmp_path, chunks, 1.0)
     assert np.isfinite(track).all()
     assert onset_s(track[20_000:], 0.15) + 20_000 / 48_000 == pytest.approx(0.5, abs=0.025)
+
+
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.mark.parametrize("off_ns", [DAY_NS, -START_NS + 4_000 * 10**9, -DAY_NS, 2**62])
+@pytest.mark.parametrize("what", ["a chunk", "a frame", "the first frame", "all sound"])
+def test_wrong_stamps_cost_what_carries_them_and_no_time(tmp_path, caplog, what, off_ns):
+    """A clock that is set back by NTP, stamps since boot, and whatever fits into 64 bits."""
+    recorder = Recorder(tmp_path, 10)
+    began_s = time.process_time()
+    for index in range(20):
+        is_off = index == {"a frame": 12, "the first frame": 0}.get(what)
+        shown = frame(index / 10)
+        shown = Frame(shown.image, shown.stamp_ns + (off_ns if is_off else 0))
+        recorder.write(shown, answer(shown.stamp_ns, value=0.0))
+        for part in range(5):
+            chunk = beep_chunk(1600 * index + 320 * part, 320, 16_000, 1.5)
+            is_off = what == "all sound" or (what == "a chunk" and (index, part) == (5, 0))
+            recorder.write_audio(replace(chunk, stamp_ns=chunk.stamp_ns + (off_ns * is_off)))
+    recorder.finish({})
+    assert time.process_time() - began_s < 5.0
+    counts = recorder.describe()
+    num_left_out = {"a frame": 1, "the first frame": 1}.get(what, 0)
+    assert counts["num_implausible_frames"] == num_left_out
+    assert counts["num_video_frames"] == 20 - num_left_out
+    assert (tmp_path / "overlay.mp4").stat().st_size < 200_000
+    with np.load(tmp_path / "heatmaps.npz") as saved:
+        assert len(saved["stamp_ns"]) == 20  # every answer is kept, with the stamp that it has
+    track = sound_track(tmp_path / "overlay.mp4")
+    if what == "all sound":
+        assert counts["num_implausible_chunks"] == 100
+        assert not np.abs(track).max(initial=0.0) > 0.1
+    else:
+        most = {"a chunk": 1, "the first frame": 10}.get(what, 0)
+        assert counts["num_implausible_chunks"] <= most
+        # Without the first frame's time the others move up by one.
+        expected_s = 1.5 - (0.1 if what == "the first frame" else 0.0)
+        assert onset_s(track) == pytest.approx(expected_s, abs=0.03)
+        assert len(track) / 48_000 == pytest.approx(2.0, abs=0.15)
+    told = [r.getMessage() for r in caplog.records]
+    assert len(told) == (counts["num_implausible_frames"] > 0) + (
+        counts["num_implausible_chunks"] > 0
+    )
+
+
+def test_sound_that_comes_back_is_in_step_and_has_little_to_fill(tmp_path):
+    """The microphone is off for ten minutes; frames come every 30 s meanwhile."""
+    recorder = Recorder(tmp_path, 1)
+    slowest_s = 0.0
+    for index in range(21):
+        began_s = time.process_time()
+        recorder.write(frame(30.0 * index), answer(index, value=0.0))
+        if index in (0, 20):
+            for first in range(0, 16_000, 320):
+                chunk = beep_chunk(first, 320, 16_000, 0.5)
+                late_ns = 30 * index * 10**9
+                recorder.write_audio(replace(chunk, stamp_ns=chunk.stamp_ns + late_ns))
+        slowest_s = max(slowest_s, time.process_time() - began_s)
+    recorder.close()
+    assert slowest_s < 2.0
+    track = sound_track(tmp_path / "overlay.mp4")
+    loud_s = np.flatnonzero(np.abs(track) > 0.15) / 48_000
+    assert loud_s[0] == pytest.approx(0.5, abs=0.01)
+    assert loud_s[loud_s > 10.0][0] == pytest.approx(600.5, abs=0.01)
+    assert recorder.describe()["num_implausible_chunks"] == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (97, 131), (1200, 2400), (3, 900)])

@@ -1,11 +1,11 @@
-"""From a recording to a clip to show around: camera and both heads, with the sound."""
+"""From a recording to a clip to show around: camera and every head, with the sound."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from av_grounding.audio import NS_PER_S, StatefulResampler, to_clean_mono
 from av_grounding.drawing.clip import BINS_PER_S, ClipCanvas, ClipTimeline, gated_score
 from av_grounding.drawing.styles import Answers, RecordedAnswer
+from av_grounding.recording.clock import JUMP_S, RecordingClock
 from av_grounding.recording.overlay_video import OverlayVideo
 from av_grounding.streaming.voice import VoiceActivity
 from av_grounding.transports import messages
@@ -22,8 +23,7 @@ from av_grounding.transports.bag.source import BagPlayback
 from av_grounding.types import AudioChunk, Frame
 
 MARKS_RATE_HZ = 16_000
-# Chunks whose stamps disagree with the samples so far by more than this are moved.
-JUMP_S = 0.15
+
 MAX_WAITING = 60
 """Frames whose answer is still to come; what waits longer has none."""
 _PART = re.compile(r"/(?P<part>(?P<head>[a-z][a-z0-9_]*)/(?:heatmap|score))$")
@@ -59,7 +59,7 @@ def render_recording(
             frame, answers = item
             if canvas is None:
                 canvas = ClipCanvas(frame.image.shape[:2], timeline, recording.thresholds)
-            time_s = (frame.stamp_ns - recording.origin_ns) / NS_PER_S
+            time_s = frame.stamp_ns / NS_PER_S
             video.write(canvas.draw(frame, answers, time_s), frame.stamp_ns)
             if on_progress is not None:
                 on_progress(time_s, timeline.duration_s)
@@ -73,6 +73,7 @@ def render_recording(
         "num_frames": video.num_frames,
         "duration_s": round(video.duration_s, 3),
         "num_utterances": len(timeline.utterances_s),
+        **recording.left_out,
         "fault": recording.bag.fault,
     }
 
@@ -95,27 +96,34 @@ class _Recording:
             )
         if self.playback.image is None:
             raise ValueError(f"{path}: no pictures in it; record them along with the heatmaps")
-        config = self.playback.facts.get("config", {})
-        self.thresholds = {
-            head: float(config.get(head, {}).get("threshold", 0.5)) for head in sorted(heads)
-        }
-        self._gate_dbfs = float(config.get("gate", {}).get("min_dbfs", -50.0))
-        self._hangover_s = float(config.get("speech", {}).get("hangover_s", 0.3))
-        self.origin_ns = 0
+        self.thresholds = {head: self._noted(head, "threshold", 0.5) for head in sorted(heads)}
+        self._gate_dbfs = self._noted("gate", "min_dbfs", -50.0)
+        self._hangover_s = self._noted("speech", "hangover_s", 0.3)
         self.frame_rate_hz = 30.0
+        self.left_out: dict[str, int] = {}
+        """What `timeline` found implausible, counted."""
+        self._zero_ns = 0
+
+    def _noted(self, section: str, name: str, default: float) -> float:
+        """A parameter of the run that was recorded, within reason."""
+        noted: Any = self.playback.facts
+        for key in ("config", section, name):
+            noted = noted.get(key) if isinstance(noted, dict) else None
+        is_number = isinstance(noted, int | float) and abs(noted) <= 1e3
+        return float(noted) if is_number else default
 
     def timeline(self) -> ClipTimeline:
         """Read everything but the pictures once."""
-        answers = _Answers()
-        stamps: list[int] = []
+        answers, clock = _Answers(), RecordingClock()
+        times_ns: list[int] = []
         scores: list[tuple[float, ...]] = []
         chunks: list[AudioChunk] = []
-        marks = _Marks(self._gate_dbfs, self._hangover_s)
+        marks = _Marks(self._gate_dbfs, self._hangover_s, clock)
         for message in self.bag.messages(self._names(with_pictures=False)):
             part = self._parts.get(message.topic)
             if part is None:
                 chunk = self._item(message)
-                if chunk is not None and not stamps:
+                if chunk is not None and not times_ns:
                     # Only the first frame says where the clip begins.
                     chunks.append(chunk)
                 elif chunk is not None:
@@ -125,19 +133,24 @@ class _Recording:
             if answer is None:
                 continue
             stamp_ns, heads = answer
-            if not stamps:
-                self.origin_ns = marks.origin_ns = stamp_ns
+            time_ns = clock.frame_ns(stamp_ns)
+            if time_ns is None:
+                continue
+            if not times_ns:
+                first_ns = stamp_ns
                 for chunk in chunks:
                     marks.push(chunk)
-            stamps.append(stamp_ns)
+            times_ns.append(time_ns)
             scores.append(tuple(gated_score(heads[head]) for head in self.thresholds))
-        if not stamps:
+        if not times_ns:
             raise ValueError(f"{self.bag.path}: no complete answer in it, so there is no clip")
-        times_s = (np.array(stamps) - self.origin_ns) / NS_PER_S
+        self._zero_ns = first_ns
+        self.left_out = clock.describe()
+        times_s = np.array(times_ns) / NS_PER_S
         order = np.argsort(times_s, kind="stable")
         duration_s = float(times_s.max())
         if duration_s > 0.0:
-            self.frame_rate_hz = (len(stamps) - 1) / duration_s
+            self.frame_rate_hz = (len(times_ns) - 1) / duration_s
         values = np.array(scores, np.float32)[order]
         return ClipTimeline(
             duration_s + 1.0 / self.frame_rate_hz,
@@ -148,14 +161,17 @@ class _Recording:
         )
 
     def play(self) -> Iterator[AudioChunk | tuple[Frame, Answers]]:
-        """Sound, and frames with their answers, in the order of the recording."""
-        answers = _Answers()
+        """Sound, and frames with their answers, in the order of the recording.
+
+        Stamps count from the first frame of `timeline` on.
+        """
+        answers, clock = _Answers(), RecordingClock(self._zero_ns)
         for message in self.bag.messages(self._names(with_pictures=True)):
             part = self._parts.get(message.topic)
             if part is None:
                 item = self._item(message)
                 if isinstance(item, AudioChunk):
-                    yield item
+                    yield replace(item, stamp_ns=item.stamp_ns - clock.zero_ns)
                 elif item is not None:
                     answers.frames[item.stamp_ns] = item
                     while len(answers.frames) > MAX_WAITING:
@@ -164,8 +180,9 @@ class _Recording:
             answer = self._add(answers, part, message)
             if answer is not None:
                 frame = answers.frames.pop(answer[0], None)
-                if frame is not None:
-                    yield frame, answer[1]
+                time_ns = clock.frame_ns(answer[0])
+                if frame is not None and time_ns is not None:
+                    yield replace(frame, stamp_ns=time_ns), answer[1]
 
     def _names(self, with_pictures: bool) -> list[str]:
         inputs = [self.playback.audio, self.playback.image if with_pictures else None]
@@ -219,44 +236,57 @@ class _Answers:
 
 
 class _Marks:
-    """Envelope and utterances of the sound, from `origin_ns` on."""
+    """Envelope and utterances of the sound, from the first frame on."""
 
-    def __init__(self, gate_dbfs: float, hangover_s: float) -> None:
-        self.origin_ns = 0
-        self._gate_dbfs, self._hangover_s = gate_dbfs, hangover_s
+    def __init__(self, gate_dbfs: float, hangover_s: float, clock: RecordingClock) -> None:
+        self._gate_dbfs, self._hangover_s, self._clock = gate_dbfs, hangover_s, clock
         self._resampler: StatefulResampler | None = None
-        self._pieces: list[np.ndarray] = []
-        self._num_samples = 0
+        # First sample and sound of each stretch: what is silent for long takes no memory.
+        self._stretches: list[tuple[int, list[np.ndarray]]] = []
+        self._end = 0
 
     def push(self, chunk: AudioChunk) -> None:
+        time_ns = self._clock.sound_ns(chunk.stamp_ns, self._end * NS_PER_S / MARKS_RATE_HZ)
+        if time_ns is None:
+            return
         waveform, _, _ = to_clean_mono(chunk.samples)
         if self._resampler is None or self._resampler.from_hz != chunk.sample_rate_hz:
             self._resampler = StatefulResampler(chunk.sample_rate_hz, MARKS_RATE_HZ)
-        due = round((chunk.stamp_ns - self.origin_ns) * MARKS_RATE_HZ / NS_PER_S)
         samples = self._resampler.push(waveform)
-        missing = due - self._num_samples
-        if self._num_samples == 0 or abs(missing) > JUMP_S * MARKS_RATE_HZ:
-            if missing < 0:
-                samples = samples[-missing:]
-            elif missing > 0:
-                self._append(np.zeros(missing, np.float32))
+        missing = round(time_ns * MARKS_RATE_HZ / NS_PER_S) - self._end
+        if not self._stretches or abs(missing) > JUMP_S * MARKS_RATE_HZ:
+            samples = samples[max(0, -missing) :]
+            if not self._stretches or missing > MARKS_RATE_HZ:
+                self._end += max(0, missing)
+                self._stretches.append((self._end, []))
+            else:
+                self._append(np.zeros(max(0, missing), np.float32))
         self._append(samples)
 
     def _append(self, samples: np.ndarray) -> None:
         # 16 bits are plenty for marks, and an hour of sound stays below 120 MB.
-        self._pieces.append(np.rint(samples * 32767).astype(np.int16))
-        self._num_samples += samples.size
+        self._stretches[-1][1].append(np.rint(samples * 32767).astype(np.int16))
+        self._end += samples.size
 
     def peaks(self) -> np.ndarray:
         step = MARKS_RATE_HZ // BINS_PER_S
-        samples = np.concatenate([np.zeros(0, np.int16), *self._pieces])
-        whole = samples[: len(samples) // step * step].reshape(-1, step)
-        return (np.abs(whole.astype(np.int32)).max(axis=1) / 32767).astype(np.float32)
+        peaks = np.zeros(-(-self._end // step), np.float32)
+        for first, pieces in self._stretches:
+            samples = np.pad(np.concatenate([*pieces, np.zeros(0, np.int16)]), (first % step, 0))
+            samples = np.pad(samples, (0, -len(samples) % step)).reshape(-1, step)
+            at = peaks[first // step : first // step + len(samples)]
+            np.maximum(at, np.abs(samples.astype(np.int32)).max(axis=1) / 32767, out=at)
+        return peaks
 
     def utterances_s(self) -> list[tuple[float, float]]:
-        history_s = self._num_samples / MARKS_RATE_HZ + 1.0
-        voice = VoiceActivity(MARKS_RATE_HZ, hangover_s=self._hangover_s, history_s=history_s)
-        for piece in self._pieces:
-            voice.push(piece.astype(np.float32) / 32767)
-        found = voice.utterances(0, self._num_samples, self._gate_dbfs)
-        return [(u.start / MARKS_RATE_HZ, u.stop / MARKS_RATE_HZ) for u in found]
+        found = []
+        for first, pieces in self._stretches:
+            num_samples = sum(map(len, pieces))
+            history_s = num_samples / MARKS_RATE_HZ + 1.0
+            voice = VoiceActivity(MARKS_RATE_HZ, hangover_s=self._hangover_s, history_s=history_s)
+            for piece in pieces:
+                voice.push(piece.astype(np.float32) / 32767)
+            for span in voice.utterances(0, num_samples, self._gate_dbfs):
+                start, stop = first + span.start, first + span.stop
+                found.append((start / MARKS_RATE_HZ, stop / MARKS_RATE_HZ))
+        return found

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from av_grounding.cli import main
 from av_grounding.drawing import clip
 from av_grounding.drawing.styles import KNOWN
+from av_grounding.recording.clock import RecordingClock
 from av_grounding.transports.bag.recorder import BagRecorder
-from av_grounding.transports.bag.render import render_recording
+from av_grounding.transports.bag.render import _Marks, render_recording
 from av_grounding.types import AudioChunk, Frame, Grounding
 from tests.helpers import bags, signals
 from tests.helpers.answers import answer as head_answer
@@ -36,7 +38,8 @@ def answer(index: int) -> Grounding:
     return Grounding(heads, START_NS + index * 10**8, "front", (96, 128))
 
 
-def write_recording(path: Path, close: bool = True) -> BagRecorder:
+def write_recording(path: Path, close: bool = True, off_ns: int = 0) -> BagRecorder:
+    """`off_ns`: by how much one chunk and one frame are stamped wrongly."""
     recorder = BagRecorder(path, is_live=False, flush_s=0.0)
     sound = np.zeros(round(2.1 * RATE_HZ), np.float32)
     first = round(SPEECH_S[0] * RATE_HZ)
@@ -46,12 +49,15 @@ def write_recording(path: Path, close: bool = True) -> BagRecorder:
     for index in range(NUM_FRAMES):
         for part in range(5):
             begin = index * 1600 + part * 320
-            stamp_ns = START_NS + begin * 62_500
+            stamp_ns = START_NS + begin * 62_500 + (off_ns if (index, part) == (3, 1) else 0)
             chunk = AudioChunk(sound[begin : begin + 320], stamp_ns, RATE_HZ)
             recorder.take_audio(chunk, recorder.log_time_ns(stamp_ns))
-        stamp_ns = START_NS + index * 10**8
+        late_ns = off_ns if index == 6 else 0
+        stamp_ns = START_NS + index * 10**8 + late_ns
         logs = [recorder.log_time_ns(stamp_ns) for _ in range(2)]
-        recorder.take_frame(Frame(image, stamp_ns, "front"), answer(index), *logs)
+        answered = answer(index)
+        answered = replace(answered, stamp_ns=answered.stamp_ns + late_ns)
+        recorder.take_frame(Frame(image, stamp_ns, "front"), answered, *logs)
     if close:
         recorder.close()
     return recorder
@@ -163,6 +169,56 @@ def test_a_recording_that_was_never_closed_is_rendered(tmp_path):
     assert "was not closed" in report["fault"]
 
 
+@pytest.mark.parametrize("off_ns", [86_400 * 10**9, -START_NS + 4_000 * 10**9])
+def test_one_wrong_stamp_makes_no_longer_clip(tmp_path, off_ns):
+    write_recording(tmp_path / "r.mcap", off_ns=off_ns)
+    began_s = time.process_time()
+    report = render_recording(tmp_path / "r.mcap", tmp_path / "clip.mp4")
+    assert time.process_time() - began_s < 30.0
+    assert (report["num_implausible_frames"], report["num_implausible_chunks"]) == (1, 1)
+    assert report["num_frames"] == NUM_FRAMES - 1
+    frames = pictures(tmp_path / "clip.mp4")
+    expected_s = [index / 10 for index in range(NUM_FRAMES) if index != 6]
+    np.testing.assert_allclose([time_s for time_s, _ in frames], expected_s, atol=1e-3)
+    track = sound_track(tmp_path / "clip.mp4")
+    assert onset_s(track, 0.05) == pytest.approx(SPEECH_S[0], abs=0.03)
+    assert len(track) / 48_000 == pytest.approx(2.1, abs=0.1)
+    # The playhead is where the time is, although a frame before it is missing.
+    strip = timeline(frames[17][1])
+    width = clip.WIDTH_PX - 2 * clip.MARGIN_PX
+    assert int(strip[8:].min(axis=(0, 2)).argmax()) == pytest.approx(1.8 / 2.1 * width, abs=8)
+
+
+def test_marks_of_sound_far_apart_take_little_memory():
+    clock = RecordingClock()
+    marks = _Marks(-50.0, 0.3, clock)
+    vowel = signals.vowel(0.5)
+    for minute in range(0, 600):
+        clock.frame_ns(START_NS + minute * 60 * 10**9)
+        if minute in (0, 599):
+            marks.push(AudioChunk(vowel, START_NS + minute * 60 * 10**9, RATE_HZ))
+    (first, second) = marks.utterances_s()
+    assert second[0] - first[0] == pytest.approx(599 * 60, abs=0.1)
+    peaks = marks.peaks()
+    loud_s = np.flatnonzero(peaks > 0.1) / clip.BINS_PER_S
+    assert loud_s[0] < 0.2
+    assert loud_s[loud_s > 1.0][0] == pytest.approx(599 * 60, abs=0.2)
+    assert sum(piece.nbytes for _, pieces in marks._stretches for piece in pieces) < 100_000
+
+
+@pytest.mark.parametrize("facts", [{"config": 5}, {"config": {"sound": [1]}}, {"config": {
+    "sound": {"threshold": "much"}, "gate": {"min_dbfs": 1e99}}}])  # fmt: skip
+def test_strange_facts_of_a_recording_are_no_thresholds(tmp_path, facts):
+    recorder = BagRecorder(tmp_path / "r.mcap", facts, is_live=False)
+    image = np.full((96, 128, 3), 60, np.uint8)
+    for index in range(3):
+        stamp_ns = START_NS + index * 10**8
+        logs = [recorder.log_time_ns(stamp_ns) for _ in range(2)]
+        recorder.take_frame(Frame(image, stamp_ns, "front"), answer(index), *logs)
+    recorder.close()
+    assert render_recording(tmp_path / "r.mcap", tmp_path / "clip.mp4")["num_frames"] == 3
+
+
 def test_an_interrupted_clip_leaves_the_old_one(tmp_path):
     write_recording(tmp_path / "r.mcap")
     (tmp_path / "clip.mp4").write_bytes(b"the old one")
@@ -205,6 +261,18 @@ def test_any_camera_fits(size):
     # In a long clip the moment stays in the middle while the timeline moves under it.
     assert timeline.window_start_s(50.0) == 30.0
     assert (timeline.window_start_s(5.0), timeline.window_start_s(99.0)) == (0.0, 60.0)
+
+
+def test_more_heads_than_a_clip_has_room_for_are_refused():
+    timeline = clip.ClipTimeline(1.0, np.zeros(100, np.float32))
+    heads = dict.fromkeys([f"head{number}" for number in range(clip.MAX_HEADS + 1)], 0.5)
+    with pytest.raises(ValueError, match="got 8 heads, expected up to 7"):
+        clip.ClipCanvas((480, 640), timeline, heads)
+    heads.popitem()
+    canvas = clip.ClipCanvas((480, 640), timeline, heads)
+    seven = dict.fromkeys(heads, answer(12).heads["sound"])
+    image = canvas.draw(Frame(np.full((480, 640, 3), 99, np.uint8), 0), seven, 0.5)
+    assert image.shape == (*canvas.size, 3)
 
 
 def test_run_records_replays_and_renders(tmp_path, capsys):
