@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from av_grounding import extras
 from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles
+from av_grounding.files import one_line, read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -220,10 +221,20 @@ def _bundles() -> Iterator[Finding]:
     bundles = [Path(named)] if named else []
     bundles += [bundle for bundle in find_bundles() if bundle not in bundles]
     if bundles:
-        yield Finding("model", "ok", ", ".join(map(str, bundles)))
+        yield Finding("model", "ok", ", ".join(map(_with_heads, bundles)))
     else:
         remedy = f"run from the source tree, or export {MODEL_ENVIRONMENT_VARIABLE}=BUNDLE"
         yield Finding("model", "missing", "no bundle below models/", remedy)
+
+
+def _with_heads(bundle: Path) -> str:
+    """A bundle and what it answers, read without its runtime."""
+    try:
+        heads = read_json(bundle / "config.json")["spec"]["heads"]
+        names = [head if isinstance(head, str) else head["name"] for head in heads]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"{bundle} (config.json does not fit: {one_line(str(error))})"
+    return f"{bundle} ({one_line(', '.join(names))})"
 
 
 def _ros() -> Iterator[Finding]:

@@ -33,11 +33,9 @@ BACKGROUND = (16, 18, 22)
 LANE = (26, 29, 35)
 WHITE, GREY, FAINT = (240, 242, 245), (150, 156, 166), (58, 63, 72)
 WAVE = (122, 130, 142)
-UNSURE = ("nothing found", "not sure where", "is here")
-STATES = {
-    "sound": ("nothing to hear", "not sure where", "comes from here"),
-    "speech": ("nothing named", "not sure what", "is talked about"),
-}
+MIN_WORDS_PX = 560
+"""Narrower panels have room for a head's name and score alone."""
+MAX_HEADS = 7
 
 
 @dataclass
@@ -72,7 +70,15 @@ class ClipCanvas:
         thresholds: Mapping[str, float],
         alpha: float = 0.75,
     ) -> None:
-        """`thresholds` has every head that is shown, in the order of their panels."""
+        """`thresholds` has every head that is shown, in the order of their panels.
+
+        ValueError for more than `MAX_HEADS`.
+        """
+        if len(thresholds) > MAX_HEADS:
+            raise ValueError(
+                f"got {len(thresholds)} heads, expected up to {MAX_HEADS} beside a camera: a clip "
+                "has no room for more"
+            )
         height, width = image_size
         num_panels = 1 + len(thresholds)
         self._panel_width_px = (WIDTH_PX - (num_panels + 1) * MARGIN_PX) // num_panels
@@ -120,14 +126,15 @@ class ClipCanvas:
     def _header(self, canvas: np.ndarray, column: int, head: str, answer: Answer) -> None:
         score = gated_score(answer)
         threshold = self._thresholds[head]
-        is_present = float(answer.heatmap.max()) >= threshold
-        state = STATES.get(head, UNSURE)[0 if score == 0.0 else 1 + is_present]
+        is_present = score > 0.0 and score >= threshold
         left = MARGIN_PX + column * (self._panel_width_px + MARGIN_PX)
         right, style = left + self._panel_width_px, self._styles[head]
         color = style.strong if is_present else GREY
         draw_mark(canvas, style.mark, (left + 10, 30), 10, style.strong)
-        end = draw_text(canvas, head.capitalize(), (left + 32, 40), 30, WHITE, bold=True)
-        draw_text(canvas, state, (end + 16, 40), 22, color)
+        title = head.capitalize().replace("_", " ")
+        end = draw_text(canvas, title, (left + 32, 40), 30, WHITE, bold=True)
+        if self._panel_width_px >= MIN_WORDS_PX:
+            draw_text(canvas, style.verdict(score, threshold), (end + 16, 40), 22, color)
         number = f"{score:.2f}" if score else "0"
         draw_text(canvas, number, (right, 40), 30, color, bold=True, align="right")
         canvas[56:66, left:right] = LANE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.drawing.captions import draw_mark
+from av_grounding.drawing.captions import draw_mark, draw_text
 from av_grounding.drawing.styles import Answers, Style, styles_of
 from av_grounding.image import check_image, resize_heatmap
 
@@ -35,8 +35,8 @@ def overlay(
     """Every head's heatmap over the image in its own colours: sound in amber, speech in blue.
 
     `answers` are a `Grounding`'s `heads`. Opacity is `alpha` times the absolute value, so empty
-    maps leave the image as it is. A head whose score is at least 0.5 gets the 0.5 level of each
-    of its maps outlined and its peak marked (with its label, where it has one): a circle and a
+    maps leave the image as it is. Of a head whose score is at least 0.5 each map that reaches 0.5
+    has that level outlined and its peak marked (with its label, where it has one): a circle and a
     full line for sound, a diamond and a dashed line for speech, told apart without colour. Images
     too small for text get no legend, nor do any without `legend`. `styles`: of all heads, where
     `answers` are only some of them.
@@ -102,12 +102,14 @@ def _mark_maps(
     labels: tuple[str, ...],
     style: Style,
 ) -> None:
-    for number, heatmap in enumerate(heatmaps):
-        if heatmap.max() >= PRESENT:
-            _outline(image, heatmap, style)
-            if labels:
-                _tell(image, heatmap, labels[number], style)
-    _mark_peak(image, heatmaps[int(np.argmax(heatmaps.max(axis=(1, 2))))], style)
+    peaks = heatmaps.max(axis=(1, 2))
+    present = [*np.flatnonzero(peaks >= PRESENT)]
+    for number in present:
+        _outline(image, heatmaps[number], style)
+    for number in present or [int(peaks.argmax())]:
+        _mark_peak(image, heatmaps[number], style)
+        if labels:
+            _tell(image, heatmaps[number], labels[number], style)
 
 
 def _mark_peak(
@@ -144,20 +146,21 @@ def _tell(
     label: str,
     style: Style,
 ) -> None:
-    """A map's label beside its peak, inside the image."""
-    import cv2
-
+    """A map's label beside its peak, on a dark ground, inside the image."""
     height, width = image.shape[:2]
     if min(height, width) < MIN_LEGEND_PX:
         return
-    scale, font = max(0.35, min(height, width) / 900), cv2.FONT_HERSHEY_SIMPLEX
-    thickness = max(1, round(scale * 1.5))
-    text_px = cv2.getTextSize(label, font, scale, thickness)[0]
+    size_px = max(12, round(min(height, width) / 34))
+    chip = np.zeros((size_px * 3 // 2, size_px * (len(label) + 2), 3), np.uint8)
+    end = draw_text(chip, label, (size_px // 3, size_px * 11 // 10), size_px, style.strong)
+    chip = chip[:, : min(end + size_px // 3, width)]
     x, y = peak_px(heatmap, height, width)
-    reach = round(min(height, width) * 0.045)
-    at = (min(x + reach, width - text_px[0] - 4), min(max(y, text_px[1] + 4), height - 4))
-    cv2.putText(image, label, at, font, scale, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
-    cv2.putText(image, label, at, font, scale, style.strong, thickness, cv2.LINE_AA)
+    reach = round(min(height, width) * 0.05)
+    left = x + reach if x + reach + chip.shape[1] <= width else x - reach - chip.shape[1]
+    left, top = max(0, left), min(max(0, y - chip.shape[0] // 2), height - chip.shape[0])
+    box = image[top : top + chip.shape[0], left : left + chip.shape[1]]
+    np.maximum((box * 0.35).astype(np.uint8), chip, out=box)
+
 
 
 def _draw_legend(

@@ -1,4 +1,4 @@
-"""How each head looks wherever it is drawn: on overlays, clips and the live page."""
+"""How a head looks and what it claims, wherever it is shown: overlays, clips, the live page."""
 
 from __future__ import annotations
 
@@ -49,26 +49,46 @@ class RecordedAnswer:
 class Style:
     """Weak and strong end of a head's colour ramp, the shape of its mark, and its line.
 
-    Heads are told apart by each of the three alone.
+    Heads are told apart by the colours alone, and by mark and line alone. `asks` is the question
+    that the head answers, `verdicts` what it says of nothing, of too little, and of a find.
     """
 
     weak: Rgb
     strong: Rgb
     mark: Literal["disc", "diamond", "square", "triangle"]
     is_dashed: bool = False
+    asks: str = "Where is it?"
+    verdicts: tuple[str, str, str] = ("Nothing found", "Not sure where", "Found")
+
+    def verdict(self, score: float, threshold: float) -> str:
+        """What the head claims at this score."""
+        return self.verdicts[(score > 0.0) + (score > 0.0 and score >= threshold)]
 
 
 # Amber and blue differ in lightness as well as in hue and stay apart with every common colour
-# vision deficiency.
+# vision deficiency; so do the others from them and from one another.
 KNOWN = {
-    "sound": Style((214, 72, 0), (255, 214, 64), "disc"),
-    "speech": Style((0, 58, 196), (96, 214, 255), "diamond", is_dashed=True),
+    "sound": Style(
+        (214, 72, 0),
+        (255, 214, 64),
+        "disc",
+        asks="Where does it come from?",
+        verdicts=("Nothing heard", "Heard, but not located", "Source located"),
+    ),
+    "speech": Style(
+        (0, 58, 196),
+        (96, 214, 255),
+        "diamond",
+        is_dashed=True,
+        asks="What is being talked about?",
+        verdicts=("No words heard", "Words heard, nothing found", "Object found"),
+    ),
 }
 OTHERS = (
-    Style((0, 104, 74), (120, 245, 190), "square"),
-    Style((150, 20, 110), (255, 160, 220), "triangle", is_dashed=True),
-    Style((96, 96, 96), (235, 235, 235), "square", is_dashed=True),
-    Style((110, 86, 0), (226, 220, 120), "triangle"),
+    Style((0, 84, 20), (60, 190, 60), "square"),
+    Style((110, 0, 80), (225, 60, 160), "triangle", is_dashed=True),
+    Style((96, 96, 96), (245, 245, 245), "square", is_dashed=True),
+    Style((50, 20, 130), (150, 100, 240), "triangle"),
 )
 
 

@@ -91,7 +91,8 @@ class Feed:
     When stamps jump a new epoch begins and what was kept is dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Iterable[str]) -> None:
+        self._heads = tuple(heads)
         self._lock = threading.Lock()
         self._warnings = Warnings()
         self._counters: dict[str, Any] = {}
@@ -103,7 +104,7 @@ class Feed:
 
     def add_answer(self, frame: Frame, grounding: Grounding, latency_ms: float | None) -> Shot:
         """Keep the scores; the picture goes back to the caller with its number and time."""
-        scores = [grounding.score(head) for head in grounding.heads]
+        scores = [grounding.score(head) for head in self._heads]
         with self._lock:
             time_ms = self._time_ms("answer", frame.stamp_ns)
             self._points.append(

@@ -1,4 +1,4 @@
-"""A frame and its heatmaps as bytes for the browser: JPEG, and one byte per cell."""
+"""A frame and its answers as bytes for the browser: JPEG, and one byte per cell of each map."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
 
 
 def _encode_head(answer: HeadAnswer) -> tuple[dict[str, Any], bytes]:
-    heatmap = _bounded(answer.heatmap)
-    height, width = heatmap.shape
-    described: dict[str, Any] = {
+    """The maps one after the other; none where nothing was heard."""
+    grids = [_bounded(heatmap) for heatmap in answer.heatmaps]
+    height, width = (grids or [_bounded(answer.heatmap)])[0].shape
+    labels = answer.labels or (None,) * len(grids)
+    maps = [
+        {"label": label, "peak": _peak(grid), "value": round(float(grid.max()), 4)}
+        for label, grid in zip(labels, grids, strict=True)
+    ]
+    described = {
         "h": height,
         "w": width,
-        "score": round(float(np.nan_to_num(answer.score)), 4),
-        "value": round(float(heatmap.max()), 4),
-        "peak": _peak(heatmap),
+        "score": max((of_map["value"] for of_map in maps), default=0.0),
+        "maps": maps,
     }
-    if answer.labels:
-        described["labels"] = [
-            {"text": label, "peak": _peak(each), "value": round(float(each.max()), 4)}
-            for label, each in zip(answer.labels, answer.heatmaps, strict=True)
-        ]
-    return described, np.rint(255.0 * heatmap).astype(np.uint8).tobytes()
+    return described, b"".join(np.rint(255.0 * grid).astype(np.uint8).tobytes() for grid in grids)
 
 
 def _peak(heatmap: Float32[np.ndarray, "h w"]) -> list[float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from av_grounding.drawing.overlay import MIN_LEGEND_PX, colorize, overlay, peak_px
 from av_grounding.drawing.styles import KNOWN, RecordedAnswer
+from av_grounding.types import HeadAnswer
 
 HEIGHT, WIDTH = 120, 160
 GREY = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
@@ -123,6 +125,29 @@ def test_outline_encloses_the_half_level_solid_for_sound_dashed_for_speech():
         )
     assert share["sound"] == 1.0
     assert 0.2 < share["speech"] < 0.95
+
+
+def test_every_map_has_its_own_outline_mark_and_label():
+    """Two that overlap, and one that claims nothing."""
+    image = np.full((240, 320, 3), 128, np.uint8)
+    maps = [cell(4, 2, 0.9, 4), cell(4, 5, 0.7, 4), cell(9, 13, 0.4, 2)]
+    logits = np.log(np.clip(maps, 1e-6, 1)) - np.log1p(-np.clip(maps, 1e-6, 0.999))
+    plain = HeadAnswer(logits.astype(np.float32))
+    named = HeadAnswer(plain.logits, ("dog", "cat", "clock"))
+    drawn, told = (overlay(image, {"sound": a}, legend=False).astype(int) for a in (plain, named))
+    black = drawn.max(axis=2) < 60
+    # The edges inside the union of both: columns 5 and 6, at 100 and 120 pixels.
+    assert black[100:140, 95:106].any(axis=1).mean() > 0.8
+    assert black[100:140, 115:126].any(axis=1).mean() > 0.8
+    assert not black[170:, 240:].any()
+    assert cv2.absdiff(told[170:, 240:], drawn[170:, 240:]).max() == 0
+    for row, column in ((4, 2), (4, 5)):
+        x, y = round((column + 0.5) * 20), round((row + 0.5) * 20)
+        assert np.abs(told - drawn)[y - 9 : y + 9, x + 12 : x + 60].max() > 60
+    # Whatever a label says and wherever it stands, the picture keeps its size.
+    for text in ("", "x" * 500, "é\n€"):
+        edge = HeadAnswer(plain.logits[:1, ::-1, ::-1].copy(), (text,))
+        assert overlay(image, {"sound": edge}).shape == image.shape
 
 
 def test_legend_shows_scores():

@@ -9,7 +9,7 @@ from av_grounding.types import Frame, HeadAnswer
 from av_grounding.viewer.feed import MAX_WARNINGS, Cursor, Feed, Series, Shot, merge_spans
 from av_grounding.viewer.picture import MAX_GRID, MAX_SIDE_PX, encode
 from tests.helpers.answers import answer as head_answer
-from tests.helpers.live_client import START_NS, answer, marks
+from tests.helpers.live_client import START_NS, THRESHOLDS, answer, marks
 
 
 def test_a_series_tells_what_is_new_and_still_kept():
@@ -23,7 +23,7 @@ def test_a_series_tells_what_is_new_and_still_kept():
 
 
 def test_everything_is_told_once():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     feed.add_answer(*answer(0), 12.34)
     feed.add_answer(*answer(1), None)
     news, cursor = feed.news(Cursor())
@@ -41,7 +41,7 @@ def test_everything_is_told_once():
 
 
 def test_no_more_than_the_last_minute_is_told():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     for number in range(15 * 90):
         feed.add_answer(*answer(number), 1.0)
     news, _ = feed.news(Cursor())
@@ -50,7 +50,7 @@ def test_no_more_than_the_last_minute_is_told():
 
 
 def test_marks_come_with_their_times_and_utterances_as_they_grow():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     feed.add_answer(*answer(0), 1.0)
     feed.add_voice(marks(0.1, [-60, -12.4], [0, 1], [(0.12, 0.14)]))
     news, cursor = feed.news(Cursor())
@@ -71,7 +71,7 @@ def test_spans_that_touch_become_one():
 
 @pytest.mark.parametrize("jump_s", [-30.0, 400.0])
 def test_a_jump_of_the_stamps_starts_anew(jump_s):
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     feed.add_answer(*answer(0), 1.0)
     first, cursor = feed.news(Cursor())
     feed.add_answer(*answer(0, start_ns=START_NS + round(1e9 * jump_s)), 1.0)
@@ -83,7 +83,7 @@ def test_a_jump_of_the_stamps_starts_anew(jump_s):
 @pytest.mark.parametrize("apart_s", [-30.0, 30.0])
 def test_sound_that_is_far_from_the_frames_wipes_nothing(apart_s):
     """A model that is too slow, or two clocks: what is plotted must not come and go."""
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     epochs = set()
     for number in range(20):
         feed.add_answer(*answer(number), 1.0)
@@ -97,7 +97,7 @@ def test_sound_that_is_far_from_the_frames_wipes_nothing(apart_s):
 
 
 def test_small_steps_back_are_no_jump():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     feed.add_answer(*answer(30), 1.0)
     first, cursor = feed.news(Cursor())
     feed.add_answer(*answer(15), 1.0)
@@ -107,7 +107,7 @@ def test_small_steps_back_are_no_jump():
 
 
 def test_warnings_count_up_and_are_bounded():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     for number in range(3 * MAX_WARNINGS):
         feed.add_warning(f"warning {number}")
     feed.add_warning("the  same\nagain " + "x" * 1000)
@@ -120,7 +120,7 @@ def test_warnings_count_up_and_are_bounded():
 
 
 def test_the_same_counters_are_no_news():
-    feed = Feed()
+    feed = Feed(THRESHOLDS)
     feed.set_counters({"a": 1})
     news, cursor = feed.news(Cursor())
     assert news["counters"] == {"a": 1}
@@ -153,4 +153,5 @@ def test_pictures_are_bounded_and_faulty_cells_become_numbers():
     assert grid[32, 100] == 204
     assert grid[5, 100] == grid[32, 5] == 0
     assert np.frombuffer(speech, np.uint8).tolist() == [0, 255, 0, 128]
-    assert picture.header["heads"]["speech"]["peak"] == [0.75, 0.25]
+    (of_map,) = picture.header["heads"]["speech"]["maps"]
+    assert (of_map["peak"], of_map["value"]) == ([0.75, 0.25], 1.0)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.types import Frame
-from av_grounding.viewer.viewer import Viewer
+from av_grounding.types import Frame, Grounding
+from tests.helpers.answers import answer as head_answer
 from tests.helpers.chromium import find_chromium, open_page
-from tests.helpers.live_client import marks
+from tests.helpers.live_client import marks, open_viewer
 
 pytestmark = [
     pytest.mark.browser,
@@ -34,7 +34,7 @@ class Show:
     """Answers the same frame ten times a second, on the clock of the wall, until it is closed."""
 
     def __init__(self, image, heatmaps):
-        self._image, self._heatmaps = image, heatmaps
+        self.image, self.grounding = image, heatmaps
         self._stopped = threading.Event()
         self.is_halted = False
         self.viewer = None
@@ -42,7 +42,7 @@ class Show:
         self._thread.start()
 
     def open(self, port=0, **arguments):
-        self.viewer = Viewer(str(port), clock_ns=time.time_ns, **arguments)
+        self.viewer = open_viewer(str(port), clock_ns=time.time_ns, **arguments)
         return f"http://127.0.0.1:{self.viewer.address.port}/"
 
     def shut(self):
@@ -58,7 +58,7 @@ class Show:
             if viewer is None or self.is_halted:
                 continue
             now_ns = time.time_ns()
-            viewer.write(Frame(self._image, now_ns), self._heatmaps)
+            viewer.write(Frame(self.image, now_ns), self.grounding)
             if number % 2 == 0:
                 level = -20.0 - number % 20
                 told = marks(0.0, [level] * 10, [True] * 10)
@@ -397,6 +397,92 @@ def test_dark_and_light_follow_the_system_until_one_is_chosen(page, loop, show):
         await look()
 
     loop.run_until_complete(first())
+
+
+def blob(row, column, value, size=4):
+    heatmap = np.full((12, 16), 0.02, np.float32)
+    heatmap[row : row + size, column : column + size] = value
+    return heatmap
+
+
+OTHER_MODELS = {
+    "one head": {"sound": head_answer(blob(2, 2, 0.9))},
+    "three heads": {
+        "sound": head_answer(blob(2, 2, 0.9)),
+        "speech": head_answer(blob(2, 10, 0.8)),
+        "background_music": head_answer(blob(7, 6, 0.85)),
+    },
+    # Two that lie side by side, one that claims nothing.
+    "labels": {
+        "sound": head_answer(
+            *(blob(4, 3, 0.9), blob(4, 7, 0.7), blob(8, 12, 0.3)),
+            labels=("dog <b>1</b>", "cat", "clock"),
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+def test_it_shows_the_heads_that_the_model_has(page, loop, show, model):
+    heads = OTHER_MODELS[model]
+    show.grounding = Grounding(heads, 0, "camera", (480, 640))
+    told = "[...document.querySelectorAll({})].map((e) => e.textContent.trim())"
+    titles = [head.capitalize().replace("_", " ") for head in heads]
+
+    async def look():
+        await page.open(show.open(thresholds=dict.fromkeys(heads, 0.5)))
+        await page.until(f"{STATE} === 'live'")
+        await click(page, "[data-view=both]")
+        both = "Both" if len(heads) == 2 else "All"
+        assert await page.run(told.format("'.segments button'")) == [both, *titles, "Camera"]
+        assert await page.run(told.format("'.head h2'")) == titles
+        assert await page.run(told.format("'.slider span'")) == [f"{t} opacity" for t in titles]
+        inks = await page.run(
+            "[...document.querySelectorAll('.head')].map((e) =>"
+            " getComputedStyle(e).borderTopColor)"
+        )
+        assert len(set(inks)) == len(heads)
+        # Each map that claims something has its outline, however close the next one lies.
+        claims = await page.run(
+            "import('/state.js').then(({ live }) => Object.entries(live.picture.heads).map("
+            "([name, { maps }]) => [name, maps.map((m) => (m.lines ?? []).length)]))"
+        )
+        assert claims == [
+            [head, [int(of_map.max() > 0.5) for of_map in answer.heatmaps]]
+            for head, answer in heads.items()
+        ]
+        return await stage(page)
+
+    picture = loop.run_until_complete(look())
+    scores = {head: answer.score for head, answer in heads.items()}
+    assert all(score > 0.5 for score in scores.values())
+    camera = show.image.astype(int)
+    if model == "three heads":
+        # Amber, blue and green, each where its own map is high.
+        places = {"sound": (3.5, 3.5), "speech": (3.5, 11.5), "background_music": (8.5, 7.5)}
+        for channel, (head, (row, column)) in zip((0, 2, 1), places.items(), strict=True):
+            y, x = round(row * 40), round(column * 40)
+            change = (picture - camera)[y - 25 : y - 15, x - 5 : x + 5].mean(axis=(0, 1))
+            assert change.argmax() == channel, (head, change)
+
+
+def test_a_name_that_is_allowed_works_below_a_path(loop, show, tmp_path):
+    async def look():
+        rules = "--host-resolver-rules=MAP robot.example 127.0.0.1"
+        async with open_page(tmp_path, rules) as page:
+            port = show.open(token=TOKEN).rstrip("/").rpartition(":")[2]
+            await page.open(f"http://robot.example:{port}/")
+            told = await page.run("document.body.textContent")
+            assert "--view-host robot.example " in told
+            show.shut()
+            port = show.open(token=TOKEN, hosts=["robot.example"]).rstrip("/").rpartition(":")[2]
+            await page.open(f"http://robot.example:{port}/grounding/#{TOKEN}")
+            await page.until(f"{STATE} === 'live'")
+            assert [u for u in page.urls() if "/live" in u] == [
+                f"ws://robot.example:{port}/grounding/live"
+            ]
+
+    loop.run_until_complete(look())
 
 
 def test_no_request_left_the_machine_and_nothing_went_wrong(page, loop, show):

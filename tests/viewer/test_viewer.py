@@ -16,8 +16,15 @@ import pytest
 from av_grounding.types import Sink
 from av_grounding.viewer import screen, server
 from av_grounding.viewer.messages import PROTOCOL
-from av_grounding.viewer.viewer import Viewer
-from tests.helpers.live_client import PATIENT_S, answer, connect, marks, run, until
+from tests.helpers.live_client import (
+    PATIENT_S,
+    answer,
+    connect,
+    marks,
+    open_viewer,
+    run,
+    until,
+)
 
 
 def test_it_is_a_sink(viewer):
@@ -26,7 +33,7 @@ def test_it_is_a_sink(viewer):
 
 def test_a_packet_holds_the_frame_its_answer_and_what_was_heard():
     clock_ns = [0]
-    viewer = Viewer("0", clock_ns=lambda: clock_ns[0], facts={"source": "demo"})
+    viewer = open_viewer(clock_ns=lambda: clock_ns[0], facts={"source": "demo"})
 
     async def look():
         async with connect(viewer) as client:
@@ -48,11 +55,12 @@ def test_a_packet_holds_the_frame_its_answer_and_what_was_heard():
             grids = np.frombuffer(blobs[size:], np.uint8).reshape(2, 5, 7)
             np.testing.assert_array_equal(grids[0], np.rint(255 * heatmaps.sound))
             np.testing.assert_array_equal(grids[1], np.rint(255 * heatmaps.speech))
-            assert told["speech"]["score"] == told["speech"]["value"] == 0.75
-            assert told["speech"]["peak"] == [round(4.5 / 7, 5), 0.3]
+            assert told["speech"]["score"] == 0.75
+            peak = [round(4.5 / 7, 5), 0.3]
+            assert told["speech"]["maps"] == [{"label": None, "peak": peak, "value": 0.75}]
             row, column = np.unravel_index(np.argmax(heatmaps.sound), (5, 7))
             expected = [round((column + 0.5) / 7, 5), round((row + 0.5) / 5, 5)]
-            assert told["sound"]["peak"] == expected
+            assert told["sound"]["maps"][0]["peak"] == expected
             ((_, latency_ms, sound_score, speech_score),) = header["points"]
             assert (sound_score, speech_score) == (round(heatmaps.score("sound"), 4), 0.75)
             assert latency_ms == 21.5
@@ -227,7 +235,7 @@ def test_counters_that_fail_do_not_take_the_page_away(viewer, monkeypatch, caplo
 
 
 def test_the_rate_is_bounded():
-    viewer = Viewer("0", max_rate_hz=2.0)
+    viewer = open_viewer(max_rate_hz=2.0)
 
     async def look():
         async with connect(viewer) as client:
@@ -248,7 +256,7 @@ def test_the_rate_is_bounded():
 
 
 def test_closing_says_goodbye_frees_the_port_and_leaves_no_thread():
-    viewer = Viewer("0")
+    viewer = open_viewer()
     port = viewer.address.port
 
     async def look():
@@ -266,16 +274,16 @@ def test_closing_says_goodbye_frees_the_port_and_leaves_no_thread():
     viewer.close()
     viewer.write(*answer(1))
     viewer.write_voice(marks(0.0, [-20.0], [True]))
-    again = Viewer(str(port))
+    again = open_viewer(str(port))
     again.close()
 
 
 def test_faulty_settings_are_said_in_one_line(viewer):
     with pytest.raises(OSError, match="another program has this port"):
-        Viewer(str(viewer.address.port))
+        open_viewer(str(viewer.address.port))
     with pytest.raises(ValueError, match="at least 16"):
-        Viewer("0", token="short")
+        open_viewer(token="short")
     with pytest.raises(ValueError, match="more than 0"):
-        Viewer("0", max_rate_hz=0.0)
+        open_viewer(max_rate_hz=0.0)
     with pytest.raises(ValueError, match="0 to 65535"):
-        Viewer("localhost:99999")
+        open_viewer("localhost:99999")

@@ -29,14 +29,22 @@ export function connect() {
     });
   };
   socket.onclose = (event) => {
+    const wasRefused = live.hello === null && !event.reason;
     connection.socket = null;
     live.hello = null;
     if (event.code === 4401) return refuse();
     if (event.code === 4400) { location.reload(); return; }
     setState("lost", event.reason);
+    if (wasRefused) why().then((reason) => { if (reason && !live.hello) setState("lost", reason); });
     connection.timer = setTimeout(connect, connection.backoffMs * (0.8 + 0.4 * Math.random()));
     connection.backoffMs = Math.min(connection.backoffMs * 1.7, 4000);
   };
+}
+
+// A browser does not tell a page why its socket was refused; the same question without one does.
+async function why() {
+  const reply = await fetch("live", { method: "POST" }).catch(() => null);
+  return reply?.status === 403 ? (await reply.text()).trim() : "";
 }
 
 function refuse() {
@@ -86,9 +94,11 @@ async function decode(frame, buffer, offset) {
   offset += frame.jpeg_bytes;
   const heads = {};
   for (const [head, facts] of Object.entries(frame.heads)) {
-    const { h, w } = facts;
-    heads[head] = smooth(new Uint8Array(buffer, offset, h * w), h, w, facts);
-    offset += h * w;
+    const { h, w } = facts, all = new Uint8Array(h * w);
+    const maps = facts.maps.map((map, i) => ({ ...map, cells: new Uint8Array(buffer, offset + i * h * w, h * w) }));
+    for (const { cells } of maps) cells.forEach((value, i) => { if (value > all[i]) all[i] = value; });
+    heads[head] = { ...facts, maps, ...smooth(all, h, w) };
+    offset += maps.length * h * w;
   }
   return { bitmap: await createImageBitmap(jpeg), width: frame.width, height: frame.height, timeMs: frame.t, number: frame.number, heads };
 }

@@ -3,9 +3,9 @@
 
 import { byId, live, memory, settings, show } from "./state.js";
 
-const ASKS = { sound: "Where does it come from?", speech: "What is being talked about?" };
 
-const title = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+export const words = (name) => name.replaceAll("_", " ");
+const title = (name) => name[0].toUpperCase() + words(name.slice(1));
 const rgb = (colour, alpha = 1) => `rgba(${colour.join(", ")}, ${alpha})`;
 
 export const strong = (style) => rgb(style.strong);
@@ -13,15 +13,16 @@ export const strong = (style) => rgb(style.strong);
 // The colour of a head on the page itself, light or dark.
 export function inkOf(style) {
   const card = byId(`card-${style.name}`);
-  return card ? getComputedStyle(card).getPropertyValue("--head").trim() : strong(style);
+  return card ? getComputedStyle(card).borderTopColor : strong(style);
 }
 
 function made(template, style) {
   const element = byId(template).content.firstElementChild.cloneNode(true);
   element.classList.add(style.name);
   if (!["sound", "speech"].includes(style.name)) {
-    element.style.setProperty("--head", `color-mix(in srgb, ${rgb(style.weak)} 45%, ${rgb(style.strong)})`);
-    element.style.setProperty("--soft", rgb(style.weak, 0.14));
+    element.classList.add("other");
+    element.style.setProperty("--weak", rgb(style.weak));
+    element.style.setProperty("--strong", rgb(style.strong));
   }
   const glyph = element.querySelector(".glyph");
   if (glyph) glyph.replaceWith(byId(`glyph-${style.mark}`).content.firstElementChild.cloneNode(true));
@@ -39,7 +40,9 @@ export function setHeads(heads, setView) {
   all.textContent = heads.length === 2 ? "Both" : "All";
   camera.title = `Camera alone (${heads.length + 2})`;
   document.querySelector(".sliders").replaceChildren(...heads.map(slider));
-  document.querySelector(".heads").replaceChildren(...heads.map((style) => card(style, setView)));
+  const cards = document.querySelector(".heads");
+  cards.replaceChildren(...heads.map((style) => card(style, setView)));
+  cards.classList.toggle("many", heads.length > 2);
   show();
 }
 
@@ -70,7 +73,7 @@ function card(style, setView) {
   element.dataset.head = style.name;
   element.classList.toggle("dashed", style.is_dashed);
   element.querySelector("h2").append(title(style.name));
-  element.querySelector(".asks").textContent = ASKS[style.name] ?? "Where is it?";
+  element.querySelector(".asks").textContent = style.asks;
   element.querySelector("b").style.left = `calc(${100 * style.threshold}% - 1px)`;
   element.addEventListener("click", () => setView(settings.view === style.name ? "both" : style.name));
   return element;

@@ -4,7 +4,7 @@ import { clamp, live } from "./state.js";
 
 // Catmull-Rom interpolation to a grid fine enough for smooth contours; it passes through the
 // values that were sent, so that a level line lies where the heatmap has that value.
-export function smooth(cells, h, w, facts) {
+export function smooth(cells, h, w) {
   const factor = clamp(Math.floor(192 / Math.max(h, w)), 1, 16);
   const H = h * factor, W = w * factor;
   const rows = new Float32Array(h * W), values = new Float32Array(H * W);
@@ -28,7 +28,14 @@ export function smooth(cells, h, w, facts) {
       }
     }
   }
-  return { ...facts, H, W, values, lines: null };
+  return { H, W, values };
+}
+
+// The maps that claim something, each with its outline, which is found when it is first drawn.
+export function claims({ maps, score, h, w, ...all }, threshold) {
+  const found = maps.filter(({ value }) => value > 0 && value >= threshold);
+  for (const map of found) map.lines ??= contour(maps.length === 1 ? all : smooth(map.cells, h, w), threshold);
+  return found;
 }
 
 const paint = document.createElement("canvas");

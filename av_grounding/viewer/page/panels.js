@@ -39,28 +39,22 @@ export function showFacts(facts) {
   byId("facts").title = byId("facts").textContent;
 }
 
-const UNNAMED = { present: "Found", weak: "Not sure where", none: "Nothing found" };
-const VERDICTS = {
-  sound: { present: "Source located", weak: "Heard, but not located", none: "Nothing heard" },
-  speech: { present: "Object found", weak: "Words heard, nothing found", none: "No words heard" },
-};
-
 export function showHeads() {
-  for (const { name: head, threshold } of live.heads) {
+  for (const { name: head, threshold, verdicts } of live.heads) {
     const facts = live.picture?.heads[head];
     if (!facts) continue;
     if (isPictureStale()) {
       byId(`score-${head}`).textContent = "–";
       byId(`bar-${head}`).style.transform = "scaleX(0)";
       byId(`verdict-${head}`).textContent = "No new answer";
-      document.querySelector(`[data-head="${head}"]`).dataset.present = false;
+      byId(`card-${head}`).dataset.present = false;
       continue;
     }
-    const isPresent = facts.value >= threshold;
+    const isPresent = facts.score > 0 && facts.score >= threshold;
     byId(`score-${head}`).textContent = facts.score.toFixed(2);
     byId(`bar-${head}`).style.transform = `scaleX(${facts.score})`;
-    byId(`verdict-${head}`).textContent = (VERDICTS[head] ?? UNNAMED)[isPresent ? "present" : facts.score > 0 ? "weak" : "none"];
-    document.querySelector(`[data-head="${head}"]`).dataset.present = isPresent;
+    byId(`verdict-${head}`).textContent = verdicts[isPresent ? 2 : facts.score > 0 ? 1 : 0];
+    byId(`card-${head}`).dataset.present = isPresent;
   }
 }
 

@@ -1,7 +1,7 @@
 // The camera with every head's heatmap, and its snapshot.
 
-import { contour, paintHeads } from "./heatmaps.js";
-import { strong } from "./heads.js";
+import { claims, paintHeads } from "./heatmaps.js";
+import { strong, words } from "./heads.js";
 import { byId, clamp, isPictureStale, live, settings } from "./state.js";
 
 function opacityShown() {
@@ -19,12 +19,11 @@ function drawScene(context, picture, x, y, width, height, opacity, ratio = 1) {
   const labels = [];
   for (const style of live.heads) {
     const facts = picture.heads[style.name];
-    if (!facts || !(opacity[style.name] > 0) || !(facts.value >= style.threshold)) continue;
-    facts.lines ??= contour(facts, style.threshold);
-    drawContour(context, facts.lines, style, x, y, width, height, unit);
-    const named = (facts.labels ?? []).filter(({ value }) => value >= style.threshold);
-    const told = named.length ? named.map(({ text, peak, value }) => [text, peak, value]) : [[style.name, facts.peak, facts.score]];
-    for (const [text, peak, value] of told) labels.push({ style, x: x + peak[0] * width, y: y + peak[1] * height, text: `${text} ${value.toFixed(2)}` });
+    if (!facts || !(opacity[style.name] > 0)) continue;
+    for (const { label, peak, value, lines } of claims(facts, style.threshold)) {
+      drawContour(context, lines, style, x, y, width, height, unit);
+      labels.push({ style, x: x + peak[0] * width, y: y + peak[1] * height, text: `${label ?? words(style.name)} ${value.toFixed(2)}` });
+    }
   }
   for (const label of labels) drawMark(context, label, unit);
   placeLabels(context, labels, unit, x, y, width, height);

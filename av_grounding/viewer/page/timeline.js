@@ -1,7 +1,7 @@
 // The last minute: level, scores, latency.
 
 import { duration } from "./panels.js";
-import { inkOf } from "./heads.js";
+import { inkOf, words } from "./heads.js";
 import { fitCanvas } from "./stage.js";
 import { byId, clamp, HISTORY_MS, live, streamNowMs } from "./state.js";
 
@@ -28,7 +28,7 @@ export function drawTimeline() {
   context.font = `11px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
   context.textBaseline = "middle";
   context.lineWidth = 1;
-  const tellLeft = (text, y, colour = ink.dim) => { context.fillStyle = colour; context.textAlign = "left"; context.fillText(text, 0, y); };
+  const tellLeft = (text, y, colour = ink.dim) => { context.fillStyle = colour; context.textAlign = "left"; context.fillText(text, 0, y, left - 6); };
   const tellRight = (text, y, colour = ink.faint) => { context.fillStyle = colour; context.textAlign = "left"; context.fillText(text, right + 6, y); };
   for (let s = 0; s <= 60; s += isNarrow ? 20 : 10) {
     const x = Math.round(toX(now - s * 1000)) + 0.5;
@@ -51,9 +51,11 @@ export function drawTimeline() {
   tellLeft(isNarrow ? "▬ utter." : "▬ utterance", middle(lanes.level), ink.speech);
   tellLeft("▪ speech", middle(lanes.level) + 16, ink.speech);
   tellRight("0 dB", lanes.level[0] + 6); tellRight("−70", lanes.level[0] + lanes.level[1] - 5);
-  tellLeft("Scores", middle(lanes.score) - 16, ink.text);
-  live.heads.slice(0, 3).forEach((style, i) => {
-    tellLeft(`${style.is_dashed ? "╌" : "—"} ${style.name}`, middle(lanes.score) + 16 * i, inkOf(style));
+  const row = Math.min(16, (lanes.score[1] - 10) / (live.heads.length + 0.5));
+  const title = live.heads.length > 2 ? lanes.score[0] + 6 : middle(lanes.score) - 16;
+  tellLeft("Scores", title, ink.text);
+  live.heads.forEach((style, i) => {
+    tellLeft(`${style.is_dashed ? "╌" : "—"} ${words(style.name)}`, title + row * (i + 1), inkOf(style));
   });
   tellRight("1", lanes.score[0] + 6); tellRight("0", lanes.score[0] + lanes.score[1] - 5);
   tellLeft("Latency", middle(lanes.latency) - (live.drops.length ? 8 : 0), ink.text);
