@@ -27,6 +27,15 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         help="serve a live page; default 127.0.0.1:8642, this machine only. 0.0.0.0 lets others "
         "in who know its token. The demo then repeats until Ctrl-C",
     )
+    parser.add_argument(
+        "--view-host",
+        action="append",
+        default=[],
+        type=_name,
+        metavar="NAME[:PORT]",
+        help="with --view: a name under which browsers reach the page, as behind a proxy; may be "
+        "given again",
+    )
 
 
 class View(Addition):
@@ -44,6 +53,8 @@ def open_page(
 ) -> list[View]:
     """The page, already reachable, with its address on stderr; empty without --view."""
     if args.view is None:
+        if args.view_host:
+            raise ValueError("got --view-host without --view, expected both: add --view")
         return []
     from av_grounding.cli import options
     from av_grounding.viewer.address import token_from_environment
@@ -53,6 +64,7 @@ def open_page(
     viewer = Viewer(
         args.view,
         token=token_from_environment(),
+        hosts=args.view_host,
         facts={
             "source": args.source,
             "model": options.bundle_path(args, settings).name,
@@ -86,6 +98,16 @@ def _address(text: str) -> str:
 
     try:
         parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _name(text: str) -> str:
+    from av_grounding.viewer.address import parse_name
+
+    try:
+        parse_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text

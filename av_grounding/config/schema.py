@@ -124,6 +124,8 @@ class GroundingConfig:
     """ROS: frame of the points, reached by TF; empty: the camera's."""
     view: StrictStr = setting("")
     """ROS: HOST:PORT of a live page, as of run --view; empty: none."""
+    view_host: StrictStr = setting("")
+    """ROS: names (NAME or NAME:PORT) under which browsers reach it too, as behind a proxy."""
     model: ModelSettings = Field(default_factory=ModelSettings)
     audio: AudioSettings = Field(default_factory=AudioSettings)
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)

@@ -6,7 +6,9 @@ import errno
 import ipaddress
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from av_grounding.files import brief
 
@@ -112,7 +114,7 @@ def _why_not(address: Address, error: OSError) -> str:
 def is_loopback(host: str) -> bool:
     """Whether a host name or IP literal means this machine itself."""
     ip = _ip(host)
-    return host.lower() == "localhost" if ip is None else ip.is_loopback
+    return _compared(host) == "localhost" if ip is None else ip.is_loopback
 
 
 def check_token(token: str | None) -> None:
@@ -128,46 +130,107 @@ def check_token(token: str | None) -> None:
         )
 
 
-def may_be_named(address: Address, host_header: str) -> bool:
+class Place(NamedTuple):
+    """What a browser calls a server: a host as it is compared (lower case, no final dot, IP
+    literals in their short form without brackets), and the port where one is said."""
+
+    host: str
+    port: int | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+
+def parse_name(text: str) -> Place:
+    """`NAME` or `NAME:PORT` as a browser shows it, IPv6 in brackets or alone."""
+    place = parse_place(f"[{text}]" if ":" in text and _ip(text) is not None else text)
+    if place is None:
+        raise ValueError(
+            f"got the name {brief(text)}, expected a host as the browser shows it, with its port "
+            "if there is one: robot.example.org or robot.example.org:8443"
+        )
+    return place
+
+
+def parse_place(text: str) -> Place | None:
+    """What stands in a Host header; None where it is malformed."""
+    if text.startswith("["):
+        host, bracket, port = text[1:].partition("]")
+        is_right = bool(bracket) and _ip(host) is not None and port[:1] in ("", ":")
+        port = port[1:]
+    else:
+        host, _, port = text.partition(":")
+        is_right = _is_host(host)
+    is_port = port.isascii() and port.isdigit() and len(port) < 6 and int(port) <= 65535
+    if not is_right or (port and not is_port):
+        return None
+    return Place(_compared(host), int(port) if port else None)
+
+
+def parse_origin(origin: str) -> tuple[Place, int] | None:
+    """Where a page is from and its scheme's port; None for `null` and whatever is no origin."""
+    scheme, _, host = origin.partition("://")
+    place = parse_place(host)
+    port = {"http": 80, "https": 443}.get(scheme)
+    return None if place is None or port is None else (place, port)
+
+
+def may_be_named(address: Address, host_header: str, names: Iterable[Place] = ()) -> bool:
     """Whether a request's Host may name this server.
 
     A page from elsewhere that rebinds its own name to this machine's address sends that name
-    here. IP literals cannot be rebound; names are accepted only if they are this machine's. The
-    port is free, so that a forwarded one works.
+    here. IP literals cannot be rebound; names are accepted only if they are this machine's, or
+    among `names`. The port is free, so that a forwarded one works.
     """
-    host = split_host(host_header)
-    if host is None:
+    place = parse_place(host_header)
+    if place is None:
         return False
-    if is_loopback(host):
+    if is_loopback(place.host) or place.host in {name.host for name in names}:
         return True
     if address.is_loopback:
         return False
     own = socket.gethostname().lower()
-    names = {address.host.lower(), own, own.partition(".")[0], f"{own.partition('.')[0]}.local"}
-    return _ip(host) is not None or host.lower() in names
+    known = {address.host, own, own.partition(".")[0], f"{own.partition('.')[0]}.local"}
+    return _ip(place.host) is not None or place.host in map(_compared, known)
 
 
-def split_host(host_header: str) -> str | None:
-    """The host in a Host header, without brackets and port; None where it is malformed."""
-    if host_header.startswith("["):
-        host, bracket, port = host_header[1:].partition("]")
-        is_right = bool(bracket) and _ip(host) is not None
-        port = port[1:] if port.startswith(":") else port or "0"
-    else:
-        host, _, port = host_header.partition(":")
-        is_right = _is_host(host)
-        port = port or "0"
-    return host if is_right and port.isascii() and port.isdigit() else None
+def may_connect(origin: str, host_header: str, names: Iterable[Place] = ()) -> bool:
+    """Whether a page of `origin` is this server's own: what Host says, or exactly one of `names`.
+
+    A proxy may have put its own words into Host; what a browser says in Origin stays.
+    """
+    found = parse_origin(origin)
+    if found is None:
+        return False
+    place, usual_port = found
+    own = (parse_place(host_header), *names)
+    return _whole(place, usual_port) in [_whole(p, usual_port) for p in own if p is not None]
 
 
-def page_urls(address: Address, token: str | None) -> list[str]:
+def _whole(place: Place, usual_port: int) -> tuple[str, int]:
+    return place.host, usual_port if place.port is None else place.port
+
+
+def _compared(host: str) -> str:
+    ip = _ip(host)
+    return host.lower().removesuffix(".") if ip is None else str(ip)
+
+
+def page_urls(address: Address, token: str | None, names: Iterable[Place] = ()) -> list[str]:
     """URLs of the page, the most useful first. The token is in the fragment: it is never sent
     with a request, so it reaches no log and no Referer header."""
     hosts = [address.host]
     if address.is_wildcard:
         hosts = [*_outward_ip(address.host), LOOPBACK if ":" not in address.host else "::1"]
     fragment = "" if token is None else f"#{token}"
-    return [f"http://{Address(host, address.port)}/{fragment}" for host in hosts]
+    places = [f"http://{Address(host, address.port)}" for host in hosts]
+    for name in names:
+        # Only a proxy reaches a page on loopback, and most speak TLS; others come straight here.
+        is_direct = not address.is_loopback and name.port is None
+        place = Place(name.host, address.port) if is_direct else name
+        places.append(f"{'https' if address.is_loopback else 'http'}://{place}")
+    return [f"{place}/{fragment}" for place in places]
 
 
 def _outward_ip(wildcard: str) -> list[str]:

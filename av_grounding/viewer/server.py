@@ -9,16 +9,16 @@ import importlib.resources
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from av_grounding.viewer.address import Address
+from av_grounding.viewer.address import Address, Place
 from av_grounding.viewer.client import Client
 from av_grounding.viewer.feed import Feed, Shot
-from av_grounding.viewer.guard import Guard, check_origin
+from av_grounding.viewer.guard import Guard
 from av_grounding.viewer.messages import (
     MAX_CLIENT_MESSAGE_BYTES,
     PROTOCOL,
@@ -43,10 +43,10 @@ WRONG_TOKEN = 4401
 WRONG_PROTOCOL = 4400
 SCRIPTS = ("page", "state", "connection", "heads", "heatmaps", "stage", "timeline", "panels")
 PAGE = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
+    "": ("index.html", "text/html"),
+    "style.css": ("style.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
 
 
@@ -73,17 +73,18 @@ class LiveServer:
         address: Address,
         *,
         token: str | None,
+        names: Sequence[Place],
         hello: Mapping[str, Any],
         counters: Callable[[], Mapping[str, Any] | None],
         max_rate_hz: float,
     ) -> None:
         self._feed = feed
-        self._guard = Guard(address)
+        self._guard = Guard(address, names)
         self._token = token
         self._hello = hello
         self._counters = counters
         self._files = {
-            path: (_read_page(name), content_type) for path, (name, content_type) in PAGE.items()
+            name: (_read_page(file), content_type) for name, (file, content_type) in PAGE.items()
         }
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
@@ -119,9 +120,10 @@ class LiveServer:
     async def _serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         app = web.Application(client_max_size=1024, middlewares=[self._guard.check_host])
         app.on_response_prepare.append(self._guard.add_headers)
-        for path in self._files:
-            app.router.add_get(path, self._page)
-        app.router.add_get("/live", self._live)
+        # Below any path: some proxies leave their own in front.
+        app.router.add_get("/{path:(?:.*/)?}live", self._live)
+        app.router.add_post("/{path:(?:.*/)?}live", self._why)
+        app.router.add_get("/{path:(?:.*/)?}{name:[^/]*}", self._page)
         runner = web.AppRunner(
             app, access_log=None, logger=HTTP_LOGGER, shutdown_timeout=CLOSE_WITHIN_S
         )
@@ -147,11 +149,19 @@ class LiveServer:
         client.abort()
 
     async def _page(self, request: web.Request) -> web.Response:
-        body, content_type = self._files[request.path]
+        found = self._files.get(request.match_info["name"])
+        if found is None:
+            raise web.HTTPNotFound(text="Not here: the address of the page ends with a slash.\n")
+        body, content_type = found
         return web.Response(body=body, content_type=content_type, charset="utf-8")
 
+    async def _why(self, request: web.Request) -> web.Response:
+        """What the page, which is not told, can show of why its socket was refused."""
+        self._guard.check_origin(request)
+        return web.Response(status=204)
+
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
-        check_origin(request)
+        self._guard.check_origin(request)
         websocket = web.WebSocketResponse(
             max_msg_size=MAX_CLIENT_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, compress=False
         )

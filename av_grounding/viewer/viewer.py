@@ -7,20 +7,26 @@ import dataclasses
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from av_grounding.drawing.styles import styles_of
 from av_grounding.types import Frame, Grounding, VoiceMarks
-from av_grounding.viewer.address import Address, check_token, listen, page_urls, parse_address
+from av_grounding.viewer.address import (
+    Address,
+    check_token,
+    listen,
+    page_urls,
+    parse_address,
+    parse_name,
+)
 from av_grounding.viewer.feed import Feed
 from av_grounding.viewer.messages import PROTOCOL, plain
 
 LOGGER = logging.getLogger(__name__)
 START_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0
-HEADS = ("sound", "speech")
-THRESHOLD = 0.5
+
 
 
 class Viewer:
@@ -37,26 +43,31 @@ class Viewer:
         self,
         address: Address | str = "",
         *,
+        thresholds: Mapping[str, float],
         token: str | None = None,
+        hosts: Iterable[str] = (),
         stats: Callable[[], Mapping[str, Any] | None] | None = None,
         facts: Mapping[str, Any] | None = None,
-        thresholds: Mapping[str, float] | None = None,
         clock_ns: Callable[[], int] | None = None,
         max_rate_hz: float = 20.0,
     ) -> None:
-        """`stats` is asked twice a second for counters, from the viewer's thread; it may be set
-        later. `facts` (text by name) describe the run. `thresholds` of every head that answers
-        have: from which value on a heatmap claims something. `clock_ns` is the clock that stamps
-        frames; without one no latency is shown. Clients get at most `max_rate_hz` frames a second.
+        """`thresholds` names the heads that are shown, and from which value on each claims
+        something. `hosts` are names (`NAME` or `NAME:PORT`) under which browsers reach the page
+        beside its own, as behind a proxy. `stats` is asked twice a second for counters, from the
+        viewer's thread; it may be set later. `facts` (text by name) describe the run. `clock_ns`
+        is the clock that stamps frames; without one no latency is shown. Clients get at most
+        `max_rate_hz` frames a second.
 
-        ImportError without aiohttp, ValueError for an address or a token that cannot be, OSError
-        where the port is taken: each in one line with what to do.
+        ImportError without aiohttp, ValueError for an address, a name or a token that cannot be,
+        OSError where the port is taken: each in one line with what to do.
         """
         if max_rate_hz <= 0.0:
             raise ValueError(f"max_rate_hz {max_rate_hz}: expected more than 0")
         address = parse_address(address) if isinstance(address, str) else address
+        names = tuple(parse_name(host) for host in hosts)
         check_token(token)
-        if token is None and not address.is_loopback:
+        # Who gives a page on loopback another name does so for others: a proxy passes them on.
+        if token is None and (names or not address.is_loopback):
             token = secrets.token_urlsafe(16)
         try:
             from av_grounding.viewer.server import LiveServer
@@ -65,9 +76,10 @@ class Viewer:
                 f"the live page needs aiohttp ({error}): pip install 'av_grounding[view]'"
             ) from error
         self.token = token
+        self._names = names
         self.stats = stats
         self._clock_ns = clock_ns
-        self._feed = Feed()
+        self._feed = Feed(thresholds)
         self._is_closed = threading.Event()
         listener = listen(address)
         self.address = Address(address.host, listener.getsockname()[1])
@@ -76,10 +88,11 @@ class Viewer:
             self._feed,
             self.address,
             token=token,
+            names=names,
             hello={
                 "protocol": PROTOCOL,
                 "facts": plain(facts or {}),
-                "heads": describe_heads(thresholds or dict.fromkeys(HEADS, THRESHOLD)),
+                "heads": describe_heads(thresholds),
             },
             counters=lambda: None if self.stats is None else self.stats(),
             max_rate_hz=max_rate_hz,
@@ -97,7 +110,7 @@ class Viewer:
     @property
     def urls(self) -> list[str]:
         """URLs of the page, token included, the one for other machines first."""
-        return page_urls(self.address, self.token)
+        return page_urls(self.address, self.token, self._names)
 
     @property
     def num_clients(self) -> int:
@@ -135,7 +148,7 @@ class Viewer:
 
 
 def describe_heads(thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """What the page must know of each head, in the order in which answers have them."""
+    """What the page must know of each head, in the order of their panels."""
     return [
         {"name": head, "threshold": thresholds[head], **dataclasses.asdict(style)}
         for head, style in styles_of(thresholds).items()

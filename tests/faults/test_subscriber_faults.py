@@ -76,9 +76,9 @@ def check_nothing_is_left(before, num: int) -> None:
 def test_clients_of_the_page_come_and_go(num):
     aiohttp = pytest.importorskip("aiohttp")
     from av_grounding.viewer.messages import PROTOCOL, unpack
-    from av_grounding.viewer.viewer import Viewer
+    from tests.helpers.live_client import open_viewer
 
-    viewer = Viewer("0")
+    viewer = open_viewer(thresholds={"sound": 0.5})
     publishing = Publishing(viewer)
     address = f"ws://127.0.0.1:{viewer.address.port}/live"
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp")
 
-from av_grounding.viewer.viewer import Viewer
 from tests.fuzz.fuzz_strategies import damaged
+from tests.helpers.live_client import open_viewer
 
 ANSWER_WITHIN_S = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -35,7 +35,7 @@ SEEDS = [GET, UPGRADE + HELLO + frame(b'{"type":"pause"}') + frame(b"", 8), UPGR
 
 @pytest.fixture(scope="module")
 def viewer():
-    with_page = Viewer("127.0.0.1:0")
+    with_page = open_viewer("127.0.0.1:0")
     yield with_page
     with_page.close()
 

@@ -11,10 +11,17 @@ import numpy as np
 
 from av_grounding.types import Frame, Grounding, VoiceMarks
 from av_grounding.viewer.messages import PROTOCOL, unpack
+from av_grounding.viewer.viewer import Viewer
 from tests.helpers.answers import answer as head_answer
 
 START_NS = 1_700_000_000_000_000_000
 PATIENT_S = 60.0
+THRESHOLDS = {"sound": 0.5, "speech": 0.5}
+
+
+def open_viewer(address="0", **options):
+    """A page for the heads of `answer`; on a free port of this machine."""
+    return Viewer(address, **{"thresholds": THRESHOLDS, **options})
 
 
 def answer(number=0, *, height=48, width=64, start_ns=START_NS):

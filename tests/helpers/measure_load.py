@@ -84,13 +84,13 @@ def measure_alone(args: argparse.Namespace) -> dict:
     """What the viewer takes by itself, fed with the demo's frames and the maps of a real grid."""
     from av_grounding.synthetic.demo_scene import DemoScene
     from av_grounding.types import Frame, Grounding
-    from av_grounding.viewer.viewer import Viewer
     from tests.helpers.answers import answer as head_answer
+    from tests.helpers.live_client import open_viewer
 
     scene, rng = DemoScene(), np.random.default_rng(0)
     stills = [scene.frame(time_s).image for time_s in np.arange(0.0, 8.0, 0.5)]
     maps = rng.random((2, 10, 14), np.float32)
-    writes, viewer, stopped = Ages(), Viewer("0", clock_ns=time.time_ns), threading.Event()
+    writes, viewer, stopped = Ages(), open_viewer(clock_ns=time.time_ns), threading.Event()
     cpu_s: dict[str, list[float]] = {name: [] for name in CONDITIONS}
     threading.Thread(
         target=direct, args=(viewer, writes, args, cpu_s, stopped.set), daemon=True
@@ -142,13 +142,13 @@ def measure(args: argparse.Namespace) -> dict:
     from av_grounding.sources.playback import PlaybackClock
     from av_grounding.streaming.runner import Runner
     from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
-    from av_grounding.viewer.viewer import Viewer
+    from tests.helpers.live_client import open_viewer
 
     scene = DemoScene()
     stills = [scene.frame(time_s).image for time_s in np.arange(0.0, DURATION_S, 0.5)]
     stream = Grounder.load(default_bundle()).stream()
     clock = PlaybackClock(realtime=True)
-    ages, viewer = Ages(), Viewer("0", clock_ns=time.time_ns)
+    ages, viewer = Ages(), open_viewer(clock_ns=time.time_ns)
     runner = Runner(
         stream,
         DemoVideo(lambda time_s: stills[int(time_s % DURATION_S / 0.5)], clock, 1e6),

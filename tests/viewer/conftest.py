@@ -2,11 +2,11 @@
 
 import pytest
 
-from av_grounding.viewer.viewer import Viewer
+from tests.helpers.live_client import open_viewer
 
 
 @pytest.fixture
 def viewer():
-    viewer = Viewer("0", max_rate_hz=1000.0)
+    viewer = open_viewer(max_rate_hz=1000.0)
     yield viewer
     viewer.close()

@@ -13,9 +13,11 @@ from av_grounding.viewer.address import (
     check_token,
     listen,
     may_be_named,
+    may_connect,
     page_urls,
     parse_address,
-    split_host,
+    parse_name,
+    parse_place,
 )
 
 
@@ -54,8 +56,10 @@ def test_what_is_no_address_is_said_in_one_line(text):
 
 @given(st.text(max_size=40))
 def test_no_text_crashes_the_parsers(text):
-    split_host(text)
+    parse_place(text)
     may_be_named(Address("0.0.0.0"), text)
+    may_connect(text, text)
+    may_connect(f"http://{text}", text)
     try:
         address = parse_address(text)
     except ValueError:
@@ -89,7 +93,87 @@ def test_only_own_names_and_literals_may_be_named(header, on_loopback, on_all):
 
 def test_the_name_it_was_given_may_be_named():
     assert may_be_named(Address("robot.lan"), "Robot.lan:8642")
+    assert may_be_named(Address("Robot.lan."), "robot.lan")
     assert not may_be_named(Address("robot.lan"), "other.lan:8642")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Robot.Example.org", "robot.example.org"),
+        ("robot.example.org.:8443", "robot.example.org:8443"),
+        ("192.168.1.7:80", "192.168.1.7:80"),
+        ("2001:DB8:0::7", "[2001:db8::7]"),
+        ("[2001:db8::7]:8443", "[2001:db8::7]:8443"),
+    ],
+)
+def test_names_are_kept_as_they_are_compared(text, shown):
+    name = parse_name(text)
+    assert str(name) == shown
+    assert parse_name(shown) == name
+
+
+@pytest.mark.parametrize(
+    "text", ["", "https://robot.lan", "robot.lan/x", "*.lan", "a b", "robot:70000", "[robot]:1"]
+)
+def test_what_is_no_name_is_said_with_an_example(text):
+    with pytest.raises(ValueError, match=r"robot\.example\.org") as caught:
+        parse_name(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("robot.example.org", True),
+        ("ROBOT.example.org.:443", True),
+        ("[2001:db8:0::7]", True),
+        ("localhost:8642", True),
+        ("example.org", False),
+        ("x.robot.example.org", False),
+        ("robot.example.org.evil", False),
+        ("robot.example.org@evil", False),
+        ("robot.example.org:x", False),
+        ("192.168.1.7", False),
+    ],
+)
+def test_allowed_names_are_exact_and_their_port_is_free(header, expected):
+    names = [parse_name(text) for text in ("robot.example.org:8443", "2001:db8::7")]
+    assert may_be_named(Address("127.0.0.1"), header, names) is expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "expected"),
+    [
+        # As the page was asked for.
+        ("http://localhost:9000", "localhost:9000", True),
+        ("http://192.168.1.7", "192.168.1.7", True),
+        ("https://robot.lan", "robot.lan:443", True),
+        ("http://robot.lan", "Robot.lan.:80", True),
+        ("http://[::1]:81", "[0:0::1]:81", True),
+        ("http://localhost:1", "localhost:9000", False),
+        ("http://robot.lan:8080", "robot.lan", False),
+        ("https://robot.lan", "robot.lan:80", False),
+        # Behind a proxy that says its own Host: exactly the names that are allowed.
+        ("https://robot.example.org", "127.0.0.1:8642", True),
+        ("http://robot.example.org:80", "127.0.0.1:8642", True),
+        ("https://Robot.example.org.", "127.0.0.1:8642", True),
+        ("http://192.168.1.7:8080", "192.168.1.7", True),
+        ("https://robot.example.org:8443", "127.0.0.1:8642", False),
+        ("http://192.168.1.7", "127.0.0.1:8642", False),
+        ("https://evil.example", "127.0.0.1:8642", False),
+        ("https://robot.example.org.evil.example", "127.0.0.1:8642", False),
+        ("https://robot.example.org@evil.example", "127.0.0.1:8642", False),
+        ("https://robot.example.org/", "127.0.0.1:8642", False),
+        ("ftp://robot.example.org", "127.0.0.1:8642", False),
+        ("robot.example.org", "127.0.0.1:8642", False),
+        ("null", "127.0.0.1:8642", False),
+        ("", "", False),
+    ],
+)
+def test_a_page_connects_where_it_is_from_or_from_an_allowed_name(origin, host, expected):
+    names = [parse_name(text) for text in ("robot.example.org", "192.168.1.7:8080")]
+    assert may_connect(origin, host, names) is expected
 
 
 def test_a_port_in_use_is_one_line_with_another_one():
@@ -115,6 +199,15 @@ def test_urls_carry_the_token_in_the_fragment_only():
     assert pages[-1] == f"http://127.0.0.1:81/#{'t' * 20}"
     assert all("0.0.0.0" not in page for page in pages)
     assert page_urls(Address("::1", 81), None) == ["http://[::1]:81/"]
+    names = [parse_name("robot.lan"), parse_name("robot.lan:8443")]
+    assert page_urls(Address("127.0.0.1", 81), "t" * 20, names)[1:] == [
+        f"https://robot.lan/#{'t' * 20}",
+        f"https://robot.lan:8443/#{'t' * 20}",
+    ]
+    assert page_urls(Address("0.0.0.0", 81), None, names)[-2:] == [
+        "http://robot.lan:81/",
+        "http://robot.lan:8443/",
+    ]
 
 
 @pytest.mark.parametrize("token", ["short", "", "with space 1234567890", "é" * 20, "a/b" * 10])

@@ -31,6 +31,19 @@ def test_a_wrong_address_is_a_mistake_in_one_line(capsys):
     assert told.count("\n") == 1
 
 
+def test_other_names_are_given_one_by_one(capsys):
+    words = ["demo", "--view", "--view-host", "robot.lan", "--view-host", "[::1]:9"]
+    assert build_parser().parse_args(["run", *words]).view_host == ["robot.lan", "[::1]:9"]
+    with pytest.raises(SystemExit):
+        main(["run", "demo", "--view", "--view-host", "http://robot.lan/"])
+    told = capsys.readouterr().err
+    assert "expected a host as the browser shows it" in told
+    assert told.count("\n") == 1
+    args = argparse.Namespace(view=None, view_host=["robot.lan"])
+    with pytest.raises(ValueError, match="add --view"):
+        run_view.open_page(args, None, None)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -48,7 +61,7 @@ def test_only_a_demo_that_is_watched_repeats(words, expected):
 
 
 def test_a_run_without_the_option_loads_no_server():
-    args = argparse.Namespace(view=None)
+    args = argparse.Namespace(view=None, view_host=[])
     assert run_view.open_page(args, None, None) == []
     script = (
         "import sys; from av_grounding.cli import build_parser; build_parser();"

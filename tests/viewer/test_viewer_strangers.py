@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 
 from av_grounding.viewer import server
+from av_grounding.viewer.address import parse_name
 from av_grounding.viewer.messages import PROTOCOL
-from av_grounding.viewer.viewer import Viewer
-from tests.helpers.live_client import PATIENT_S, answer, connect, run, until, url
+from tests.helpers.live_client import PATIENT_S, answer, connect, open_viewer, run, until, url
 
 TOKEN = "a-token-of-some-length"
 FILES = sorted(path.name for path in (Path(server.__file__).parent / "page").iterdir())
@@ -17,7 +17,7 @@ PATHS = ("/", *(f"/{name}" for name in FILES if name != "index.html"))
 
 
 def test_beyond_loopback_a_token_is_demanded():
-    viewer = Viewer("0.0.0.0:0")
+    viewer = open_viewer("0.0.0.0:0")
     assert len(viewer.token) >= 16
     assert all(page.endswith(f"#{viewer.token}") for page in viewer.urls)
     viewer.write(*answer(0))
@@ -46,7 +46,7 @@ def test_beyond_loopback_a_token_is_demanded():
 
     try:
         run(look())
-        other = Viewer("0.0.0.0:0")
+        other = open_viewer("0.0.0.0:0")
         other.close()
         assert other.token != viewer.token
     finally:
@@ -54,7 +54,7 @@ def test_beyond_loopback_a_token_is_demanded():
 
 
 def test_a_token_may_be_chosen_and_counts_on_loopback_too():
-    viewer = Viewer("0", token=TOKEN)
+    viewer = open_viewer(token=TOKEN)
 
     async def look():
         async with connect(viewer, token="other") as client:
@@ -149,6 +149,148 @@ def test_pages_from_elsewhere_cannot_connect(viewer, headers, status):
         own = {"Origin": f"http://127.0.0.1:{viewer.address.port}"}
         async with connect(viewer, headers=own) as client:
             assert client.hello
+
+    run(look())
+
+
+def test_the_page_can_ask_why_it_was_refused(viewer):
+    async def look():
+        async with aiohttp.ClientSession() as session:
+            for origin, status in (("https://robot.example.org", 403), (url(viewer)[:-1], 204)):
+                headers = {"Origin": origin}
+                async with session.post(url(viewer, "/a/live"), headers=headers) as reply:
+                    assert reply.status == status
+                    assert ("--view-host robot.example.org " in await reply.text()) == (
+                        status == 403
+                    )
+
+    run(look())
+
+
+async def page_and_socket(viewer, headers):
+    """Status of the page and of its socket (101: open) for these headers, and what was said."""
+    async with aiohttp.ClientSession() as session:
+        asked = {name: value for name, value in headers.items() if name != "Origin"}
+        async with session.get(url(viewer), headers=asked) as reply:
+            page, said = reply.status, await reply.text() if reply.status != 200 else ""
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        async with session.get(url(viewer, "/live"), headers=headers | upgrade) as reply:
+            if reply.status != 101:
+                said = await reply.text()
+            return page, reply.status, said
+
+
+PROXIED = [
+    # What is asked for, and from where: nginx as it is and with $host, Caddy, names of routers,
+    # containers and Tailscale.
+    ("127.0.0.1:8642", "https://robot.example.org", "robot.example.org"),
+    ("robot.example.org", "https://robot.example.org", "robot.example.org"),
+    ("robot.example.org:443", "https://robot.example.org", "robot.example.org"),
+    ("Robot.Example.Org.", "https://robot.example.org", "robot.example.org"),
+    ("127.0.0.1", "https://robot.example.org:8443", "robot.example.org:8443"),
+    ("192.168.1.7", "http://192.168.1.7:8080", "192.168.1.7:8080"),
+    ("robot.fritz.box:8642", "http://robot.fritz.box:8642", "robot.fritz.box"),
+    ("robot.tail1234.ts.net", "https://robot.tail1234.ts.net", "robot.tail1234.ts.net"),
+    ("[2001:db8::7]:8642", "http://[2001:db8::7]:8642", "2001:db8::7"),
+]
+
+
+@pytest.mark.parametrize(("host", "origin", "name"), PROXIED)
+def test_a_proxy_is_let_in_by_its_exact_name(host, origin, name, caplog):
+    headers = {"Host": host, "Origin": origin}
+
+    def ask(hosts):
+        viewer = open_viewer(hosts=hosts)
+        try:
+            return run(page_and_socket(viewer, headers))
+        finally:
+            viewer.close()
+
+    assert ask(["other.example", name])[:2] == (200, 101)
+    # Answer and log name what helps; where a proxy loses the port from Host, in two steps.
+    told = []
+    while (result := ask(told))[:2] != (200, 101):
+        page, live, said = result
+        assert (page, live) in [(421, 421), (200, 403)]
+        assert said.count("\n") == 1
+        assert said.strip() in [record.getMessage() for record in caplog.records]
+        told += re.findall(r"--view-host (\S+) ", said)
+        assert len(told) <= 2
+    assert told[-1] == str(parse_name(name))
+
+
+@pytest.mark.parametrize(
+    ("headers", "statuses"),
+    [
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, (421, 421)),
+        ({"Host": "127.0.0.1", "Origin": "https://evil.example"}, (200, 403)),
+        ({"Host": "robot.example.org", "Origin": "http://robot.example.org:3000"}, (200, 403)),
+        ({"Host": "x.robot.example.org", "Origin": "https://x.robot.example.org"}, (421, 421)),
+        ({"Host": "192.168.1.7", "Origin": "https://robot.example.org"}, (421, 421)),
+    ],
+)
+def test_forwarding_headers_open_no_door(headers, statuses):
+    viewer = open_viewer(hosts=["robot.example.org"])
+    told = {
+        "X-Forwarded-Host": "robot.example.org",
+        "X-Forwarded-Proto": "https",
+        "Forwarded": "host=robot.example.org;proto=https",
+    }
+    try:
+        assert run(page_and_socket(viewer, headers))[:2] == statuses
+        assert run(page_and_socket(viewer, headers | told))[:2] == statuses
+    finally:
+        viewer.close()
+
+
+def test_a_page_with_another_name_demands_a_token_on_loopback_too():
+    viewer = open_viewer(hosts=["robot.example.org"])
+    try:
+        assert len(viewer.token) >= 16
+        assert viewer.urls == [
+            f"http://127.0.0.1:{viewer.address.port}/#{viewer.token}",
+            f"https://robot.example.org/#{viewer.token}",
+        ]
+    finally:
+        viewer.close()
+    with pytest.raises(ValueError, match="expected a host as the browser shows it"):
+        open_viewer(hosts=["https://robot.example.org"])
+
+
+def test_refusals_fill_no_log(viewer, caplog):
+    async def look():
+        async with aiohttp.ClientSession() as session:
+            for number in range(50):
+                async with session.get(url(viewer), headers={"Host": f"h{number}.example"}):
+                    pass
+
+    run(look())
+    assert 0 < len(caplog.records) <= 8
+
+
+@pytest.mark.parametrize("path", ["/grounding/", "/a/b%20c/"])
+def test_it_works_below_any_path(viewer, path):
+    async def look():
+        async with aiohttp.ClientSession() as session:
+            for name in FILES:
+                name = "" if name == "index.html" else name
+                async with (
+                    session.get(url(viewer, path + name)) as below,
+                    session.get(url(viewer, f"/{name}")) as top,
+                ):
+                    assert await below.read() == await top.read()
+            async with session.get(url(viewer, path.rstrip("/"))) as reply:
+                assert reply.status == 404
+                assert "ends with a slash" in await reply.text()
+            live = url(viewer, f"{path}live", "ws")
+            async with session.ws_connect(live, max_msg_size=0) as socket:
+                await socket.send_json({"type": "hello", "protocol": PROTOCOL})
+                assert (await socket.receive()).type is aiohttp.WSMsgType.BINARY
 
     run(look())
 

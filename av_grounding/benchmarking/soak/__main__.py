@@ -182,7 +182,7 @@ def open_outputs(
     stack: contextlib.ExitStack, watch: SoakWatch, heads: Sequence[str]
 ) -> tuple[list[Sink], dict[str, Churn]]:
     """The sinks, and those who come to see them and leave again."""
-    viewer = Viewer("0")
+    viewer = Viewer("0", thresholds=dict.fromkeys(heads, 0.5))
     port = viewer.address.port
     sinks: list[Sink] = [watch, viewer]
     churns: dict[str, Churn] = {}

@@ -25,6 +25,7 @@ def open_page(node: Node, config: GroundingConfig, stream: LiveStream) -> Viewer
     viewer = Viewer(
         config.view,
         token=token_from_environment(),
+        hosts=config.view_host.replace(",", " ").split(),
         stats=lambda: {"stream": stream.stats},
         facts={"source": node.get_fully_qualified_name()},
         thresholds=config.thresholds(stream.backend.spec.head_names),
