@@ -189,12 +189,19 @@ def run_page_message(data: bytes) -> None:
 
 def run_address(data: bytes) -> None:
     """Host headers and addresses."""
-    from av_grounding.viewer.address import Address, may_be_named, parse_address, split_host
+    from av_grounding.viewer.address import (
+        Address,
+        may_be_named,
+        may_connect,
+        parse_address,
+        parse_place,
+    )
 
     text = data.decode("utf-8", "replace")
-    split_host(text)
     for host in ("127.0.0.1", "0.0.0.0", "::"):
         may_be_named(Address(host), text)
+    may_connect(text, "localhost:8642")
+    parse_place(text)
     parse_address(text)
 
 
