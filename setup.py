@@ -71,6 +71,7 @@ setup(
             # Golden values of the metrics; 0.9 has no separation any more.
             "mir_eval>=0.7,<0.9",
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "rosbags>=0.11",
             "ruff>=0.8",
             "scikit-learn>=1.4",

@@ -30,6 +30,9 @@ else:
     settings.register_profile("repeatable", deadline=None, derandomize=True, print_blob=True)
     settings.load_profile("repeatable")
 
+# How many slow tests were left out, where other processes collect them.
+NUM_SLOW = pytest.StashKey[int]()
+
 # What a shell may hold that would decide what tests see: where a bus speaks, whose model is taken,
 # how many threads compute, where a request goes, what is drawn on and what text looks like.
 SHELL_PREFIXES = (
@@ -107,10 +110,21 @@ def pytest_terminal_summary(terminalreporter, config):
         else:
             counts[next((mark for mark in ours if mark in report.keywords), "others")] += 1
     deselected = terminalreporter.stats.get("deselected", [])
-    counts["slow"] += sum("slow" in item.keywords for item in deselected)
+    counts["slow"] += config.stash.get(NUM_SLOW, sum("slow" in i.keywords for i in deselected))
     told = ", ".join(f"{counts[mark]} {mark}" for mark in [*ours, "others"] if counts[mark])
     if told:
         terminalreporter.write_line(f"Did not run: {told}")
+
+
+def pytest_deselected(items):
+    """Where tests run side by side, only the processes that collect know what they left out."""
+    if items and (told := getattr(items[0].config, "workeroutput", None)) is not None:
+        told["num_slow"] = sum("slow" in item.keywords for item in items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.stash[NUM_SLOW] = getattr(node, "workeroutput", {}).get("num_slow", 0)
 
 
 def pytest_unconfigure():
