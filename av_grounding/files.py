@@ -27,9 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes that name when the block ends without an error.
 
     For writers that want a name rather than a file: it has the same suffix. Its content reaches
-    the disk before the name does; on an error nothing is left, and what stood there stays.
+    the disk before the name does; on an error nothing is left, and what stood there stays. Two
+    processes that write the same file do not meet: the last to end has written it whole.
     """
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield partial
         descriptor = os.open(partial, os.O_RDONLY)

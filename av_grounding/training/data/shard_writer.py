@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from av_grounding.files import write_text
 from av_grounding.training.data import media
 from av_grounding.training.data.clips import (
     KINDS,
@@ -303,9 +304,3 @@ def write_index(
     index = {"format": FORMAT, **asdict(config), "report": report, "shards": shards}
     write_text(out / INDEX, json.dumps(index, indent=2))
     return report
-
-
-def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
