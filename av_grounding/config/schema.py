@@ -25,7 +25,12 @@ SAMPLE_FORMATS = get_args(SampleFormat)
 """GStreamer's names, which ros-drivers' AudioInfo has."""
 StampReference = Literal["auto", "start", "end"]
 Reliability = Literal["auto", "best_effort", "reliable"]
-MessageType = Literal["auto", "AudioDataStamped", "AudioStamped", "AudioData", "RawAudio"]
+# fmt: off
+MessageType = Literal[
+    "auto", "AudioDataStamped", "AudioStamped", "AudioData", "RawAudio", "AudioFrame",
+    "AudioBuffer",
+]
+# fmt: on
 
 
 def _upper(value: Any) -> Any:
@@ -57,7 +62,7 @@ class AudioSettings:
     reliability: Reliability = setting("auto")
     """ROS: how sound is subscribed to; auto: reliable where every publisher is."""
     stamp_reference: StampReference = setting("auto")
-    """End of a chunk that its stamp means; auto: the start, as the known drivers do."""
+    """End of a chunk that its stamp means; auto: as its type's driver does, mostly the start."""
     allow_unstamped: StrictBool = setting(False)
     """Take AudioData, which has no stamp, as recorded until it arrived; a bag always is."""
 

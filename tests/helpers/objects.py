@@ -34,6 +34,35 @@ def compressed(data, form="jpeg"):
     return SimpleNamespace(header=header(), format=form, data=array("B", data))
 
 
+def video(data, form="h264", stamp_ns=1_700_000_000_123_456_789):
+    head = header(stamp_ns)
+    return SimpleNamespace(
+        timestamp=head.stamp, frame_id="optical", format=form, data=array("B", data)
+    )
+
+
+def audio_frame(data, form="signed_16", channels=1, rate=16_000, stamp_ns=5_000_000_000):
+    """audio_utils' AudioFrame."""
+    return SimpleNamespace(
+        header=header(stamp_ns, "mic"),
+        format=form,
+        channel_count=channels,
+        sampling_frequency=rate,
+        frame_sample_count=len(data),
+        data=array("B", data),
+    )
+
+
+def audio_buffer(samples, channels, rate=48_000, stamp_ns=5_000_000_000):
+    """naoqi_bridge's AudioBuffer."""
+    return SimpleNamespace(
+        header=header(stamp_ns, "mic"),
+        frequency=rate,
+        channel_map=array("B", range(channels)),
+        data=array("h", samples),
+    )
+
+
 def audio_stamped(data, stamp_ns=5_000_000_000):
     octets = SimpleNamespace(data=array("B", data))
     return SimpleNamespace(header=header(stamp_ns, "mic"), audio=octets)

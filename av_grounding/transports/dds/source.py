@@ -15,6 +15,7 @@ from av_grounding.transports.messages import (
     AudioLayout,
     CameraInfo,
     MalformedCounter,
+    VideoDecoder,
     decode_audio,
     decode_audio_info,
     decode_camera_info,
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 AUDIO_DEPTH = 400
 """Two seconds of chunks of 5 ms."""
+VIDEO_DEPTH = 30
+"""Messages of compressed video, of which none may be left out."""
 MAX_CLOCK_ERROR_NS = 5 * NS_PER_S
 """Stamps further from this machine's clock than this follow another one."""
 
@@ -61,6 +64,7 @@ class DdsInputs:
         self._camera_topic = None if camera_info is None else bus.resolve(camera_info)
         self._camera: CameraInfo | None = None
         self._layout = AudioLayout.of(self.config.audio)
+        self._decoder = VideoDecoder()
         self._clock_offset_ns = 0
         self._readers: dict[str, Reader] = {}
         self._is_video_closed = self._is_audio_closed = False
@@ -124,14 +128,19 @@ class DdsInputs:
         }
         # What was published once, and kept for late subscribers, is asked for.
         is_kept = role.endswith("_info") and offer.is_transient_local
+        is_video = offer.type_name == INPUT_TYPES["image"][2]
+        if role == "image":
+            self.video.is_video = is_video
+        depth = AUDIO_DEPTH if role == "audio" else VIDEO_DEPTH if is_video else 1
         is_portaudio = offer.type_name.endswith("/AudioStamped")
         # Messages come in the thread that runs this, so `reader` has its value by then.
         reader = self._bus.reader(
             topic,
             offer.type_name,
             handlers[role],
-            depth=AUDIO_DEPTH if role == "audio" else 1,
-            is_reliable=is_kept,
+            depth=depth,
+            # Every picture of compressed video builds on the one before.
+            is_reliable=is_kept or (is_video and offer.is_reliable),
             is_transient_local=is_kept,
             audio="mgonzs13" if is_portaudio else "ros-drivers",
         )
@@ -161,8 +170,11 @@ class DdsInputs:
 
     def _decode_image(self, message: tuple[Reader, bytes], received_ns: int) -> Frame:
         reader, cdr = message
-        is_raw = reader.type_name == INPUT_TYPES["image"][0]
-        return (decode_image if is_raw else decode_compressed_image)(reader.decode(cdr))
+        raw, _, video = INPUT_TYPES["image"]
+        decoded = reader.decode(cdr)
+        if reader.type_name == video:
+            return self._decoder.decode(decoded)
+        return (decode_image if reader.type_name == raw else decode_compressed_image)(decoded)
 
     def _decode_audio(self, message: tuple[Reader, bytes], received_ns: int) -> AudioChunk:
         reader, cdr = message

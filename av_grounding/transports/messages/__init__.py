@@ -23,6 +23,11 @@ from av_grounding.transports.messages.audio import (
     decode_audio,
     decode_audio_info,
 )
+from av_grounding.transports.messages.camera import (
+    CameraInfo,
+    camera_info_fields,
+    decode_camera_info,
+)
 from av_grounding.transports.messages.fields import (
     Fields,
     MalformedCounter,
@@ -36,10 +41,7 @@ from av_grounding.transports.messages.fields import (
 )
 from av_grounding.transports.messages.image import (
     IMAGE_ENCODINGS,
-    CameraInfo,
-    camera_info_fields,
     compressed_image_fields,
-    decode_camera_info,
     decode_compressed_image,
     decode_depth,
     decode_image,
@@ -56,10 +58,12 @@ from av_grounding.transports.messages.out import (
     score_fields,
 )
 from av_grounding.transports.messages.peaks import Peak, find_peaks, peaks_of
+from av_grounding.transports.messages.video import VIDEO_FORMATS, VideoDecoder
 
 __all__ = [
     "IMAGE_ENCODINGS",
     "SAMPLE_FORMATS",
+    "VIDEO_FORMATS",
     "AudioLayout",
     "CameraInfo",
     "Fields",
@@ -68,6 +72,7 @@ __all__ = [
     "Peak",
     "StampReference",
     "Status",
+    "VideoDecoder",
     "audio_fields",
     "audio_info_fields",
     "build",

@@ -10,6 +10,7 @@ import numpy as np
 from av_grounding.audio import MAX_CHANNELS, check_sample_rate, samples_to_ns, to_float32
 from av_grounding.config import SAMPLE_FORMATS, AudioSettings, StampReference
 from av_grounding.files import brief
+from av_grounding.transports.messages.coded_audio import coding_of
 from av_grounding.transports.messages.fields import (
     Fields,
     MalformedMessage,
@@ -33,7 +34,16 @@ _PORTAUDIO = {
     32: ("uint8_data", np.uint8),
 }
 _FOXGLOVE_FORMATS = {"pcm-s16": "S16LE"}
-_COMPRESSED = ((b"ID3", "MP3"), (b"OggS", "Ogg"), (b"fLaC", "FLAC"), (b"RIFF", "a WAV file"))
+# audio_utils' names. Its padded 24 bits and the unsigned ones beyond 8 are not read.
+_AUDIO_UTILS_FORMATS = {
+    "signed_8": "S8",
+    "signed_16": "S16LE",
+    "signed_24": "S24LE",
+    "signed_32": "S32LE",
+    "unsigned_8": "U8",
+    "float": "F32LE",
+    "double": "F64LE",
+}
 
 
 @dataclass(frozen=True)
@@ -92,14 +102,19 @@ def decode_audio(
     """Any of the known audio messages as a chunk stamped with its first sample's time.
 
     Known by their fields: audio_common_msgs/AudioDataStamped and AudioData (ros-drivers),
-    audio_common_msgs/AudioStamped (mgonzs13), foxglove_msgs/RawAudio. The first two need
-    `layout`, from `decode_audio_info` or from parameters. AudioData has no stamp: it is refused
-    unless `received_ns`, the time at which it came, is given, which then counts as its end.
-    Raises MalformedMessage.
+    audio_common_msgs/AudioStamped (mgonzs13), foxglove_msgs/RawAudio, audio_utils_msgs/AudioFrame,
+    naoqi_bridge_msgs/AudioBuffer; the last two are stamped at their end by their drivers. The
+    first two need `layout`, from `decode_audio_info` or from parameters. AudioData has no stamp:
+    it is refused unless `received_ns`, the time at which it came, is given, which then counts as
+    its end. Raises MalformedMessage.
     """
     if hasattr(message, "timestamp"):
         samples, rate_hz = _foxglove(message)
         stamp_ns = stamp_ns_of(message.timestamp)
+    elif hasattr(message, "frame_sample_count") or hasattr(message, "channel_map"):
+        samples, rate_hz = _audio_utils(message) if hasattr(message, "format") else _naoqi(message)
+        stamp_ns = stamp_ns_of(message.header.stamp)
+        stamp_reference = "end" if stamp_reference == "auto" else stamp_reference
     elif hasattr(message, "header"):
         stamp_ns = stamp_ns_of(message.header.stamp)
         is_portaudio = hasattr(message.audio, "audio_data")
@@ -119,7 +134,7 @@ def decode_audio(
         raise MalformedMessage(
             "type",
             f"{type(message).__name__} is no known audio message: expected AudioDataStamped, "
-            "AudioData, AudioStamped or RawAudio",
+            "AudioData, AudioStamped, RawAudio, AudioFrame or AudioBuffer",
         )
     if stamp_reference == "end":
         stamp_ns = max(0, stamp_ns - samples_to_ns(len(samples), rate_hz))
@@ -134,13 +149,12 @@ def _octets(data: Any, layout: AudioLayout | None) -> tuple[np.ndarray, int]:
             "AudioInfo or set audio.sample_rate, audio.channels and audio.sample_format",
         )
     octets = as_bytes(data)
-    start = octets[:4].tobytes()
-    for signature, name in _COMPRESSED:
-        if start.startswith(signature):
-            raise MalformedMessage(
-                "coding",
-                f"audio data is {name}: expected raw samples; start the driver with format:=wave",
-            )
+    if (coding := coding_of(octets)) is not None:
+        raise MalformedMessage(
+            "coding",
+            f"audio data is {coding}: expected raw samples; start the driver with format:=wave "
+            "(audio_capture's default is mp3)",
+        )
     kind, bits = layout.sample_format[0], layout.sample_format[1:].rstrip("LBE")
     width = int(bits) // 8
     dtype = f"{_ORDERS.get(layout.sample_format[-2:], '')}{_KINDS[kind]}{width}"
@@ -201,6 +215,29 @@ def _foxglove(message: Any) -> tuple[np.ndarray, int]:
         int(message.sample_rate), int(message.number_of_channels), _FOXGLOVE_FORMATS[name]
     )
     return _octets(message.data, layout)
+
+
+def _audio_utils(message: Any) -> tuple[np.ndarray, int]:
+    name = str(message.format)
+    if name not in _AUDIO_UTILS_FORMATS:
+        raise MalformedMessage(
+            "encoding",
+            f"AudioFrame format {brief(name)}: expected one of {', '.join(_AUDIO_UTILS_FORMATS)}",
+        )
+    rate_hz, num_channels = int(message.sampling_frequency), int(message.channel_count)
+    return _octets(message.data, AudioLayout(rate_hz, num_channels, _AUDIO_UTILS_FORMATS[name]))
+
+
+def _naoqi(message: Any) -> tuple[np.ndarray, int]:
+    layout = AudioLayout(int(message.frequency), len(message.channel_map))
+    samples = np.asarray(message.data, np.int16)
+    if samples.size == 0 or samples.size % layout.num_channels:
+        raise MalformedMessage(
+            "truncated",
+            f"{samples.size} samples of audio: expected whole frames of the "
+            f"{layout.num_channels} channels of channel_map",
+        )
+    return _by_channel(samples, layout.num_channels), layout.sample_rate_hz
 
 
 def audio_info_fields(chunk: AudioChunk) -> Fields:

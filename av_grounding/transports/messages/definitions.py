@@ -59,10 +59,20 @@ AUDIO: dict[str, dict[str, str]] = {
         ),
     },
 }
-FOXGLOVE = {
+OTHERS = {
     "foxglove_msgs/msg/RawAudio": (
         "builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n"
         "uint32 number_of_channels"
+    ),
+    "foxglove_msgs/msg/CompressedVideo": (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format"
+    ),
+    "audio_utils_msgs/msg/AudioFrame": (
+        "std_msgs/Header header\nstring format\nuint32 channel_count\n"
+        "uint32 sampling_frequency\nuint32 frame_sample_count\nuint8[] data"
+    ),
+    "naoqi_bridge_msgs/msg/AudioBuffer": (
+        "std_msgs/Header header\nuint16 frequency\nuint8[] channel_map\nint16[] data"
     ),
 }
 
@@ -74,6 +84,6 @@ def typestore(distro: str = "jazzy", audio: AudioPackage = "ros-drivers") -> Typ
     if distro not in DISTROS:
         raise ValueError(f"ROS distro {distro!r}: expected one of {', '.join(DISTROS)}")
     store = get_typestore(Stores(f"ros2_{distro}"))
-    for name, text in {**VISION, **AUDIO[audio], **FOXGLOVE}.items():
+    for name, text in {**VISION, **AUDIO[audio], **OTHERS}.items():
         store.register(get_types_from_msg(text, name))
     return store

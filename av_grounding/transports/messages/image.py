@@ -1,12 +1,11 @@
-"""Pictures: sensor_msgs Image, CompressedImage and CameraInfo from and to NumPy."""
+"""Pictures: sensor_msgs Image and CompressedImage from and to NumPy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, UInt8
 
 from av_grounding.files import brief
 from av_grounding.image_header import MAX_SIDE_PX
@@ -23,11 +22,6 @@ from av_grounding.types import Frame
 
 MAX_NUM_PX = 1 << 27
 """134 megapixels: beyond any camera, and a decoded image of that size is 0.4 GB."""
-
-
-MAX_CALIBRATION = 1e9
-MIN_FOCAL_PX = 1e-3
-"""A focal length below this is none: by convention an uncalibrated camera says 0."""
 
 
 class _Layout(NamedTuple):
@@ -63,8 +57,10 @@ _LAYOUTS = {
     "bayer_gbrg8": _Layout("u1", 1, "COLOR_BayerGR2RGB"),
     "bayer_grbg8": _Layout("u1", 1, "COLOR_BayerGB2RGB"),
 }
+# A plane of luma, then one of half the height whose octets alternate between both chromas.
+_SEMI_PLANAR = {"nv12": "COLOR_YUV2RGB_NV12", "nv21": "COLOR_YUV2RGB_NV21"}
 _DEPTH_UNITS_M = {"32FC1": ("f4", 1.0), "16UC1": ("u2", 1e-3), "mono16": ("u2", 1e-3)}
-IMAGE_ENCODINGS = tuple(_LAYOUTS)
+IMAGE_ENCODINGS = (*_LAYOUTS, *_SEMI_PLANAR)
 
 
 def decode_image(message: Any) -> Frame:
@@ -74,6 +70,8 @@ def decode_image(message: Any) -> Frame:
     """
     stamp_ns, frame_id = header_of(message)
     encoding = str(message.encoding)
+    if encoding.lower() in _SEMI_PLANAR:
+        return Frame(_semi_planar(message, encoding.lower()), stamp_ns, frame_id)
     layout = _LAYOUTS.get(encoding) or _LAYOUTS.get(encoding.lower())
     if layout is None:
         raise MalformedMessage(
@@ -96,6 +94,19 @@ def decode_image(message: Any) -> Frame:
     return Frame(pixels, stamp_ns, frame_id)
 
 
+def _semi_planar(message: Any, encoding: str) -> UInt8[np.ndarray, "H W 3"]:
+    """RGB of 4:2:0; `height` counts the picture's rows, those of the chroma lie below them."""
+    height, width = int(message.height), int(message.width)
+    if height % 2 or width % 2:
+        raise MalformedMessage(
+            "size", f"{encoding} image of {width}x{height} pixels: expected even numbers"
+        )
+    planes = pixels_of(message, "u1", 1, num_rows=height * 3 // 2)
+    import cv2
+
+    return cv2.cvtColor(planes, getattr(cv2, _SEMI_PLANAR[encoding]))
+
+
 def decode_depth(message: Any) -> Float32[np.ndarray, "H W"]:
     """A depth image in metres (32FC1 metres, 16UC1 millimetres); 0 or NaN where unknown."""
     encoding = str(message.encoding)
@@ -108,10 +119,16 @@ def decode_depth(message: Any) -> Float32[np.ndarray, "H W"]:
     return depth if unit_m == 1.0 else depth * np.float32(unit_m)
 
 
-def pixels_of(message: Any, dtype: str, num_channels: int) -> np.ndarray:
-    """(H, W, c) of an Image's data: a view unless samples are in the other byte order."""
+def pixels_of(
+    message: Any, dtype: str, num_channels: int, num_rows: int | None = None
+) -> np.ndarray:
+    """(H, W, c) of an Image's data: a view unless samples are in the other byte order.
+
+    `num_rows`: H where the data has more rows than the picture.
+    """
     height, width, step = int(message.height), int(message.width), int(message.step)
-    _check_size(height, width)
+    check_size(height, width)
+    height = num_rows or height
     item = np.dtype((">" if message.is_bigendian else "<") + dtype)
     row = width * num_channels * item.itemsize
     if step < row:
@@ -132,7 +149,7 @@ def pixels_of(message: Any, dtype: str, num_channels: int) -> np.ndarray:
     return pixels if item.isnative else pixels.astype(item.newbyteorder("="))
 
 
-def _check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
     is_sane = 0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX
     if not is_sane or height * width > MAX_NUM_PX:
         raise MalformedMessage(
@@ -166,111 +183,6 @@ def decode_compressed_image(message: Any) -> Frame:
     if to_rgb is None:
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return Frame(image, stamp_ns, frame_id)
-
-
-@dataclass(frozen=True)
-class CameraInfo:
-    """A calibrated pinhole camera: what of sensor_msgs/CameraInfo rays and scaling need."""
-
-    height: int
-    width: int
-    k: Float64[np.ndarray, "3 3"]
-    p: Float64[np.ndarray, "3 4"]
-    d: Float64[np.ndarray, " n"]
-    r: Float64[np.ndarray, "3 3"]
-    distortion_model: str = "plumb_bob"
-    frame_id: str = "camera"
-
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether K says where rays go."""
-        return bool(self.k[0, 0] > MIN_FOCAL_PX and self.k[1, 1] > MIN_FOCAL_PX)
-
-    def scaled(self, height: int, width: int) -> CameraInfo:
-        """The same camera with an image of another size; pixel centres at whole numbers."""
-        x, y = width / self.width, height / self.height
-        scale = np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
-        return CameraInfo(
-            *(height, width, scale @ self.k, scale @ self.p, self.d, self.r),
-            *(self.distortion_model, self.frame_id),
-        )
-
-    def ray(
-        self, x_px: int | float, y_px: int | float, *, is_rectified: bool = False
-    ) -> Float64[np.ndarray, "3"]:
-        """Unit vector from the camera through a pixel, in the optical frame (x right, z ahead).
-
-        `is_rectified`: the pixel is one of the rectified image, which P describes.
-        """
-        if is_rectified and min(self.p[0, 0], self.p[1, 1]) > MIN_FOCAL_PX:
-            x, y = (x_px - self.p[0, 2]) / self.p[0, 0], (y_px - self.p[1, 2]) / self.p[1, 1]
-        else:
-            x, y = self._undistorted(float(x_px), float(y_px))
-        direction = np.array([x, y, 1.0])
-        return direction / np.linalg.norm(direction)
-
-    def _undistorted(self, x_px: float, y_px: float) -> tuple[float, float]:
-        y = (y_px - self.k[1, 2]) / self.k[1, 1]
-        x = (x_px - self.k[0, 2] - self.k[0, 1] * y) / self.k[0, 0]
-        if not self.d.any():
-            return x, y
-        import cv2
-
-        point = np.array([[[x_px, y_px]]])
-        if self.distortion_model in ("equidistant", "fisheye"):
-            point = cv2.fisheye.undistortPoints(point, self.k, self.d[:4])
-        else:
-            point = cv2.undistortPoints(point, self.k, self.d)
-        # Coefficients of no real lens have no inverse there: the pinhole's answer must do.
-        is_sane = bool((np.abs(point) < MAX_CALIBRATION).all())
-        return (float(point[0, 0, 0]), float(point[0, 0, 1])) if is_sane else (x, y)
-
-
-def decode_camera_info(message: Any) -> CameraInfo:
-    """A sensor_msgs/CameraInfo; look at `is_calibrated` before rays are asked of it."""
-    _, frame_id = header_of(message)
-    height, width = int(message.height), int(message.width)
-    _check_size(height, width)
-    matrices = {}
-    for name, shape in (("k", (3, 3)), ("p", (3, 4)), ("r", (3, 3)), ("d", (-1,))):
-        values = np.asarray(getattr(message, name), np.float64)
-        is_sane = bool((np.abs(values) < MAX_CALIBRATION).all())
-        if (shape != (-1,) and values.size != np.prod(shape)) or not is_sane:
-            raise MalformedMessage(
-                "camera_info",
-                f"{name} of {values.size} values: expected {shape}, all below {MAX_CALIBRATION:g}",
-            )
-        matrices[name] = values.reshape(shape)
-    model = str(message.distortion_model) or "plumb_bob"
-    valid = (4,) if model in ("equidistant", "fisheye") else (0, 4, 5, 8, 12, 14)
-    if matrices["d"].any() and matrices["d"].size not in valid:
-        raise MalformedMessage(
-            "camera_info",
-            f"{matrices['d'].size} coefficients of {brief(model)}: expected one of {valid}",
-        )
-    return CameraInfo(
-        *(height, width, matrices["k"], matrices["p"], matrices["d"], matrices["r"]),
-        *(model, frame_id),
-    )
-
-
-def camera_info_fields(camera: CameraInfo, stamp_ns: int, frame_id: str) -> Fields:
-    roi = Fields(
-        "sensor_msgs/msg/RegionOfInterest",
-        **dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0),
-        do_rectify=False,
-    )
-    return Fields(
-        "sensor_msgs/msg/CameraInfo",
-        header=header_fields(stamp_ns, frame_id),
-        height=camera.height,
-        width=camera.width,
-        distortion_model=camera.distortion_model,
-        **{name: as_array(getattr(camera, name), "d") for name in ("d", "k", "r", "p")},
-        binning_x=0,
-        binning_y=0,
-        roi=roi,
-    )
 
 
 def image_fields(pixels: np.ndarray, encoding: str, stamp_ns: int, frame_id: str) -> Fields:

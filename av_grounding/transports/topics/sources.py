@@ -23,6 +23,8 @@ from av_grounding.types import AudioChunk, EncodedFrame, Frame, Source
 
 POLL_S = 0.1
 MAX_WAITING_CHUNKS = 2000
+MAX_WAITING_VIDEO = 300
+"""Messages of compressed video: ten seconds at 30 Hz. A loss shows until the next key frame."""
 NUM_RECENT = 300
 CLIPPED = 0.999
 Item = TypeVar("Item", Frame, AudioChunk)
@@ -137,7 +139,9 @@ class TopicSource(Generic[Item]):
 class TopicVideo(TopicSource[Frame]):
     """Frames of an image topic, the newest only, at most `max_rate_hz` of them a second.
 
-    They are given as they came, with their stamps: whoever takes one decodes it.
+    They are given as they came, with their stamps: whoever takes one decodes it. Compressed video
+    (`is_video`) is decoded here, all of it and in order, since each picture builds on the one
+    before; the newest is given, and the rate is kept, after that.
     """
 
     def __init__(
@@ -152,13 +156,17 @@ class TopicVideo(TopicSource[Frame]):
         super().__init__(topic, decode, malformed, max_waiting=1)
         self._stamp_of = stamp_of
         self._is_readable = True
+        self.is_video = False
+        """Set before messages of such a type are put in."""
         self.max_rate_hz = max_rate_hz
         """May change at any time; 0: every frame."""
         self.num_skipped = 0
         self._due_s = 0.0
 
     def put(self, message: Any, received_ns: int) -> None:
-        if self._is_early():
+        if self.is_video:
+            self._max_waiting = MAX_WAITING_VIDEO
+        elif self._is_early():
             with self._changed:
                 self.num_received += 1
                 self.num_skipped += 1
@@ -175,12 +183,30 @@ class TopicVideo(TopicSource[Frame]):
             except ValueError as error:
                 self._malformed.add(self.topic, error)
                 continue
+            if self.is_video:
+                if (frame := self._newest(message, received_ns, arrived_s)) is not None:
+                    yield frame
+                continue
             if self._is_readable:
                 self.last_used_s = time.monotonic()
             frame = EncodedFrame(stamp_ns, partial(self._read, message, received_ns), arrived_s)
             del taken, message  # a full-size image must not outlive its turn
             yield frame
             del frame
+
+    def _newest(self, message: Any, received_ns: int, arrived_s: float) -> EncodedFrame | None:
+        """The message's picture; None where none came out, it is too early or another waits."""
+        picture = self._read(message, received_ns)
+        if picture is None:
+            return None
+        with self._changed:
+            is_replaced = bool(self._waiting)
+            self.num_replaced += is_replaced
+            is_early = not is_replaced and self._is_early()
+            self.num_skipped += is_early
+        if is_replaced or is_early:
+            return None
+        return EncodedFrame(picture.stamp_ns, lambda: picture, arrived_s)
 
     def _read(self, message: Any, received_ns: int) -> Frame | None:
         frame = self._decoded(message, received_ns)

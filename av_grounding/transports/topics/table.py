@@ -98,7 +98,11 @@ def topics_of(heads: Iterable[str]) -> dict[str, Topic]:
 
 # What may come in, by role; best effort, newest image only, two seconds of audio.
 INPUT_TYPES: dict[str, tuple[str, ...]] = {
-    "image": ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"),
+    "image": (
+        "sensor_msgs/msg/Image",
+        "sensor_msgs/msg/CompressedImage",
+        "foxglove_msgs/msg/CompressedVideo",
+    ),
     "camera_info": ("sensor_msgs/msg/CameraInfo",),
     "depth": ("sensor_msgs/msg/Image",),
     "audio": (
@@ -106,6 +110,8 @@ INPUT_TYPES: dict[str, tuple[str, ...]] = {
         "audio_common_msgs/msg/AudioData",
         "audio_common_msgs/msg/AudioStamped",
         "foxglove_msgs/msg/RawAudio",
+        "audio_utils_msgs/msg/AudioFrame",
+        "naoqi_bridge_msgs/msg/AudioBuffer",
     ),
     "audio_info": ("audio_common_msgs/msg/AudioInfo",),
 }

@@ -16,6 +16,7 @@ from av_grounding.config import config_from_mapping
 from av_grounding.transports.dds.source import DdsInputs, find_topic
 from av_grounding.transports.messages import Fields, audio_fields, audio_info_fields, header_fields
 from av_grounding.types import AudioChunk
+from tests.helpers import coded
 from tests.helpers.dds_helpers import Peer, kill_peers, open_bus, wait_until
 
 
@@ -69,6 +70,31 @@ def test_images_and_sound_come_as_they_were_sent(bus, kind):
     inputs.video.close()
     inputs.audio.close()
     peer.finish()
+
+
+def test_compressed_video_comes_from_its_first_key_frame_on(bus):
+    driver = open_bus(namespace="/b", name="driver")
+    writer = driver.writer("/cam/video", "foxglove_msgs/msg/CompressedVideo", 30)
+    inputs = DdsInputs(bus, "/cam/video")
+    wait_until(lambda: writer.num_readers > 0)
+    packets = coded.video_packets([coded.grey(i) for i in range(12)])
+    stamps = [time.time_ns() + i for i in range(12)]
+    for packet, stamp_ns in list(zip(packets, stamps, strict=True))[2:]:
+        fields = Fields(
+            "foxglove_msgs/msg/CompressedVideo",
+            timestamp=header_fields(stamp_ns, "")["stamp"],
+            frame_id="optical",
+            data=array("B", packet),
+            format="h264",
+        )
+        assert writer.write(fields)
+    wait_until(lambda: inputs.video.num_received == 10)
+    (frame,) = take_frames(inputs.video, 1)
+    assert (frame.stamp_ns, frame.frame_id) == (stamps[-1], "optical")
+    assert frame.image.mean() == pytest.approx(220, abs=2.5)
+    assert inputs.malformed.as_dict() == {"/cam/video keyframe": 3}
+    inputs.video.close()
+    driver.close()
 
 
 def test_a_driver_may_come_back_with_another_type(bus):

@@ -19,7 +19,7 @@ from av_grounding.transports.messages import (
     decode_audio_info,
 )
 from av_grounding.types import AudioChunk
-from tests.helpers import objects
+from tests.helpers import coded, objects
 
 VALUES = np.array([0.0, 0.5, -0.5, 0.25, -1.0, 0.75])
 
@@ -147,6 +147,61 @@ def test_malformed_audio_is_named(message, layout, kind):
     with pytest.raises(MalformedMessage) as caught:
         decode_audio(message, layout)
     assert caught.value.kind == kind
+
+
+FORMATS = {
+    "signed_8": "S8", "signed_16": "S16LE", "signed_24": "S24LE", "signed_32": "S32LE",
+    "unsigned_8": "U8", "float": "F32LE", "double": "F64LE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_audio_utils_frames_of_two_channels(name):
+    octets = octets_of(VALUES, FORMATS[name])
+    chunk = decode_audio(objects.audio_frame(octets, name, channels=2, rate=48_000))
+    assert chunk.sample_rate_hz == 48_000
+    assert chunk.stamp_ns == 5 * 10**9 - 62_500  # three samples before the stamp, which is the end
+    expected = VALUES.reshape(3, 2)
+    np.testing.assert_allclose(to_float32(chunk.samples), expected, atol=1 / 100)
+
+
+def test_audio_utils_formats_that_are_not_read_are_named():
+    with pytest.raises(MalformedMessage, match="AudioFrame format 'signed_padded_24': expected"):
+        decode_audio(objects.audio_frame(b"1234", "signed_padded_24"))
+
+
+@pytest.mark.parametrize(("reference", "stamp_ns"), [("auto", 4.9e9), ("start", 5e9)])
+def test_naoqi_buffers_are_stamped_when_they_came(reference, stamp_ns):
+    samples = np.arange(4 * 4800, dtype=np.int16)
+    message = objects.audio_buffer(samples, channels=4)
+    chunk = decode_audio(message, stamp_reference=reference)
+    assert (chunk.sample_rate_hz, chunk.stamp_ns) == (48_000, stamp_ns)
+    np.testing.assert_array_equal(chunk.samples, samples.reshape(-1, 4))
+    message.data = message.data[:-1]
+    with pytest.raises(MalformedMessage, match="19199 samples of audio: expected whole frames"):
+        decode_audio(message)
+
+
+NOISE = np.random.default_rng(5).integers(-9000, 9000, 48_000).astype(np.int16)
+
+
+@pytest.mark.parametrize(("rate_hz", "bit_rate"), [(16_000, 64_000), (44_100, 128_000)])
+@pytest.mark.parametrize("num_together", [1, 3])
+def test_bare_mpeg_frames_are_not_samples(rate_hz, bit_rate, num_together):
+    packets = coded.mp3_packets(NOISE, rate_hz, bit_rate)[1:-1]
+    for start in range(0, len(packets) - num_together, num_together):
+        data = b"".join(packets[start : start + num_together])
+        with pytest.raises(MalformedMessage, match=r"MP3 \(bare MPEG frames\)") as caught:
+            decode_audio(objects.audio_stamped(data), AudioLayout())
+        assert caught.value.kind == "coding"
+
+
+@pytest.mark.parametrize("value", [0xF3FF - 0x10000, 0xFBFF - 0x10000, -1])
+def test_samples_that_begin_like_an_mpeg_frame_are_samples(value):
+    samples = NOISE[:320].copy()
+    samples[:2] = value, 0x1088  # the sync and a valid rest of the header, as in a frame
+    chunk = decode_audio(objects.audio_stamped(samples.tobytes()), AudioLayout())
+    np.testing.assert_array_equal(chunk.samples, samples)
 
 
 def test_mp3_is_refused_with_the_remedy():

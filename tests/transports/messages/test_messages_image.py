@@ -80,7 +80,7 @@ def message_of(image, encoding, padding=0, is_bigendian=0):
     return objects.image(padded.tobytes(), encoding, height, width, padded.shape[1], is_bigendian)
 
 
-EXACT = [name for name in IMAGE_ENCODINGS if not name.startswith(("bayer", "y", "u"))]
+EXACT = [name for name in IMAGE_ENCODINGS if not name.startswith(("bayer", "y", "u", "nv"))]
 GREY = ("mono", "8UC1", "16UC1")
 
 
@@ -125,6 +125,40 @@ def test_bayer_patterns_begin_where_their_name_says(encoding, red_at, blue_at):
     mosaic[blue_at[0] :: 2, blue_at[1] :: 2] = 40
     frame = decode_image(objects.image(mosaic.tobytes(), encoding, 12, 12, 12))
     np.testing.assert_array_equal(frame.image[4:8, 4:8], np.full((4, 4, 3), (200, 120, 40)))
+
+
+def semi_planar(image, encoding, padding):
+    """nv12 or nv21 of a flat picture, independent of the code under test: rows of both planes."""
+    height, width = image.shape[:2]
+    (y, u), (_, v) = yuv_row(image, "yuyv")[0, :2]
+    rows = np.full((height * 3 // 2, width + padding), 0xEE, np.uint8)
+    rows[:height, :width] = y
+    rows[height:, 0:width:2], rows[height:, 1:width:2] = (u, v) if encoding == "nv12" else (v, u)
+    return objects.image(rows.tobytes(), encoding, height, width, width + padding)
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21", "NV12"])
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("rgb", [(250, 20, 30), (10, 240, 40), (30, 20, 230), (128, 128, 128)])
+def test_two_planes_keep_colours(encoding, padding, rgb):
+    image = flat_picture(4, 6, rgb)
+    message = semi_planar(image, encoding.lower(), padding)
+    message.encoding = encoding
+    decoded = decode_image(message).image
+    assert decoded.shape == (4, 6, 3)
+    assert np.abs(decoded.astype(int) - image).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [({"height": 3}, "size"), ({"width": 5}, "size"), ({"data": b"x" * 30}, "truncated")],
+)
+def test_two_planes_that_do_not_fit_are_named(change, kind):
+    message = semi_planar(flat_picture(4, 6, (1, 2, 3)), "nv21", 0)
+    vars(message).update(change)
+    with pytest.raises(MalformedMessage) as caught:
+        decode_image(message)
+    assert caught.value.kind == kind
 
 
 def test_rgb_is_a_view_of_the_message():

@@ -65,6 +65,28 @@ def test_only_the_newest_frame_waits_and_the_others_are_counted():
     assert (source.num_decoded, source.last_stamp_ns) == (1, 3)
 
 
+def test_compressed_video_is_decoded_in_order_and_the_newest_given():
+    decoded = []
+
+    def decode(message, received_ns):
+        decoded.append(message)
+        return as_frame(message, received_ns)
+
+    source = TopicVideo("/video", stamp_of, decode, MalformedCounter(), max_rate_hz=1.0)
+    source.is_video = True
+    for stamp_ns in (1, 2, 1000, 3, 4):  # one of them is torn
+        source.put(stamp_ns, 0)
+    [encoded] = taken(source, 1)
+    assert decoded == [1, 2, 1000, 3, 4]
+    assert (encoded.stamp_ns, encoded.decode().stamp_ns) == (4, 4)
+    assert (source.num_received, source.num_replaced, source.num_decoded) == (5, 3, 4)
+    source.put(5, 0)
+    threading.Timer(0.3, source.close).start()
+    assert list(source) == []  # decoded, though the rate leaves no room for it
+    assert decoded[-1] == 5
+    assert source.num_skipped == 1
+
+
 def test_every_chunk_comes_in_order():
     source = TopicAudio("/audio", as_chunk, MalformedCounter())
     for number in range(1, 51):
