@@ -6,8 +6,10 @@ may grow a thousandfold, and an index may name one chunk a million times.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import struct
+import tempfile
 from pathlib import Path
 
 from av_grounding.files import parse_yaml, read_text
@@ -18,6 +20,7 @@ MAX_METADATA_BYTES = 1 << 19
 """Of metadata.yaml: a thousand topics, or several thousand files."""
 MAX_METADATA_DEPTH = 20
 MCAP_MAGIC = b"\x89MCAP0\r\n"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 FOOTER_BYTES = 37
 OPCODE_CHUNK_INDEX = 0x08
 _TABLES = ("messages", "topics")
@@ -55,12 +58,62 @@ def inflate_at_most(data: bytes | memoryview, compression: str, limit: int) -> b
     raise ValueError(f"compression {compression[:20]!r}: expected zstd or lz4")
 
 
-def inflate_message(data: bytes | memoryview) -> bytes:
-    """A message that was compressed by itself, which states no size."""
+def inflate_message(data: bytes | memoryview) -> bytes | memoryview:
+    """A message as it was before it was compressed by itself, if it was.
+
+    Only metadata.yaml says that it was; but no serialised message begins as zstd does. The
+    compressed one states no size.
+    """
+    if bytes(data[:4]) != ZSTD_MAGIC:
+        return data
     found = inflate_at_most(data, "zstd", MAX_CHUNK_BYTES)
     if len(found) > MAX_CHUNK_BYTES:
         raise ValueError(f"a message of over {MAX_CHUNK_BYTES} bytes")
     return found
+
+
+class Unpacked:
+    """Storage files that were compressed as a whole, unpacked into a folder of its own."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files: dict[Path, Path] = {}
+
+    def file(self, path: Path) -> Path:
+        """The unpacked file, as far as it goes; ValueError before it would fill the disk."""
+        if path in self._files:
+            return self._files[path]
+        import zstandard
+
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="av_grounding-")
+        target = Path(self._folder.name, path.stem)
+        room = shutil.disk_usage(self._folder.name).free // 2
+        with open(path, "rb") as packed, open(target, "wb") as file:
+            reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+            try:
+                while piece := reader.read(1 << 20):
+                    if file.tell() + len(piece) > room:
+                        raise ValueError(
+                            f"{path.name} unpacks to more than half of the free space in "
+                            f"{self._folder.name}: set TMPDIR to a larger disk"
+                        )
+                    file.write(piece)
+            except zstandard.ZstdError:
+                pass  # damaged: what there is says so itself
+        if target.suffix == ".db3":
+            _drop_part_of_a_page(target)
+        self._files[path] = target
+        return target
+
+
+def _drop_part_of_a_page(path: Path) -> None:
+    """Cut a database to whole pages: SQLite takes zeros for what a page lacks, without a word."""
+    with open(path, "r+b") as file:
+        page_bytes = int.from_bytes(file.read(18)[16:], "big")
+        size = path.stat().st_size
+        if page_bytes and size % page_bytes:
+            file.truncate(size - size % page_bytes)
 
 
 def bound_rosbags() -> None:
@@ -82,6 +135,14 @@ def check_bag(path: Path, files: list[Path]) -> None:
             check_mcap(file)
         else:
             check_database(file)
+
+
+def check_write_ahead(files: list[Path]) -> None:
+    """ValueError where a database has messages in its log, which rosbags would not see."""
+    for file in files:
+        log = file.with_name(f"{file.name}-wal")
+        if file.suffix == ".db3" and log.is_file() and log.stat().st_size:
+            raise ValueError(f"{log.name} was never merged (the recorder was killed?)")
 
 
 def check_mcap(path: Path) -> None:

@@ -7,6 +7,7 @@ that wrote it died or the disk was full, is read here record by record, as far a
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
+PACKED_SUFFIX = ".zstd"
+"""Follows that of a file that was compressed as a whole."""
+ROS1_MAGIC = b"#ROSBAG V"
 MGONZS13_TYPES = {"audio_common_msgs/msg/AudioStamped", "audio_common_msgs/msg/Audio"}
 
 
@@ -60,20 +64,29 @@ class Bag:
         self._salvage: list[bag_salvage.Recovery] = []
         if not self.path.exists():
             raise FileNotFoundError(f"{path}: no such recording; expected a rosbag2")
+        _refuse_ros1(self.path)
+        self._unpacked = bag_limits.Unpacked()
         try:
-            bag_limits.check_bag(self.path, _storage_files(self.path))
+            files = _storage_files(self.path)
+            bag_limits.check_bag(self.path, [f for f in files if f.suffix != PACKED_SUFFIX])
+            bag_limits.check_write_ahead(files)
+            if self.path.is_dir() and not (self.path / "metadata.yaml").exists():
+                raise ValueError("metadata.yaml is missing (the recorder was killed?)")
+            if self.path.suffix == PACKED_SUFFIX:
+                raise ValueError(f"{PACKED_SUFFIX} without metadata.yaml")
             self._open_whole()
         except Exception as error:  # rosbags raises whatever its parsers stumble over
             self._open_broken(error)
 
     def messages(self, names: Collection[str]) -> Iterator[RawMessage]:
         """The messages of these topics in the order of their log times, as far as they go."""
-        last_ns = -1
+        last_ns, num_given = -1, 0
         if not self._salvage:
             try:
                 for message in self._whole_messages(names):
-                    last_ns = message.log_ns
+                    last_ns, num_given = message.log_ns, num_given + 1
                     yield message
+                self._check_number(names, num_given)
                 return
             except GeneratorExit:
                 raise
@@ -88,7 +101,8 @@ class Bag:
         """The message as an object with ROS field names; ValueError if it is damaged."""
         type_name = self.topics[message.topic].type_name
         try:
-            return self._typestore().deserialize_cdr(message.data, type_name)
+            data = bag_limits.inflate_message(message.data)
+            return self._typestore().deserialize_cdr(data, type_name)
         except Exception as error:  # struct, index, Unicode and serde errors alike
             type_name = one_line(type_name, 80)
             raise ValueError(
@@ -104,6 +118,7 @@ class Bag:
 
         bag_limits.bound_rosbags()
         with Reader(self.path) as reader:
+            _check_connections(reader)
             self.start_ns = reader.start_time if reader.message_count else 0
             self.end_ns = reader.end_time if reader.message_count else 0
             self._definitions = " ".join(c.msgdef.data for c in reader.connections)
@@ -119,13 +134,20 @@ class Bag:
 
         with Reader(self.path) as reader:
             wanted = [c for c in reader.connections if c.topic in names]
-            is_packed = _takes_over_unpacking(reader)
+            _take_over_unpacking(reader)
             if wanted:  # rosbags takes an empty list as everything
                 for connection, log_ns, data in reader.messages(wanted):
-                    if is_packed:
-                        data = bag_limits.inflate_message(data)
                     if bag_salvage.is_message(log_ns, data):
                         yield RawMessage(connection.topic, log_ns, data)
+
+    def _check_number(self, names: Collection[str], num_given: int) -> None:
+        """Say where fewer messages came than the bag states."""
+        wanted = [self.topics[name] for name in names if name in self.topics]
+        num_stated = sum(topic.num_messages for topic in wanted)
+        if num_given < num_stated and not self.fault:
+            listed = one_line(", ".join(sorted(topic.name for topic in wanted)), 200)
+            self.fault = f"{num_given} of the {num_stated} messages of {listed} are in its files"
+            logger.warning("%s: %s", self.path, self.fault)
 
     def _open_broken(self, error: Exception) -> None:
         self._salvage_files(error)
@@ -145,7 +167,11 @@ class Bag:
             ) from error
 
     def _salvage_files(self, error: Exception) -> None:
-        self._salvage = [bag_salvage.open_file(path) for path in _storage_files(self.path)]
+        files = [
+            self._unpacked.file(path) if path.suffix == PACKED_SUFFIX else path
+            for path in _storage_files(self.path)
+        ]
+        self._salvage = [bag_salvage.open_file(path) for path in files]
         faults = [f"{file.path.name}: {file.fault}" for file in self._salvage if file.fault]
         self.fault = "; ".join(faults) or _reason(error)
 
@@ -164,24 +190,70 @@ def shared_typestore(audio: AudioPackage) -> Typestore:
 def _storage_files(path: Path) -> list[Path]:
     """The files of a recording, oldest first."""
     if path.is_file():
-        return [path] if path.suffix in STORAGE_SUFFIXES else []
-    found = [file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES]
+        return [path] if _is_storage(path) else []
+    return sorted(filter(_is_storage, path.iterdir()), key=_number)
 
-    def number(file: Path) -> tuple[int, str]:
-        digits = file.stem.rpartition("_")[2]
-        return (int(digits) if digits.isdigit() else 0, file.name)
 
-    return sorted(found, key=number)
+def _is_storage(path: Path) -> bool:
+    return path.name.removesuffix(PACKED_SUFFIX).endswith(STORAGE_SUFFIXES)
+
+
+def _number(file: Path) -> tuple[int, str]:
+    digits = file.name.partition(".")[0].rpartition("_")[2]
+    return (int(digits) if digits.isdigit() else 0, file.name)
+
+
+def earlier_files(path: Path) -> list[Path]:
+    """The files before this one of a split bag (`NAME_0.mcap` before `NAME_1.mcap`), oldest first.
+
+    Empty for a folder, whose files are read together.
+    """
+    if path.is_dir():
+        return []
+    name = path.name.partition(".")[0].rpartition("_")[0]
+    return [
+        file
+        for file in _storage_files(path.parent)
+        if file.name.partition(".")[0].rpartition("_")[0] == name and _number(file) < _number(path)
+    ]
+
+
+def _refuse_ros1(path: Path) -> None:
+    """ValueError for a bag of ROS 1, or a folder of them."""
+    files = [path] if path.is_file() else sorted(path.glob("*.bag"))
+    for file in files:
+        with open(file, "rb") as opened:
+            is_ros1 = opened.read(len(ROS1_MAGIC)) == ROS1_MAGIC
+        if is_ros1 and not (path / "metadata.yaml").exists():
+            converted = file.with_suffix("")
+            raise ValueError(
+                f"{file}: a bag of ROS 1, expected a rosbag2: convert it with rosbags-convert "
+                f"--src {shlex.quote(str(file))} --dst {shlex.quote(str(converted))}, then run "
+                f"bag:{converted}"
+            )
 
 
 def _reason(error: BaseException) -> str:
     return one_line(error) or type(error).__name__
 
 
-def _takes_over_unpacking(reader: Any) -> bool:
-    """Whether messages are compressed one by one; then rosbags leaves them as they are."""
+def _take_over_unpacking(reader: Any) -> None:
+    """Have rosbags leave messages that are compressed one by one as they are: `decode` unpacks."""
     metadata = reader.storage.metadata
-    if metadata.compression_mode != "message":
-        return False
-    reader.storage.metadata = metadata._replace(compression_mode=None)
-    return True
+    if metadata.compression_mode == "message":
+        reader.storage.metadata = metadata._replace(compression_mode=None)
+
+
+def _check_connections(reader: Any) -> None:
+    """ValueError where metadata.yaml describes a topic otherwise than the file that holds it.
+
+    rosbags then leaves the topic's messages out without a word.
+    """
+    stated = [(c.topic, c.msgtype, c.ext) for c in reader.connections]
+    for storage in getattr(reader.storage, "storages", ()):
+        for held in storage.connections:
+            if (held.topic, held.msgtype, held.ext) not in stated:
+                raise ValueError(
+                    f"metadata.yaml does not describe {one_line(held.topic, 80)} as "
+                    f"{storage.path.name} does"
+                )

@@ -10,34 +10,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
 
 from av_grounding.audio import NS_PER_S
 from av_grounding.config import AudioSettings
-from av_grounding.files import one_line, parse_json
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.transports import messages
+from av_grounding.transports.bag.choice import (
+    ORDER,
+    UNSTAMPED_TYPE,
+    TopicChoice,
+    decode_picture,
+    first,
+    read_facts,
+)
 from av_grounding.transports.bag.reader import Bag, BagTopic, RawMessage
-from av_grounding.transports.messages import AudioLayout, MalformedCounter, MalformedMessage
-from av_grounding.transports.topics.table import INPUT_TYPES, input_types, is_output
+from av_grounding.transports.messages import MalformedCounter, MalformedMessage, VideoDecoder
 from av_grounding.types import AudioChunk, Frame, Source
 
 logger = logging.getLogger(__name__)
 
-COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
-INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
-UNSTAMPED_TYPE = "audio_common_msgs/msg/AudioData"
-ORDER = "as processed"
-"""What recordings of this component note about the order of their messages."""
-STRING_TYPE = "std_msgs/msg/String"
-DEPTH_ENCODING = "16UC1"
-"""Grey pictures of 16 bits are mono16; this one is depth in millimetres."""
 MAX_RATE_HZ = 1000.0
 """A rate beyond this says that the log times say nothing."""
-MAX_LISTED = 30
-NUM_PROBED = 5
-"""So many messages of a topic are tried until one says what the topic holds."""
 SAME_CLOCK_S = 10.0
 """Stamps within this of the log time are of the clock that the bag was recorded by."""
 
@@ -64,9 +58,12 @@ class BagPlayback:
         self.clock = PlaybackClock(realtime)
         self.malformed = MalformedCounter()
         self.facts = read_facts(bag)
-        self.image = self._choose("image", image)
-        self.audio = None if audio == "none" else self._choose("audio", audio)
-        self._layout = self._find_layout()
+        choice = TopicChoice(bag, self._settings)
+        self.image = choice.choose("image", image)
+        self.audio = None if audio == "none" else choice.choose("audio", audio)
+        self._layout = choice.layout_of(self.audio)
+        self._choice = choice
+        self._decoder = VideoDecoder()
         self._zero_stamp_ns = self._find_zero_stamp()
 
     @property
@@ -86,8 +83,15 @@ class BagPlayback:
             audio = BagSource(self, [self.audio])
         return video, audio
 
-    def item(self, message: RawMessage) -> Frame | AudioChunk:
-        """The message with the stamp that the clock gives it; MalformedMessage."""
+    def missing(self, role: str) -> str:
+        """Why nothing was chosen: what is there and cannot be read, and what can."""
+        return self._choice.missing(role)
+
+    def item(self, message: RawMessage, decoder: VideoDecoder | None = None) -> Frame | AudioChunk:
+        """The message with the stamp that the clock gives it; MalformedMessage.
+
+        Of compressed video every message must be handed in, in order and to the same `decoder`.
+        """
         try:
             decoded = self.bag.decode(message)
         except ValueError as error:
@@ -101,7 +105,8 @@ class BagPlayback:
             )
             stamp_ns = self._stamp(chunk.stamp_ns)
             return AudioChunk(chunk.samples, stamp_ns, chunk.sample_rate_hz)
-        frame = self._decode_picture(message.topic, decoded)
+        type_name = self.bag.topics[message.topic].type_name
+        frame = decode_picture(decoded, type_name, decoder or self._decoder)
         stamp_ns = frame.stamp_ns
         if stamp_ns == 0 and not self.is_in_order:
             # Drivers that set no stamp leave zero; when it was received is the best guess.
@@ -123,95 +128,12 @@ class BagPlayback:
         rate_hz = self.image.num_messages / duration_s if duration_s > 0.0 else 0.0
         return rate_hz if rate_hz <= MAX_RATE_HZ else 0.0
 
-    def _choose(self, role: Literal["image", "audio"], name: str | None) -> BagTopic | None:
-        topics = self.bag.topics
-        if name is not None:
-            topic = topics.get(name)
-            if topic is None:
-                raise ValueError(f"{self.bag.path}: no topic {name}; {self._listing()}")
-            if topic.type_name not in INPUT_TYPES[role]:
-                raise ValueError(
-                    f"{self.bag.path}: {name} is {topic.type_name}; expected one of "
-                    f"{', '.join(INPUT_TYPES[role])}"
-                )
-            return topic
-        types = input_types(role, self._settings)
-        candidates = [t for t in topics.values() if t.type_name in types and t.num_messages]
-        if role == "image":
-            candidates = [t for t in candidates if not is_output(t.name) and self._is_picture(t)]
-            # An image and its compressed twin show the same.
-            names = {topic.name for topic in candidates}
-            candidates = [
-                t for t in candidates if t.name.removesuffix("/compressed") not in names - {t.name}
-            ]
-        if len(candidates) > 1:
-            found = one_line(", ".join(sorted(topic.name for topic in candidates)))
-            raise ValueError(
-                f"{self.bag.path}: {found} could each be the {role}; choose one with "
-                f"--{role} TOPIC"
-            )
-        return candidates[0] if candidates else None
-
-    def _is_picture(self, topic: BagTopic) -> bool:
-        """Whether the topic's messages decode as pictures; depth and heatmaps do not."""
-        for message in self._first(topic.name, NUM_PROBED):
-            try:
-                decoded = self.bag.decode(message)
-                if getattr(decoded, "encoding", "") == DEPTH_ENCODING:
-                    return False
-                self._decode_picture(topic.name, decoded)
-            except ValueError as error:
-                if getattr(error, "kind", "") == "encoding":
-                    return False
-            else:
-                return True
-        return topic.num_messages > 0
-
-    def _decode_picture(self, name: str, decoded: Any) -> Frame:
-        if self.bag.topics[name].type_name == COMPRESSED_TYPE:
-            return messages.decode_compressed_image(decoded)
-        return messages.decode_image(decoded)
-
-    def _first(self, name: str, number: int) -> Iterator[RawMessage]:
-        found = self.bag.messages([name])
-        for _, message in zip(range(number), found, strict=False):
-            yield message
-
-    def _find_layout(self) -> AudioLayout | None:
-        """From the AudioInfo nearest by name; only ros-drivers' messages need one."""
-        needed = ("audio_common_msgs/msg/AudioDataStamped", UNSTAMPED_TYPE)
-        if self.audio is None or self.audio.type_name not in needed:
-            return None
-        parent = PurePosixPath(self.audio.name).parent
-        infos = [t for t in self.bag.topics.values() if t.type_name == INFO_TYPE]
-        infos.sort(key=lambda topic: PurePosixPath(topic.name).parent != parent)
-        for topic in infos:
-            for message in self._first(topic.name, NUM_PROBED):
-                try:
-                    return messages.decode_audio_info(self.bag.decode(message))
-                except MalformedMessage as error:
-                    if error.kind == "coding":
-                        raise ValueError(f"{self.bag.path}: {error}") from error
-                except ValueError:
-                    continue
-        layout = AudioLayout.of(self._settings)
-        if layout is not None:
-            return layout
-        layout = AudioLayout()
-        logger.warning(
-            "%s: no AudioInfo for %s: taken as %d Hz, %d channel, %s; if "
-            "that is wrong, set audio.sample_rate, audio.channels and audio.sample_format",
-            *(self.bag.path, self.audio.name, layout.sample_rate_hz, layout.num_channels),
-            layout.sample_format,
-        )
-        return layout
-
     def _find_zero_stamp(self) -> int:
         """The stamp that a sample taken at the start of the bag has."""
         for topic in (self.image, self.audio):
             if topic is None or topic.type_name == UNSTAMPED_TYPE:
                 continue
-            for message in self._first(topic.name, NUM_PROBED):
+            for message in first(self.bag, topic.name):
                 try:
                     decoded = self.bag.decode(message)
                     stamp = getattr(decoded, "timestamp", None) or decoded.header.stamp
@@ -222,16 +144,6 @@ class BagPlayback:
                     return self.bag.start_ns
                 return stamp_ns - self.due_ns(message)
         return self.bag.start_ns
-
-    def _listing(self) -> str:
-        topics = sorted(self.bag.topics.values(), key=lambda topic: topic.name)
-        shown = [
-            f"{one_line(t.name, 80)} ({one_line(t.type_name, 80)}, {t.num_messages})"
-            for t in topics[:MAX_LISTED]
-        ]
-        if len(topics) > MAX_LISTED:
-            shown.append(f"and {len(topics) - MAX_LISTED} more")
-        return f"there are: {', '.join(shown)}" if shown else "it has none"
 
 
 class BagSource:
@@ -248,13 +160,13 @@ class BagSource:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame | AudioChunk]:
-        playback = self._playback
+        playback, decoder = self._playback, VideoDecoder()
         for message in playback.bag.messages(self._names):
             if self._closed.is_set():
                 return
             try:
                 # Decoded before it is due: what a driver does before it hands over.
-                item = playback.item(message)
+                item = playback.item(message, decoder)
             except MalformedMessage as error:
                 playback.malformed.add(message.topic, error)
                 continue
@@ -264,21 +176,6 @@ class BagSource:
 
     def close(self) -> None:
         self._closed.set()
-
-
-def read_facts(bag: Bag) -> dict[str, Any]:
-    """What our recorder noted of the run that a bag holds; empty for other bags."""
-    for topic in bag.topics.values():
-        if topic.type_name == STRING_TYPE and topic.name.endswith("/recording"):
-            for message in bag.messages([topic.name]):
-                try:
-                    facts = parse_json(bag.decode(message).data)
-                except ValueError:
-                    break
-                if isinstance(facts, dict) and facts.get("written_by") == "av_grounding":
-                    return facts | {"topic": topic.name}
-                break
-    return {}
 
 
 def open_bag(
@@ -299,8 +196,13 @@ def open_bag(
     if bag.fault:
         logger.warning("%s: %s; playing the %.1f s there are", path, bag.fault, bag.duration_s)
     if playback.image is None:
-        types = ", ".join(INPUT_TYPES["image"])
-        raise ValueError(f"{path}: no topic with pictures ({types}); {playback._listing()}")
+        raise ValueError(
+            f"{path}: no topic with pictures that are read; {playback.missing('image')}"
+        )
     if playback.audio is None and audio != "none":
-        logger.warning("%s: no sound in it; the heatmaps will be empty", path)
+        logger.warning(
+            "%s: no sound in it that is read; the heatmaps will be empty; %s",
+            path,
+            playback.missing("audio"),
+        )
     return (*playback.sources(), playback)

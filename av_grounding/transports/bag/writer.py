@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.transports import messages
+from av_grounding.transports.bag.choice import ORDER
 from av_grounding.transports.bag.encoding import (
     PictureFormat,
     choose_format,
@@ -16,7 +17,6 @@ from av_grounding.transports.bag.encoding import (
 )
 from av_grounding.transports.bag.file import BagFile, Qos, require_packages
 from av_grounding.transports.bag.reader import shared_typestore
-from av_grounding.transports.bag.source import ORDER
 from av_grounding.transports.messages import Fields
 from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
 from av_grounding.transports.topics.table import topics_of
