@@ -16,7 +16,8 @@ from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Queries, answer
-from av_grounding.types import Backend, Grounding, VoiceMarks
+from av_grounding.streaming.stray import StrayStamps
+from av_grounding.types import AudioChunk, Backend, Grounding, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
@@ -50,6 +51,7 @@ class GroundingStream:
                 "num_overlap_samples",
                 "num_repeated_chunks",
                 "num_audio_resets",
+                "num_mended_stamps",
                 "num_rate_changes",
                 "num_frames",
                 "num_frame_stamp_steps_back",
@@ -62,11 +64,13 @@ class GroundingStream:
         self._audio_lag_s = 0.0
         self._placement: ResizeTransform | None = None
         self._last_frame_stamp_ns: int | None = None
+        self._stray = StrayStamps(self.config.max_gap_s, self.config.max_backstep_s)
         self._start_timeline()
 
     def reset(self) -> None:
         """Forget all sound and every stamp; the counters go on."""
         self._start_timeline()
+        self._stray.reset()
         self._last_frame_stamp_ns = None
 
     @property
@@ -111,6 +115,13 @@ class GroundingStream:
         if self._is_repeated(waveform, stamp_ns):
             self._count("num_repeated_chunks", 1, "%d chunk came twice and was left out")
             return
+        num_before = self._stray.num_mended
+        for chunk in self._stray.push(AudioChunk(waveform, stamp_ns, sample_rate_hz)):
+            self._hear(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
+        num_mended = self._stray.num_mended - num_before
+        self._count("num_mended_stamps", num_mended, "%d chunk of sound was stamped far off")
+
+    def _hear(self, waveform: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
         if self._clock is None:
             self._start_segment(sample_rate_hz, None)
         elif self._clock.sample_rate_hz != sample_rate_hz:
@@ -161,6 +172,8 @@ class GroundingStream:
         return placement
 
     def _listen_at(self, stamp_ns: int) -> Queries:
+        for chunk in self._stray.release_at(stamp_ns):
+            self._hear(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
         if self._clock is None:
             return NOTHING_HEARD
         index = self._clock.index_at(stamp_ns)

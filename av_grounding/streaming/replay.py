@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
 from av_grounding.streaming.report import RunReport
+from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, EncodedFrame, Frame, Sink, Source, Stream
+
+LOGGER = logging.getLogger(__name__)
+MAX_AHEAD_S = 10.0
+"""So much sound is read ahead at most, to tell a slip of its stamps from a clock that was set."""
+MAX_DISTANCE_S = 5.0
+"""Sound that begins later than this after the frames is worth a word."""
 
 
 def run_offline(
@@ -39,7 +48,7 @@ def run_offline(
         ahead_ns = round((config.lookahead_s - config.audio_offset_s) * NS_PER_S)
         feeder = _AudioFeeder(iter(()) if audio is None else iter(audio), stream, report)
         first_ns: int | None = None
-        for frame in video:
+        for frame, is_stray in _by_next(video, round(config.max_gap_s * NS_PER_S)):
             if isinstance(frame, AudioChunk) and audio is None:
                 stream.push_audio(frame.samples, frame.stamp_ns, frame.sample_rate_hz)
                 report.num_audio_chunks += 1
@@ -51,7 +60,8 @@ def run_offline(
             if duration_s is not None and elapsed_s >= duration_s:
                 break
             report.num_frames_captured += 1
-            feeder.feed_until(frame.stamp_ns + ahead_ns)
+            if not is_stray:
+                feeder.feed_until(frame.stamp_ns + ahead_ns)
             shown = frame.decode() if isinstance(frame, EncodedFrame) else frame
             if shown is None:
                 report.num_frames_unreadable += 1
@@ -78,26 +88,105 @@ class _AudioFeeder:
     def __init__(
         self, chunks: Iterator[Frame | AudioChunk], stream: Stream, report: RunReport
     ) -> None:
-        self._chunks = chunks
+        config = stream.config
+        # A replay may look ahead: what is stamped far off must not keep waiting what follows.
+        self._stray = StrayStamps(config.max_gap_s, config.max_backstep_s, MAX_AHEAD_S)
+        self._max_backstep_ns = round(config.max_backstep_s * NS_PER_S)
+        self._chunks = self._mended(chunks)
         self._stream = stream
         self._report = report
-        self._waiting: AudioChunk | None = None
+        self._waiting: deque[AudioChunk] = deque()
         self._covered_ns: int | None = None
+        self._asked_ns: int | None = None
+        self._has_warned = False
 
     def feed_until(self, stamp_ns: int) -> None:
+        """Push what begins by `stamp_ns`."""
+        if self._asked_ns is not None and stamp_ns < self._asked_ns - self._max_backstep_ns:
+            self._start_over()
+        self._asked_ns = stamp_ns
         while self._covered_ns is None or self._covered_ns < stamp_ns:
-            chunk = self._waiting if self._waiting is not None else next(self._chunks, None)
-            self._waiting = None
+            chunk = self._next()
             if chunk is None:
                 return
+            if chunk.stamp_ns > stamp_ns:
+                self._waiting.appendleft(chunk)
+                self._tell_distance((chunk.stamp_ns - stamp_ns) / NS_PER_S)
+                return
+            self._push(chunk)
+
+    def _mended(self, chunks: Iterator[Frame | AudioChunk]) -> Iterator[AudioChunk]:
+        for chunk in chunks:
             if not isinstance(chunk, AudioChunk):
                 raise TypeError(
                     f"the audio source gave {type(chunk).__name__}: expected AudioChunk"
                 )
-            if chunk.stamp_ns > stamp_ns:
-                self._waiting = chunk
+            was_mended = self._stray.num_mended
+            yield from self._stray.push(chunk)
+            if self._stray.num_mended > was_mended == 0:
+                LOGGER.warning(
+                    "some sound is stamped far off; it is heard where the sound around it "
+                    "belongs (said once)"
+                )
+        yield from self._stray.release()
+
+    def _next(self) -> AudioChunk | None:
+        return self._waiting.popleft() if self._waiting else next(self._chunks, None)
+
+    def _push(self, chunk: AudioChunk) -> None:
+        self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
+        self._report.num_audio_chunks += 1
+        self._covered_ns = _end_ns(chunk)
+
+    def _start_over(self) -> None:
+        """The frames' stamps stepped back (a loop): so may the sound's, a little later on."""
+        if self._covered_ns is None:
+            return
+        before: list[AudioChunk] = []
+        end_ns, end_of_search_ns = self._covered_ns, self._covered_ns + MAX_AHEAD_S * NS_PER_S
+        while end_ns < end_of_search_ns and (chunk := self._next()) is not None:
+            if chunk.stamp_ns < end_ns - self._max_backstep_ns:
+                for earlier in before:
+                    self._push(earlier)
+                self._waiting.appendleft(chunk)
+                self._covered_ns = None
                 return
-            self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
-            self._report.num_audio_chunks += 1
-            num_samples = len(chunk.samples)
-            self._covered_ns = chunk.stamp_ns + samples_to_ns(num_samples, chunk.sample_rate_hz)
+            before.append(chunk)
+            end_ns = _end_ns(chunk)
+        self._waiting.extendleft(reversed(before))
+
+    def _tell_distance(self, ahead_s: float) -> None:
+        if self._covered_ns is None and ahead_s > MAX_DISTANCE_S and not self._has_warned:
+            self._has_warned = True
+            LOGGER.warning(
+                "the sound begins %.1f s after the frames, which are answered without it until "
+                "then: if it does not, stamp both by one clock",
+                ahead_s,
+            )
+
+
+def _end_ns(chunk: AudioChunk) -> int:
+    return chunk.stamp_ns + samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))
+
+
+def _by_next(
+    items: Iterable[Frame | EncodedFrame | AudioChunk], max_gap_ns: int
+) -> Iterator[tuple[Frame | EncodedFrame | AudioChunk, bool]]:
+    """Every item, and whether it is a frame whose stamp alone is far ahead of its neighbours'."""
+    previous_ns: int | None = None
+    held: Frame | EncodedFrame | AudioChunk | None = None
+    for item in items:
+        if held is not None:
+            is_stray = getattr(item, "stamp_ns", held.stamp_ns) < held.stamp_ns - max_gap_ns
+            yield held, is_stray
+            previous_ns = previous_ns if is_stray else held.stamp_ns
+            held = None
+        is_frame = isinstance(item, (Frame, EncodedFrame))
+        if is_frame and previous_ns is not None and item.stamp_ns - previous_ns > max_gap_ns:
+            held = item
+            continue
+        yield item, False
+        if is_frame:
+            previous_ns = item.stamp_ns
+    if held is not None:
+        yield held, False

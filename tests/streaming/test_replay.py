@@ -1,5 +1,8 @@
 """Offline runs: deterministic, complete, and tidy when interrupted."""
 
+import logging
+from dataclasses import replace
+
 import pytest
 
 from av_grounding.streaming.config import StreamingConfig
@@ -106,3 +109,60 @@ def test_progress_is_told():
     seconds = []
     replay(on_progress=seconds.append)
     assert seconds == pytest.approx([i / 15 for i in range(60)], abs=1e-6)
+
+
+def of_stamps(sink):
+    return {m.stamp_ns: (m.sound.tobytes(), m.speech.tobytes()) for _, m in sink.results}
+
+
+def replayed(pictures, sounds):
+    sink = ListSink()
+    stream = GroundingStream(TinyBackend())
+    report = run_offline(ListSource(pictures), ListSource(sounds), stream, [sink])
+    return sink, report
+
+
+@pytest.mark.parametrize("off_s", [86_400.0, 11.0, -2.0, -86_400.0])
+@pytest.mark.parametrize("num_bad", [1, 60])
+def test_sound_that_was_stamped_far_off_withholds_nothing(off_s, num_bad):
+    """One slip, or more than a second of them: every answer is that of the right stamps."""
+    sounds = chunks(signals.scene(), 320)
+    for i in range(50, 50 + num_bad):
+        sounds[i] = replace(sounds[i], stamp_ns=sounds[i].stamp_ns + round(off_s * 1e9))
+    sink, report = replayed(frames(60), sounds)
+    assert sink.bytes == replay()[0].bytes
+    assert report.num_frames_published == 60
+    assert report.num_audio_chunks == replay()[1].num_audio_chunks
+
+
+@pytest.mark.parametrize("off_s", [86_400.0, -86_400.0])
+def test_a_frame_that_was_stamped_far_off_costs_itself_alone(off_s):
+    pictures = frames(60)
+    pictures[20] = replace(pictures[20], stamp_ns=pictures[20].stamp_ns + round(off_s * 1e9))
+    right = of_stamps(replay()[0])
+    sink, _ = replayed(pictures, chunks(signals.scene(), 320))
+    given = of_stamps(sink)
+    assert len(given) == 60
+    assert [stamp for stamp in given if given[stamp] != right.get(stamp)] == [
+        pictures[20].stamp_ns
+    ]
+
+
+def test_a_recorded_loop_is_heard_in_every_lap():
+    """Sound and frames start over every three seconds, as of a bag of `ros2 bag play --loop`."""
+    pictures, sounds = frames(45), chunks(signals.scene()[: 3 * 16_000], 320)
+    sink, report = replayed(3 * pictures, 3 * sounds)
+    heard = [m.sound.any() for _, m in sink.results]
+    laps = [sum(heard[first : first + 45]) for first in (0, 45, 90)]
+    assert laps[0] > 20
+    assert laps[1] == laps[2] == laps[0]
+    assert report.num_audio_chunks > 440
+
+
+def test_a_camera_whose_clock_is_hours_behind_is_told(caplog):
+    with caplog.at_level(logging.WARNING, "av_grounding"):
+        _, report = replayed(
+            frames(30, start_ns=START_NS - 3 * 3600 * 10**9), chunks(signals.scene())
+        )
+    assert report.num_audio_chunks == 0
+    assert "the sound begins 10800.0 s after the frames" in caplog.text

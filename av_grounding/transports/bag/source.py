@@ -12,13 +12,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from av_grounding.audio import NS_PER_S
+from av_grounding.audio import NS_PER_S, samples_to_ns
 from av_grounding.config import AudioSettings
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.transports import messages
 from av_grounding.transports.bag.choice import (
     ORDER,
-    UNSTAMPED_TYPE,
     TopicChoice,
     decode_picture,
     first,
@@ -64,7 +63,7 @@ class BagPlayback:
         self._layout = choice.layout_of(self.audio)
         self._choice = choice
         self._decoder = VideoDecoder()
-        self._zero_stamp_ns = self._find_zero_stamp()
+        self._zero_stamp_ns, self._sound_shift_ns = self._find_clocks()
 
     @property
     def is_in_order(self) -> bool:
@@ -97,13 +96,8 @@ class BagPlayback:
         except ValueError as error:
             raise MalformedMessage("damaged", str(error)) from error
         if self.audio is not None and message.topic == self.audio.name:
-            chunk = messages.decode_audio(
-                decoded,
-                self._layout,
-                received_ns=message.log_ns,
-                stamp_reference=self._settings.stamp_reference,
-            )
-            stamp_ns = self._stamp(chunk.stamp_ns)
+            chunk = self._decode_sound(message, decoded)
+            stamp_ns = self._stamp(chunk.stamp_ns + self._sound_shift_ns)
             return AudioChunk(chunk.samples, stamp_ns, chunk.sample_rate_hz)
         type_name = self.bag.topics[message.topic].type_name
         frame = decode_picture(decoded, type_name, decoder or self._decoder)
@@ -128,22 +122,65 @@ class BagPlayback:
         rate_hz = self.image.num_messages / duration_s if duration_s > 0.0 else 0.0
         return rate_hz if rate_hz <= MAX_RATE_HZ else 0.0
 
-    def _find_zero_stamp(self) -> int:
-        """The stamp that a sample taken at the start of the bag has."""
-        for topic in (self.image, self.audio):
-            if topic is None or topic.type_name == UNSTAMPED_TYPE:
-                continue
-            for message in first(self.bag, topic.name):
-                try:
-                    decoded = self.bag.decode(message)
-                    stamp = getattr(decoded, "timestamp", None) or decoded.header.stamp
-                    stamp_ns = messages.stamp_ns_of(stamp)
-                except ValueError:
+    def _decode_sound(self, message: RawMessage, decoded: Any) -> AudioChunk:
+        chunk = messages.decode_audio(
+            decoded,
+            self._layout,
+            received_ns=message.log_ns,
+            stamp_reference=self._settings.stamp_reference,
+        )
+        if chunk.stamp_ns or self.is_in_order:
+            return chunk
+        # As of pictures; a chunk is handed over once its last sample is in.
+        duration_ns = samples_to_ns(len(chunk.samples), chunk.sample_rate_hz)
+        return AudioChunk(chunk.samples, message.log_ns - duration_ns, chunk.sample_rate_hz)
+
+    def _find_clocks(self) -> tuple[int, int]:
+        """The stamp of a picture taken at the start of the bag, and what sound's lack to it.
+
+        Both follow one clock in most bags. Where their stamps lie far apart when they are
+        recorded together, the log times say how far.
+        """
+        behind = [
+            None if topic is None else self._behind_ns(topic) for topic in (self.image, self.audio)
+        ]
+        picture_ns, sound_ns = (0 if ns is None else ns for ns in behind)
+        limit_ns = SAME_CLOCK_S * NS_PER_S
+        shift_ns = 0
+        if None not in (self.image, self.audio) and abs(sound_ns - picture_ns) > limit_ns:
+            shift_ns = sound_ns - picture_ns
+        if shift_ns and self.is_in_order:
+            shift_ns = 0  # as the model took it
+        elif shift_ns:
+            logger.warning(
+                "%s: sound and pictures are stamped by clocks %.1f s apart; they are paired by "
+                "the times at which they were recorded: stamp both by one clock",
+                self.bag.path,
+                abs(shift_ns) / NS_PER_S,
+            )
+        first_ns = picture_ns if self.image is not None else sound_ns
+        return self.bag.start_ns - (first_ns if abs(first_ns) > limit_ns else 0), shift_ns
+
+    def _behind_ns(self, topic: BagTopic) -> int | None:
+        """How long before its log time a message is stamped, the median of the first few.
+
+        None where nothing says so: what has no stamp goes by its log time.
+        """
+        found = []
+        for message in first(self.bag, topic.name):
+            try:
+                decoded = self.bag.decode(message)
+                if topic is self.audio:
+                    chunk = self._decode_sound(message, decoded)
+                    end_ns = samples_to_ns(len(chunk.samples), chunk.sample_rate_hz)
+                    found.append(message.log_ns - chunk.stamp_ns - end_ns)
                     continue
-                if stamp_ns == 0 or abs(message.log_ns - stamp_ns) <= SAME_CLOCK_S * NS_PER_S:
-                    return self.bag.start_ns
-                return stamp_ns - self.due_ns(message)
-        return self.bag.start_ns
+                stamp = getattr(decoded, "timestamp", None) or decoded.header.stamp
+                if stamp_ns := messages.stamp_ns_of(stamp):
+                    found.append(message.log_ns - stamp_ns)
+            except ValueError:
+                continue
+        return sorted(found)[len(found) // 2] if found else None
 
 
 class BagSource:

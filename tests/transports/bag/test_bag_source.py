@@ -9,6 +9,8 @@ import pytest
 
 from av_grounding import cli
 from av_grounding.config import AudioSettings
+from av_grounding.streaming.pipeline import GroundingStream
+from av_grounding.streaming.runner import Runner
 from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import Bag
 from av_grounding.transports.bag.source import BagPlayback, open_bag
@@ -16,6 +18,8 @@ from av_grounding.transports.messages import Fields
 from av_grounding.types import AudioChunk, Frame, Source
 from tests.helpers import bags
 from tests.helpers.bags import HEADER_NS, START_NS, BagWriter
+from tests.helpers.memory import ListSink
+from tests.helpers.tiny_backend import TinyBackend
 
 
 def play(path, **options):
@@ -94,6 +98,68 @@ def test_stamps_of_another_clock_are_mapped_as_well(tmp_path):
         7 * 10**9 + 10**8,
         7 * 10**9 + 2 * 10**8,
     ]
+
+
+HOURS_NS = 3 * 3600 * 10**9
+BOOT_NS = START_NS - 4321 * 10**9
+
+
+def stamped_otherwise(path, picture_ns=lambda ns: ns, sound_ns=lambda ns: ns):
+    """The robot's bag, whose log times are right and whose stamps are not."""
+    writer = BagWriter(path)
+    writer.add(
+        "/audio/audio_info", messages.audio_info_fields(bags.sounds(0.1, np.int16)[0]), START_NS
+    )
+    for frame in bags.pictures(20):
+        fields = messages.image_fields(frame.image, "rgb8", picture_ns(frame.stamp_ns), "optical")
+        writer.add("/camera/image_raw", fields, frame.stamp_ns + HEADER_NS)
+    for chunk in bags.sounds(2.0, np.int16):
+        sent = AudioChunk(chunk.samples, sound_ns(chunk.stamp_ns), chunk.sample_rate_hz)
+        log_ns = chunk.stamp_ns + len(chunk.samples) * 10**9 // chunk.sample_rate_hz + HEADER_NS
+        writer.add("/audio/audio", messages.audio_fields(sent), log_ns)
+    return writer.close()
+
+
+@pytest.mark.parametrize(
+    ("picture_ns", "sound_ns", "is_told"),
+    [
+        (lambda ns: ns - HOURS_NS, lambda ns: ns, True),
+        (lambda ns: ns - BOOT_NS, lambda ns: ns, True),
+        (lambda ns: ns, lambda ns: ns - BOOT_NS, True),
+        (lambda ns: ns - BOOT_NS, lambda ns: ns - BOOT_NS, False),
+        (lambda ns: 0, lambda ns: 0, False),
+    ],
+)
+@pytest.mark.parametrize("realtime", [False, True])
+def test_sound_is_paired_with_the_pictures_it_was_recorded_with(
+    tmp_path, caplog, picture_ns, sound_ns, is_told, realtime
+):
+    """Clocks hours apart, stamps since boot, no stamps: log times say what belongs together."""
+    path = stamped_otherwise(tmp_path / "bag", picture_ns, sound_ns)
+    with caplog.at_level(logging.WARNING, "av_grounding"):
+        playback = BagPlayback(Bag(path), realtime=realtime)
+    assert ("recorded" in caplog.text) == is_told
+    video, audio = playback.sources()
+    assert next(iter(video)).stamp_ns == next(iter(audio)).stamp_ns
+
+
+def test_a_live_bag_is_answered_however_late_its_stamps_are(tmp_path):
+    """9 s from stamp to log time, all of it before the bag was recorded: no frame is old."""
+    behind = {"picture_ns": lambda ns: ns - 9 * 10**9, "sound_ns": lambda ns: ns - 9 * 10**9}
+    video, audio, _ = open_bag(stamped_otherwise(tmp_path / "bag", **behind), realtime=True)
+    sink = ListSink()
+    stream = GroundingStream(TinyBackend())
+    report = Runner(stream, video, audio, [sink], max_image_age_s=5.0).run()
+    assert report.num_frames_too_old == 0
+    assert report.num_frames_published + report.num_frames_replaced == 20
+    assert len(sink.results) == report.num_frames_published > 0
+
+
+def test_sound_without_stamps_goes_by_its_log_time(tmp_path):
+    path = stamped_otherwise(tmp_path / "bag", sound_ns=lambda ns: 0)
+    _, audio, _ = play(path)
+    expected = [chunk.stamp_ns + HEADER_NS for chunk in bags.sounds(2.0, np.int16)]
+    assert [chunk.stamp_ns for chunk in audio] == expected
 
 
 def test_topics_are_chosen_by_what_they_hold(tmp_path):
