@@ -44,6 +44,9 @@ os.environ |= {
 
 BUNDLE = Path(__file__).parents[2] / "models" / "synthetic-small"
 SECOND_NS = 1_000_000_000
+PATIENCE = 4.0
+"""Time-outs say when something is broken; how busy the machine is must not decide that."""
+MEETING_S = 0.5
 NAMESPACE = "/robot"
 NODE = f"{NAMESPACE}/grounding"
 IMAGE_TYPE = "sensor_msgs/msg/Image"
@@ -102,7 +105,8 @@ class Spinning:
 
 
 def wait_for(condition, timeout_s=15.0, what="the condition"):
-    """Poll until the condition holds; AssertionError after the timeout."""
+    """Poll until the condition holds; AssertionError long after the timeout."""
+    timeout_s *= PATIENCE
     ends_s = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < ends_s, f"waited {timeout_s} s in vain for {what}"
@@ -111,15 +115,19 @@ def wait_for(condition, timeout_s=15.0, what="the condition"):
 
 
 @contextmanager
-def grounding_node(*, is_active=True, **parameters):
-    """The node under test: `grounding_node(max_rate=5.0, **{"audio.source": "topic"})`."""
+def grounding_node(*, is_active=True, remappings=(), **parameters):
+    """The node under test: `grounding_node(max_rate=5.0, **{"audio.source": "topic"})`.
+
+    `remappings` are rules such as "image:=/camera".
+    """
     from av_grounding.transports.ros.node import GroundingNode
 
     values = {"model.path": str(BUNDLE), "device": "cpu", "max_image_age_ms": 5000.0}
     overrides = [Parameter(name, value=value) for name, value in (values | parameters).items()]
+    words = ["--ros-args", *(word for rule in remappings for word in ("-r", rule))]
     spinning = Spinning(
         lambda context: GroundingNode(
-            context=context, namespace=NAMESPACE, parameter_overrides=overrides
+            context=context, namespace=NAMESPACE, parameter_overrides=overrides, cli_args=words
         )
     )
     try:
@@ -140,6 +148,7 @@ class Peer:
     def __init__(self):
         self.received = defaultdict(list)
         self._publishers = {}
+        self._clients = {}
         self._spinning = Spinning(lambda context: Node("peer", context=context))
         self.node = self._spinning.node
 
@@ -172,7 +181,7 @@ class Peer:
 
     def insist(self, topic, make_fields, condition, timeout_s=20.0):
         """Publish anew until the condition holds: the first may pass before both have met."""
-        ends_s = time.monotonic() + timeout_s
+        ends_s = time.monotonic() + PATIENCE * timeout_s
         while not condition():
             assert time.monotonic() < ends_s, f"{topic}: published in vain for {timeout_s} s"
             self.publish(topic, make_fields())
@@ -187,12 +196,19 @@ class Peer:
         return publisher
 
     def call(self, service_type, name, request):
-        client = self.node.create_client(service_type, f"{NODE}/{name}")
-        assert client.wait_for_service(15.0), name
+        client = self._client(service_type, name)
         future = client.call_async(request)
         wait_for(future.done, 30.0, f"{name} to answer")
-        self.node.destroy_client(client)
         return future.result()
+
+    def _client(self, service_type, name):
+        """Kept: a server drops its answer to a client that it has not met yet (Fast DDS)."""
+        if name not in self._clients:
+            client = self.node.create_client(service_type, f"{NODE}/{name}")
+            wait_for(client.service_is_ready, 15.0, name)
+            time.sleep(MEETING_S)  # the server's side of it cannot be seen from here
+            self._clients[name] = client
+        return self._clients[name]
 
     def latest(self, topic, timeout_s=20.0):
         wait_for(lambda: self.received[topic], timeout_s, topic)
@@ -265,7 +281,7 @@ class Scene:
             self.step()
 
     def play_until(self, condition, what, timeout_s=40.0):
-        ends_s = time.monotonic() + timeout_s
+        ends_s = time.monotonic() + PATIENCE * timeout_s
         while not condition():
             assert time.monotonic() < ends_s, f"waited {timeout_s} s in vain for {what}"
             self.step()

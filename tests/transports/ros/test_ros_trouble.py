@@ -65,8 +65,12 @@ def test_malformed_messages_are_counted_and_the_next_one_is_answered(peer):
         peer.insist("/robot/image", lambda: image(stamp), lambda: peer.received["sound/heatmap"])
         assert stamp_ns(peer.latest("sound/heatmap")) == stamp
         assert set(kinds()) == {"/robot/image encoding", "/robot/image unstamped"}
-        told = wait_for(lambda: diagnostic(peer, "inputs")[0], 10.0, "diagnostics")
-        assert int(told["malformed"]) == malformed.total
+
+        def told_all():  # once a second: the first may be of the time before
+            told = diagnostic(peer, "inputs")[0]
+            return told if told.get("malformed") == str(malformed.total) else None
+
+        told = wait_for(told_all, 10.0, "diagnostics that count them all")
         assert int(told["malformed /robot/image encoding"]) >= 1
 
 
@@ -130,7 +134,7 @@ def test_simulated_time_rules_ages_and_a_jump_back_forgets(peer, barking, dog):
         assert stamp_ns(peer.received["sound/heatmap"][-1]) in scene.stamps
         values = wait_for(
             lambda: (
-                diagnostic(peer, "inference")[0].get("e2e_p50_ms") not in (None, "nan")
+                diagnostic(peer, "inference")[0].get("e2e_p50_ms")  # empty until one is measured
                 and diagnostic(peer, "inference")[0]
             )
         )
