@@ -86,7 +86,6 @@ def measure_speed(
         DemoAudio(scene.waveform, clock, duration_s),
         [watch],
         max_image_age_s=max_image_age_s,
-        clock_ns=time.time_ns,
         on_progress=on_progress,
     )
     machine = machine_facts(NUM_CORES)

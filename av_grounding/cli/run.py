@@ -140,7 +140,7 @@ def execute(args: argparse.Namespace) -> int:
         inputs = (video, audio, stream, sinks)
         if args.as_fast_as_possible:
             return _offline(*inputs, args.duration, on_progress, additions)
-        return _live(*inputs, args.duration, on_progress, additions, settings, dds.clock_ns)
+        return _live(*inputs, args.duration, on_progress, additions, settings, dds.watches_sound)
 
     _run(args, settings, start, stream, recorder, report, total_s, additions)
     for addition in additions:
@@ -195,7 +195,7 @@ def _live(
     on_progress: Callable[[float], None],
     additions: list[Addition],
     settings: GroundingConfig,
-    clock_ns: Callable[[], int],
+    is_sound_watched: bool,
 ) -> RunReport:
     from av_grounding.streaming.runner import Runner
 
@@ -206,7 +206,7 @@ def _live(
         sinks,
         max_image_age_s=settings.max_image_age_ms / 1e3,
         duration_s=duration_s,
-        clock_ns=clock_ns,
+        is_sound_watched=is_sound_watched,
         on_progress=on_progress,
     )
     for addition in additions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli.run_addition import Addition
@@ -63,9 +62,10 @@ class Dds:
         self._bus: Bus | None = None
         self._inputs: DdsInputs | None = None
 
-    def clock_ns(self) -> int:
-        """Now, by the clock that stamps the inputs."""
-        return time.time_ns() if self._inputs is None else self._inputs.clock_ns()
+    @property
+    def watches_sound(self) -> bool:
+        """Whether sound comes from a topic, of which a line says why it is missing."""
+        return self._inputs is not None and self._inputs.audio is not None
 
     def open_inputs(self, settings: GroundingConfig) -> tuple[Source, Source | None]:
         """Sources for the topics that `--image` and `--audio` name, or the only ones there are."""

@@ -69,7 +69,7 @@ class RunReport:
     """Chunks dropped because the model fell behind by more than the queue holds."""
     duration_s: float = 0.0
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    """Capture to heatmap, or in an offline run the time to compute one."""
+    """Arrival to heatmap, or in an offline run the time to compute one."""
     stream: dict[str, Any] = field(default_factory=dict)
     """`GroundingStream.stats` at the end."""
 

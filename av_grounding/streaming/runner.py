@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from av_grounding.audio import NS_PER_S, samples_to_ns
+from av_grounding.streaming.age import AgeLimit, arrival_s
 from av_grounding.streaming.handover import AudioQueue, LatestFrame, Pacer
 from av_grounding.streaming.report import RunReport
+from av_grounding.streaming.unanswered import UnansweredWatch
 from av_grounding.types import AudioChunk, EncodedFrame, Frame, Grounding, Sink, Source, Stream
 
 LOGGER = logging.getLogger(__name__)
@@ -44,33 +46,33 @@ class Runner:
         max_image_age_s: float = 0.1,
         max_audio_queue_s: float = 10.0,
         duration_s: float | None = None,
-        clock_ns: Callable[[], int] | None = None,
+        is_sound_watched: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
         on_progress: Callable[[float], None] | None = None,
         join_timeout_s: float = 5.0,
     ) -> None:
         """`is_paced`: release files at the pace of their stamps; devices pace themselves.
 
-        `max_image_age_s`: a frame older than this when its turn comes is dropped and counted.
-        Ages and latencies count from `clock_ns`'s reading at the frame's stamp, where that clock
-        is given (the one that stamps the frames), or else from the frame's arrival.
+        `max_image_age_s`: a frame older than this when its turn comes is dropped and counted
+        (`AgeLimit`: ages and latencies count from arrival). Where frames come and nothing is
+        answered for five seconds, or without sound, one line in the log says why;
+        `is_sound_watched` says that somebody else does so for sound that does not come.
         `is_wanted` says whether anybody takes answers now: if not, nothing is decoded or encoded,
         and frames are counted as unwanted. `on_progress` hears how many seconds of video were
         answered.
         """
-        if max_image_age_s <= 0.0 or max_audio_queue_s <= 0.0:
-            raise ValueError(
-                f"max_image_age_s {max_image_age_s}, max_audio_queue_s {max_audio_queue_s}: "
-                "expected positive seconds"
-            )
+        if max_audio_queue_s <= 0.0:
+            raise ValueError(f"max_audio_queue_s {max_audio_queue_s}: expected positive seconds")
+        self._age = AgeLimit(max_image_age_s)
         self._stream = stream
         self._video = video
         self._audio = audio
         self._sinks = list(sinks)
         self._pacer = Pacer(1 if audio is None else 2) if is_paced else None
-        self._max_image_age_s = max_image_age_s
+        self._watch = UnansweredWatch(
+            has_sound=audio is not None, is_sound_watched=is_sound_watched
+        )
         self._duration_s = duration_s
-        self._clock_ns = clock_ns
         self._is_wanted = is_wanted
         self._on_progress = on_progress
         self._join_timeout_s = join_timeout_s
@@ -124,11 +126,11 @@ class Runner:
     @property
     def max_image_age_s(self) -> float:
         """As given to the constructor; may change while it runs."""
-        return self._max_image_age_s
+        return self._age.max_s
 
     @max_image_age_s.setter
     def max_image_age_s(self, seconds: float) -> None:
-        self._max_image_age_s = seconds
+        self._age.max_s = seconds
 
     @property
     def counters(self) -> dict[str, Any]:
@@ -172,14 +174,24 @@ class Runner:
                 elapsed_s = (frame.stamp_ns - first_ns) / NS_PER_S
                 if self._duration_s is not None and elapsed_s >= self._duration_s:
                     break
-                arrived_s = frame.arrived_s if isinstance(frame, EncodedFrame) else None
                 with self._changed:
-                    self._frames.put(frame, time.monotonic() if arrived_s is None else arrived_s)
+                    self._frames.put(frame, arrival_s(frame))
                     self._changed.notify_all()
+                self._speak_up()
         finally:
             with self._changed:
                 self._frames.has_ended = True
                 self._changed.notify_all()
+
+    def _speak_up(self) -> None:
+        # As frames come, in their thread: neither a busy model nor a slow sink keeps it quiet.
+        now_s = time.monotonic()
+        if not self._watch.is_due(now_s):
+            return
+        counters = {**self.counters, "num_unwritten": self._results.qsize()}
+        offset_s = self._stream.config.audio_offset_s
+        for line in self._watch.look(counters, now_s, self._age.max_s, offset_s):
+            LOGGER.warning("%s", line)
 
     def _capture_audio(self) -> None:
         assert self._audio is not None
@@ -257,13 +269,8 @@ class Runner:
                 return
             self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
 
-    def _age_s(self, frame: Frame | EncodedFrame, arrived_s: float) -> float:
-        if self._clock_ns is not None:
-            return (self._clock_ns() - frame.stamp_ns) / NS_PER_S
-        return time.monotonic() - arrived_s
-
     def _answer(self, taken: Frame | EncodedFrame, arrived_s: float) -> None:
-        if self._age_s(taken, arrived_s) > self._max_image_age_s:
+        if self._age.is_over(arrived_s):
             self._report.num_frames_too_old += 1
             return
         frame = taken.decode() if isinstance(taken, EncodedFrame) else taken
@@ -271,10 +278,10 @@ class Runner:
             self._report.num_frames_unreadable += 1
             return
         grounding = self._stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
-        age_s = self._age_s(frame, arrived_s)
+        age_s = self._age.age_s(arrived_s)
         if self._put_result((frame, grounding)):
             self._report.latency.record(age_s)
-            self._report.num_published_late += age_s > self._max_image_age_s
+            self._report.num_published_late += age_s > self._age.max_s
 
     def _put_result(self, result: tuple[Frame, Grounding] | None) -> bool:
         while not self._stopped.is_set():

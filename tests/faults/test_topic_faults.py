@@ -107,7 +107,6 @@ def running(tmp_path_factory):
         inputs.audio,
         [answers],
         max_image_age_s=OLD_S,
-        clock_ns=inputs.clock_ns,
     )
     thread = threading.Thread(target=runner.run, daemon=True)
     thread.start()

@@ -155,7 +155,6 @@ def measure(args: argparse.Namespace) -> dict:
         DemoAudio(scene.waveform, clock, 1e6),
         [ages, viewer],
         max_image_age_s=60.0,
-        clock_ns=time.time_ns,
     )
     stream.on_voice, viewer.stats = viewer.write_voice, lambda: runner.counters
     cpu_s: dict[str, list[float]] = {name: [] for name in CONDITIONS}

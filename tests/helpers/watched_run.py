@@ -55,7 +55,7 @@ def main(source: str, audio: str, bundle: str) -> int:
     stream = Grounder.load(bundle).stream()
     video, sound = open_source(source, audio)
     teller = Teller()
-    runner = Runner(stream, video, sound, [teller], max_image_age_s=0.5, clock_ns=time.time_ns)
+    runner = Runner(stream, video, sound, [teller], max_image_age_s=0.5)
     teller.counters = lambda: runner.counters
     say(ready=True)
     with contextlib.suppress(KeyboardInterrupt):

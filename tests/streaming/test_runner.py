@@ -9,7 +9,7 @@ import pytest
 from av_grounding.streaming.handover import AudioQueue
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
-from av_grounding.types import Frame
+from av_grounding.types import EncodedFrame, Frame
 from tests.helpers import signals
 from tests.helpers.memory import START_NS, ListSink, ListSource, chunks, frames
 from tests.helpers.tiny_backend import TinyBackend
@@ -100,31 +100,41 @@ def _open_once_given(backend, video, num):
 
 
 def test_a_frame_that_is_too_old_at_its_turn_is_dropped():
-    now_ns = START_NS + 10**9
-    fresh, stale = START_NS + 950_000_000, START_NS + 850_000_000
-    image = signals.picture()
-    video = ListSource([Frame(image, stale), Frame(image, fresh)], interval_s=0.3)
+    came_s = time.monotonic()
+    picture = signals.picture()
+
+    def late(number, delay_s):
+        stamp_ns = START_NS + number
+        return EncodedFrame(stamp_ns, lambda: Frame(picture, stamp_ns), came_s - delay_s)
+
+    video = ListSource([late(0, 3600.1), late(1, 3599.0)], interval_s=0.3)
     sink = ListSink()
-    report = make(video, None, [sink], max_image_age_s=0.1, clock_ns=lambda: now_ns).run()
-    assert [heatmaps.stamp_ns for _, heatmaps in sink.results] == [fresh]
+    report = make(video, None, [sink], max_image_age_s=3600.0).run()
+    assert [heatmaps.stamp_ns for _, heatmaps in sink.results] == [START_NS + 1]
     assert report.num_frames_too_old == 1
     assert report.num_published_late == 0
-    assert report.latency.percentile(50) == pytest.approx(0.05, rel=0.021)
+
+
+@pytest.mark.parametrize("offset_s", [-3600.0, -2.0, -0.15, 3600.0])
+def test_a_frame_is_as_old_as_its_arrival_whatever_its_stamp_says(offset_s):
+    now_ns = time.time_ns() + round(offset_s * 1e9)
+    given = [Frame(signals.picture(), now_ns + 20_000_000 * i) for i in range(10)]
+    sink = ListSink()
+    video = ListSource(given, interval_s=0.05)
+    report = make(video, None, [sink], max_image_age_s=PATIENT_S).run()
+    assert report.num_frames_too_old == report.num_published_late == 0
+    assert report.num_frames_published + report.num_frames_replaced == 10
+    assert sink.results[-1][1].stamp_ns == given[-1].stamp_ns
 
 
 def test_age_is_taken_at_the_turn_not_at_arrival():
     backend, sink = GatedBackend(), ListSink()
-    now_ns = [START_NS]
     video = StepSource(frames(2, rate_hz=1_000.0), backend.has_begun)
-
-    def make_late():
-        _open_after(backend, video, lambda: now_ns.__setitem__(0, START_NS + 10**9))
-
-    opener = threading.Thread(target=make_late, daemon=True)
+    opener = threading.Thread(
+        target=lambda: _open_after(backend, video, lambda: time.sleep(0.3)), daemon=True
+    )
     opener.start()
-    report = make(
-        video, None, [sink], backend, max_image_age_s=0.1, clock_ns=lambda: now_ns[0]
-    ).run()
+    report = make(video, None, [sink], backend, max_image_age_s=0.2).run()
     opener.join()
     assert [heatmaps.stamp_ns for _, heatmaps in sink.results] == [START_NS]
     assert report.num_published_late == 1

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from av_grounding.streaming.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.messages import MalformedCounter, Status
-from av_grounding.transports.topics.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.topics.status_report import (
     MalformedReporter,
     StatusReport,
@@ -27,7 +27,6 @@ class DdsMonitor:
         counters: Callable[[], Mapping[str, Any]],
         backend_facts: Mapping[str, Any] | None = None,
         malformed: MalformedCounter | None = None,
-        node_name: str = "grounding",
     ) -> None:
         """`counters`: as of `Runner.counters`."""
         self._publisher = publisher
@@ -35,7 +34,6 @@ class DdsMonitor:
         self._facts = dict(backend_facts or {})
         self._malformed = MalformedReporter(malformed or MalformedCounter())
         self._image_hz = 0.0
-        self._name = node_name
         self._rates = {name: RateMeter() for name in ("image", "audio", "output")}
         self._changed_s: dict[str, tuple[int, float]] = {}
 
@@ -48,7 +46,8 @@ class DdsMonitor:
             "inference": self._inference(counters, now_s),
             "transport": self._transport(),
         }
-        return [report.status(f"{self._name}: {name}") for name, report in reports.items()]
+        node = self._publisher.node_name
+        return [report.status(f"{node}: {name}") for name, report in reports.items()]
 
     def _silent_s(self, name: str, count: int, now_s: float) -> float:
         """Seconds since a counter last changed."""

@@ -105,6 +105,11 @@ class DdsPublisher:
         self._bus.release()
 
     @property
+    def node_name(self) -> str:
+        """With its namespace, as in `ros2 node list`."""
+        return self._bus.resolve(self._bus.node_name)
+
+    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 

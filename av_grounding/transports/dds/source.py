@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from av_grounding.audio import NS_PER_S
 from av_grounding.config import GroundingConfig
+from av_grounding.streaming.liveness import Watchdog
 from av_grounding.transports.dds.bus import Bus, Offer, Reader
 from av_grounding.transports.messages import (
     AudioLayout,
@@ -23,7 +23,6 @@ from av_grounding.transports.messages import (
     decode_image,
     peek_stamp_ns,
 )
-from av_grounding.transports.topics.liveness import Watchdog
 from av_grounding.transports.topics.sources import HeardAudio, TopicAudio, TopicVideo
 from av_grounding.transports.topics.table import INPUT_TYPES, input_types, is_output
 from av_grounding.types import AudioChunk, Frame
@@ -34,8 +33,6 @@ AUDIO_DEPTH = 400
 """Two seconds of chunks of 5 ms."""
 VIDEO_DEPTH = 30
 """Messages of compressed video, of which none may be left out."""
-MAX_CLOCK_ERROR_NS = 5 * NS_PER_S
-"""Stamps further from this machine's clock than this follow another one."""
 
 
 class DdsInputs:
@@ -65,7 +62,6 @@ class DdsInputs:
         self._camera: CameraInfo | None = None
         self._layout = AudioLayout.of(self.config.audio)
         self._decoder = VideoDecoder()
-        self._clock_offset_ns = 0
         self._readers: dict[str, Reader] = {}
         self._is_video_closed = self._is_audio_closed = False
         self._lock = threading.Lock()
@@ -86,10 +82,6 @@ class DdsInputs:
     def camera(self) -> CameraInfo | None:
         """The newest camera_info."""
         return self._camera
-
-    def clock_ns(self) -> int:
-        """This machine's clock, moved to where the stamps are if they follow another one."""
-        return time.time_ns() + self._clock_offset_ns
 
     def _look(self) -> None:
         """Subscribe to what has appeared, and name what is missing; in the bus's thread."""
@@ -163,11 +155,6 @@ class DdsInputs:
     def _set_layout(self, message: Any) -> None:
         self._layout = decode_audio_info(message)
 
-    def _stamp_of_image(self, message: tuple[Reader, bytes], received_ns: int) -> int:
-        stamp_ns = peek_stamp_ns(message[1])
-        self._follow_clock(stamp_ns, received_ns)
-        return stamp_ns
-
     def _decode_image(self, message: tuple[Reader, bytes], received_ns: int) -> Frame:
         reader, cdr = message
         raw, _, video = INPUT_TYPES["image"]
@@ -186,18 +173,6 @@ class DdsInputs:
             stamp_reference=audio.stamp_reference,
         )
 
-    def _follow_clock(self, stamp_ns: int, received_ns: int) -> None:
-        error_ns = stamp_ns - (received_ns + self._clock_offset_ns)
-        if stamp_ns == 0 or abs(error_ns) <= MAX_CLOCK_ERROR_NS:
-            return
-        self._clock_offset_ns = stamp_ns - received_ns
-        logger.warning(
-            "%s: stamps are %.1f s off this machine's clock (a recording, simulated time, or "
-            "another machine); ages count from arrival",
-            self.image_topic,
-            self._clock_offset_ns / NS_PER_S,
-        )
-
     def _watch(self) -> None:
         now_s = time.monotonic()
         for role, source in (("image", self.video), ("audio", self._topic_audio)):
@@ -207,8 +182,8 @@ class DdsInputs:
     def _reason(self, role: str, topic: str) -> str:
         source = self.video if role == "image" else self._topic_audio
         assert source is not None
-        if source.num_received and not source.num_decoded and self.malformed.total:
-            return f"what comes on {topic} cannot be used: {self.malformed.last_message}"
+        if source.is_arriving and (fault := self.malformed.last_of(topic)):
+            return f"what comes on {topic} cannot be used: {fault}"
         offers = self._bus.offers()
         if topic not in offers:
             known = sorted(
@@ -243,7 +218,7 @@ class _Video(TopicVideo):
     def __init__(self, inputs: DdsInputs) -> None:
         super().__init__(
             inputs.image_topic,
-            inputs._stamp_of_image,
+            lambda message, _: peek_stamp_ns(message[1]),
             inputs._decode_image,
             inputs.malformed,
             inputs.config.max_rate,

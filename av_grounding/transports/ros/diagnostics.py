@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.config import GroundingConfig
+from av_grounding.streaming.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.messages import MalformedCounter, Status
-from av_grounding.transports.topics.liveness import SILENCE_S, RateMeter
 from av_grounding.transports.topics.status_report import (
     ERROR,
     OK,

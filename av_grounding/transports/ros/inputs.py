@@ -69,7 +69,7 @@ class RosInputs:
         """Messages that were published and did not arrive, as far as the middleware tells."""
         is_raw = config.image_transport == "raw"
         self._image_type = INPUT_TYPES["image"][0 if is_raw else 1]
-        self.image_topic = node.resolve_topic_name("image" if is_raw else "image/compressed")
+        self.image_topic = _image_topic(node, is_raw)
         self.video = TopicVideo(
             self.image_topic,
             lambda cdr, _: peek_stamp_ns(cdr),
@@ -222,7 +222,7 @@ class RosInputs:
                 f"{topic} carries {', '.join(sorted(offered))}, expected {' or '.join(types)}: "
                 f"remap another topic{self._others(topic, types)}"
             )
-        elif not source.num_decoded and (fault := self._malformed.last_of(topic)):
+        elif source.is_arriving and (fault := self._malformed.last_of(topic)):
             yield f"what comes cannot be used: {fault}"
         elif not source.num_received:
             lost = f", {self.num_lost[name]} messages were lost" if self.num_lost[name] else ""
@@ -236,8 +236,10 @@ class RosInputs:
     def _others(self, topic: str, types: Sequence[str]) -> str:
         """What else is there: the same picture compressed or raw, and other topics of the type."""
         there = dict(self._node.get_topic_names_and_types())
-        twin = topic.removesuffix("/compressed") if topic.endswith("/compressed") else (
-            f"{topic}/compressed"
+        twin = (
+            topic.removesuffix("/compressed")
+            if topic.endswith("/compressed")
+            else (f"{topic}/compressed")
         )
         found = []
         if set(there.get(twin, ())) & set(INPUT_TYPES["image"]):
@@ -247,7 +249,8 @@ class RosInputs:
         found += [
             name
             for name, kinds in sorted(there.items())
-            if set(kinds) & set(types) and name not in (topic, twin)
+            if set(kinds) & set(types)
+            and name not in (topic, twin)
             and (not name.startswith(ours) or ours == "/")
         ]
         return f"; there is {', '.join(found[:5])}" if found else ""
@@ -333,8 +336,19 @@ class RosInputs:
 
         A policy that has been declared once keeps its value, and ours follows the publishers.
         """
-        given = getattr(self._node, "_parameter_overrides", {})
         kinds = [QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH]
-        if f"qos_overrides.{topic}.subscription.reliability" in given:
+        if self._node.has_parameter(f"qos_overrides.{topic}.subscription.reliability"):
             kinds.append(QoSPolicyKind.RELIABILITY)
         return QoSOverridingOptions(kinds)
+
+
+def _image_topic(node: Node, is_raw: bool) -> str:
+    """Where images come from. As with image_transport, `image:=X` means X/compressed as well."""
+    base = node.resolve_topic_name("image")
+    if is_raw:
+        return base
+    compressed = node.resolve_topic_name("image/compressed")
+    is_remapped = compressed != node.resolve_topic_name("image/compressed", only_expand=True)
+    if is_remapped or base.endswith("/compressed"):
+        return compressed if is_remapped else base
+    return f"{base}/compressed"

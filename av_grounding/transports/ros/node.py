@@ -28,6 +28,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from av_grounding.config import NODE_NAME, GroundingConfig, default_bundle
 from av_grounding.files import one_line
+from av_grounding.streaming.liveness import Watchdog
 from av_grounding.transports.messages import MalformedCounter, Status, build, diagnostics_fields
 from av_grounding.transports.ros.diagnostics import Monitor, idle_status
 from av_grounding.transports.ros.logging import bridge_logging
@@ -37,7 +38,6 @@ from av_grounding.transports.ros.parameters import NodeParameters
 from av_grounding.transports.ros.points import PointLocator
 from av_grounding.transports.ros.session import Session
 from av_grounding.transports.topics.live_stream import LiveStream
-from av_grounding.transports.topics.liveness import Watchdog
 from av_grounding.types import Backend, Sink
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ class GroundingNode(Node):
     """The node; raises ValueError in one line where a given parameter is refused."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(NODE_NAME, **options)
+        super().__init__(
+            NODE_NAME, automatically_declare_parameters_from_overrides=True, **options
+        )
         self._backend: Backend | None = None
         self._outputs: RosOutputs | None = None
         self._session: Session | None = None
@@ -291,7 +293,7 @@ class GroundingNode(Node):
         video, is_idle = inputs.video, session.stream.is_idle
         seen_s = video.last_received_s if is_idle else video.last_used_s
         if self._watchdogs["images"].barks(seen_s, now_s):
-            reasons = "; ".join(session.reasons_without_images())
+            reasons = "; ".join(inputs.reasons_without_images())
             logger.warning("no images, so no heatmaps: %s", reasons)
         if self._watchdogs["audio"].barks(inputs.audio.last_heard_s, now_s):
             reasons = "; ".join(inputs.reasons_without_audio())

@@ -33,6 +33,7 @@ _FOREIGN = ("use_sim_time", "qos_overrides", "start_type_description_service")
 class NodeParameters:
     """Declares every parameter on a node and keeps the configuration that they describe.
 
+    The node must have been made with `automatically_declare_parameters_from_overrides`.
     Those of a head that the shipped file does not have are declared where one of them is given.
     Raises ValueError in one line where a given value is refused.
     """
@@ -47,12 +48,14 @@ class NodeParameters:
         self._node = node
         self._on_change = on_change
         self._is_configured = is_configured
-        overrides: Mapping[str, RosParameter] = getattr(node, "_parameter_overrides", {})
+        # The node was made to declare what it was given, which is the one public way to see it.
         given = {
             name: parameter.value
-            for name, parameter in overrides.items()
-            if parameter.value is not None
+            for name, parameter in node.get_parameters_by_prefix("").items()
+            if name.split(".")[0] not in _FOREIGN
         }
+        for name in given:
+            node.undeclare_parameter(name)
         heads = [*HEADS, *extra_heads(given)]
         self._known = {parameter.name: parameter for parameter in parameters(heads)}
         self.unknown = unknown_parameters(name for name in given if name not in self._known)
@@ -75,7 +78,9 @@ class NodeParameters:
                 self._refuse_late(name for name in ours if ours[name] != self._value(name))
             config = _checked(self._values() | ours)
         except ValueError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            # `ros2 param load` sets one after the other: what was right before is in force.
+            scope = "none of this set was taken" if len(changes) > 1 else "only this was refused"
+            return SetParametersResult(successful=False, reason=f"{error} ({scope})")
         if ours and self._adopts_at_once:
             self._take(config)
         return SetParametersResult(successful=True)

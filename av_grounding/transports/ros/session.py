@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import Node
@@ -84,8 +84,8 @@ class Session:
             self.inputs.video,
             self.inputs.audio,
             sinks,
-            # Counted from arrival: a driver's own delay must not silence the node.
             max_image_age_s=config.max_image_age_ms / 1e3,
+            is_sound_watched=True,  # by the node's watchdog, which knows the publishers
             is_wanted=lambda: len(sinks) > 1 or outputs.is_wanted,
         )
         self.error, self._is_stopping = None, False
@@ -109,17 +109,6 @@ class Session:
         self.inputs.clear()
         self.runner.forget_waiting()
         self.stream.request_reset()
-
-    def reasons_without_images(self) -> Iterator[str]:
-        """Why no frame was looked at lately, most telling first."""
-        num_old = self.runner.counters["num_frames_too_old"]
-        if num_old and num_old == self.inputs.video.num_received - self.inputs.video.num_replaced:
-            yield (
-                f"all {num_old} frames waited longer than max_image_age_ms "
-                f"({self._config.max_image_age_ms:g}) for the model: raise it, or see backend"
-            )
-            return
-        yield from self.inputs.reasons_without_images()
 
     def apply(self, config: GroundingConfig) -> None:
         """Follow the dynamic parameters."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from av_grounding.audio import MIN_DBFS, dbfs, to_clean_mono
 from av_grounding.sources.adapters import OneChannel
+from av_grounding.streaming.liveness import SILENCE_S
 from av_grounding.transports.messages import MalformedCounter, MalformedMessage
 from av_grounding.types import AudioChunk, EncodedFrame, Frame, Source
 
@@ -84,6 +85,12 @@ class TopicSource(Generic[Item]):
         self._max_waiting = max_waiting
         self._changed = threading.Condition()
         self._is_closed = False
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether messages have come in the last seconds, of use or not."""
+        last_s = self.last_received_s
+        return last_s is not None and time.monotonic() - last_s <= SILENCE_S
 
     def put(self, message: Any, received_ns: int) -> None:
         """Take a message; never blocks for longer than a swap of references."""

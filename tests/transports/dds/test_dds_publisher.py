@@ -290,6 +290,7 @@ def test_diagnostics_name_what_is_wrong(publisher, monkeypatch):
     counters = dict(COUNTERS)
     monitor = DdsMonitor(publisher, lambda: counters, {"device": "cpu"}, malformed)
     inputs, sync, inference, transport = monitor.statuses()
+    assert inputs.name == "/a/grounding: inputs"  # as the node's: its name with its namespace
     assert (inputs.level, sync.level) == (0, 1)
     assert "2.5 s apart" in sync.message
     assert inference.values["backend_device"] == "cpu"

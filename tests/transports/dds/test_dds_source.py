@@ -64,9 +64,8 @@ def test_images_and_sound_come_as_they_were_sent(bus, kind):
     assert {chunk.sample_rate_hz for chunk in chunks} == {16_000}
     wait_until(lambda: inputs.camera is not None)
     assert inputs.camera.k[0, 0] == 50.0
-    age_s = (inputs.clock_ns() - frames[-1].stamp_ns) / 1e9
-    assert abs(age_s) < 5.0
-    assert abs(time.time_ns() - inputs.clock_ns() - (10**15 if kind == "recorded" else 0)) < 5e9
+    behind_ns = time.time_ns() - frames[-1].stamp_ns
+    assert abs(behind_ns - (10**15 if kind == "recorded" else 0)) < 60e9
     inputs.video.close()
     inputs.audio.close()
     peer.finish()

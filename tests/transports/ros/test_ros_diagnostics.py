@@ -2,8 +2,8 @@
 
 import pytest
 
+from av_grounding.streaming.liveness import RateMeter, Watchdog
 from av_grounding.transports.ros.diagnostics import gpu_values, idle_status
-from av_grounding.transports.topics.liveness import RateMeter, Watchdog
 from av_grounding.transports.topics.status_report import ERROR, OK
 
 

@@ -8,7 +8,12 @@ pytest.importorskip("rclpy", reason="needs a sourced ROS 2")
 
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParametersAtomically
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
 
 from av_grounding.config import parameters
 from tests.helpers.ros_world import Scene, connect, grounding_node, maximum
@@ -18,6 +23,17 @@ pytestmark = pytest.mark.ros
 
 def set_parameters(peer, **values):
     """Atomically, as `ros2 service call …/set_parameters_atomically` does."""
+    request = SetParametersAtomically.Request(parameters=as_messages(values))
+    return peer.call(SetParametersAtomically, "set_parameters_atomically", request).result
+
+
+def load_parameters(peer, **values):
+    """One after the other, as `ros2 param load` does."""
+    request = SetParameters.Request(parameters=as_messages(values))
+    return peer.call(SetParameters, "set_parameters", request).results
+
+
+def as_messages(values):
     made = []
     for name, value in values.items():
         kind = {
@@ -28,8 +44,7 @@ def set_parameters(peer, **values):
         }[type(value)]
         content = ParameterValue(type=kind[1], **{kind[0]: value})
         made.append(ParameterMessage(name=name, value=content))
-    request = SetParametersAtomically.Request(parameters=made)
-    return peer.call(SetParametersAtomically, "set_parameters_atomically", request).result
+    return made
 
 
 def test_every_parameter_is_declared_with_its_meaning_and_range(peer):
@@ -61,9 +76,17 @@ def test_dynamic_parameters_act_at_once_and_bad_sets_are_refused_whole(peer, bar
         assert not result.successful
         assert "sound.threshold" in result.reason
         assert spinning.node.config.stream.gate_dbfs == -50.0
+        # Loaded from a file the good one counts, and it is said of the bad one that it is alone.
+        bad = {"gate.min_dbfs": -49.0, "speech.vad_frame_ms": 25}
+        taken, refused = load_parameters(peer, **bad)
+        assert taken.successful
+        assert not refused.successful
+        assert "(only this was refused)" in refused.reason
+        assert spinning.node.config.stream.gate_dbfs == -49.0
         contradiction = set_parameters(peer, **{"speech.hold_s": 0.1, "speech.hangover_s": 0.5})
         assert not contradiction.successful
         assert "hold_s" in contradiction.reason
+        assert "(none of this set was taken)" in contradiction.reason
         late = set_parameters(peer, **{"model.path": "elsewhere"})
         assert not late.successful
         assert "deactivate" in late.reason

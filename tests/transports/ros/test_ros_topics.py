@@ -68,6 +68,25 @@ def test_heatmaps_carry_the_image_header_and_absolute_values(peer, barking, dog)
         assert len(peer.received["speech/heatmap"]) > 1
 
 
+@pytest.mark.parametrize(
+    ("transport", "rules", "expected"),
+    [
+        ("raw", ["image:=/cam/front"], "/cam/front"),
+        ("compressed", [], "/robot/image/compressed"),
+        ("compressed", ["image:=/cam/front"], "/cam/front/compressed"),
+        ("compressed", ["image:=/cam/front/compressed"], "/cam/front/compressed"),
+        ("compressed", ["image/compressed:=/other"], "/other"),
+        ("compressed", ["image:=/cam/front", "image/compressed:=/other"], "/other"),
+    ],
+)
+def test_a_remapped_image_is_read_in_its_transport(peer, transport, rules, expected):
+    """`image:=X` means X/compressed where images come compressed, as with image_transport."""
+    with grounding_node(remappings=rules, image_transport=transport) as spinning:
+        assert spinning.node._session.inputs.image_topic == expected
+        kind = IMAGE_TYPE if transport == "raw" else "sensor_msgs/msg/CompressedImage"
+        peer.connect(expected, kind)
+
+
 def test_without_any_sound_images_are_answered_with_zeros(peer):
     with grounding_node():
         peer.collect("sound/heatmap")
