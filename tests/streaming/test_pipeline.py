@@ -471,7 +471,9 @@ def test_a_listener_changes_no_heatmap_and_hears_a_new_timeline(whole):
     assert as_bytes(answers) == as_bytes(whole[16_000])
     for begin_ns in (0, 5 * 10**8):  # the second chunk confirms that the clock was set
         stream.push_audio(signals.vowel(0.5), START_NS + 10**11 + begin_ns, 16_000)
-    assert abs(told[-1].stamp_ns - START_NS - 10**11) < 1e6
+    since_ns = [marks.stamp_ns - START_NS - 10**11 for marks in told]
+    new = [ns for ns in since_ns if ns > -1e6]
+    assert abs(new[0]) < 1e6
 
 
 @pytest.mark.parametrize("step_s", [-100.0, 100.0])

@@ -77,6 +77,12 @@ class Bag:
             self._open_whole()
         except Exception as error:  # rosbags raises whatever its parsers stumble over
             self._open_broken(error)
+        # A database holds values of any type in any column.
+        self.topics = {
+            name: topic
+            for name, topic in self.topics.items()
+            if isinstance(name, str) and isinstance(topic.type_name, str)
+        }
 
     def messages(self, names: Collection[str]) -> Iterator[RawMessage]:
         """The messages of these topics in the order of their log times, as far as they go."""
