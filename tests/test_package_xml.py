@@ -16,7 +16,7 @@ OF_ROS = re.compile(
     r"\w+_(msgs|srvs|interfaces)|rcl\w*|rosidl\w*|tf2\w*|launch\w*|ament\w*|diagnostic_updater"
 )
 # Understood where it is installed, and not needed: another kind of sound.
-BY_CHOICE = {"foxglove_msgs"}
+BY_CHOICE = {"foxglove_msgs", "audio_utils_msgs", "naoqi_bridge_msgs"}
 
 
 def depends(kind):
