@@ -125,9 +125,11 @@ def rays_fields(rays: Sequence[Float64[np.ndarray, "3"]], stamp_ns: int, frame_i
 
 def _rotation_of_x_onto(ray: Float64[np.ndarray, "3"]) -> tuple[float, float, float, float]:
     """The shortest rotation that turns +x onto a unit vector, as a quaternion (x, y, z, w)."""
-    w = 1.0 + float(ray[0])
-    if w < 1e-9:  # straight back: any half turn about an axis across x
+    ahead, across = float(ray[0]), float(ray[1]) ** 2 + float(ray[2]) ** 2
+    if ahead < 0.0 and across < 1e-30:  # straight back: any half turn about an axis across x
         return 0.0, 0.0, 1.0, 0.0
+    # 1 + x of a unit vector; the sum itself would lose all digits of one that points back.
+    w = 1.0 + ahead if ahead >= 0.0 else across / (1.0 - ahead)
     quaternion = np.array([0.0, -float(ray[2]), float(ray[1]), w])
     x, y, z, w = quaternion / np.linalg.norm(quaternion)
     return float(x), float(y), float(z), float(w)

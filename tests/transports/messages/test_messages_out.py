@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -108,6 +108,9 @@ def test_peaks_are_maxima_above_the_threshold_in_their_boxes(heatmap, threshold)
 
 @settings(max_examples=20)
 @given(hnp.arrays(np.float64, 3, elements=st.floats(-1, 1)))
+@example(np.array([-0.5, 0.0, 1e-6]))
+@example(np.array([-1.0, 3e-5, -2e-5]))
+@example(np.array([-1.0, 0.0, 1e-16]))
 def test_rays_turn_x_onto_the_direction(direction):
     norm = np.linalg.norm(direction)
     ray = direction / norm if norm > 1e-3 else np.array([-1.0, 0.0, 0.0])
