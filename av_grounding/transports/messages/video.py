@@ -9,8 +9,8 @@ from av_grounding.image_header import MAX_CODED_PX
 from av_grounding.transports.messages.fields import MalformedMessage, as_bytes, stamp_ns_of
 from av_grounding.types import Frame
 
-VIDEO_FORMATS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "av1"}
-"""A message's format -> FFmpeg's decoder."""
+VIDEO_FORMATS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "libdav1d"}
+"""A message's format -> FFmpeg's decoder; its own of AV1 decodes on special hardware alone."""
 MAX_WAITING = 64
 """Pictures that a decoder may hold back: streams of messages have no B frames, others 16."""
 

@@ -31,12 +31,15 @@ def decoded(messages):
 
 
 @pytest.mark.parametrize(
-    ("form", "codec"), [("h264", "libx264"), ("h265", "libx265"), ("vp9", "libvpx-vp9")]
+    ("form", "codec", "options"),
+    [
+        ("h264", "libx264", coded.FLAT),
+        ("h265", "libx265", coded.FLAT),
+        ("vp9", "libvpx-vp9", {"deadline": "realtime", "lag-in-frames": "0"}),
+        ("av1", "libsvtav1", {"preset": "12", "svtav1-params": "pred-struct=1:lookahead=0"}),
+    ],
 )
-def test_every_message_gives_its_picture_at_once(form, codec):
-    options = (
-        coded.FLAT if codec != "libvpx-vp9" else {"deadline": "realtime", "lag-in-frames": "0"}
-    )
+def test_every_message_gives_its_picture_at_once(form, codec, options):
     pictures, kinds = decoded(messages_of(form, codec, options=options))
     assert kinds == []
     assert [number for number, _ in pictures] == list(range(NUM))
