@@ -66,7 +66,7 @@ fuzz: $(INSTALLED)
 reproduce: $(INSTALLED)
 	$(BIN)/av-grounding reproduce --data out/data --out runs/reproduce --page docs/reproduction.md $(ARGS)
 
-# Side by side: most of the time of a test passes in waiting. A file's tests share what they build.
+# Side by side, so that every core works. A file's tests share what they build.
 test: lint test-tools
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 

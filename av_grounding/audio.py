@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32
 
+from av_grounding.types import AudioChunk
+
 MIN_DBFS = -120.0
 """What `dbfs` answers for digital silence."""
 
@@ -28,6 +30,11 @@ def samples_to_seconds(num_samples: int | float, sample_rate_hz: int) -> float:
 def samples_to_ns(num_samples: int, sample_rate_hz: int) -> int:
     """Duration of `num_samples` in nanoseconds, exact to one nanosecond at any length."""
     return (int(num_samples) * NS_PER_S + sample_rate_hz // 2) // sample_rate_hz
+
+
+def chunk_duration_ns(chunk: AudioChunk) -> int:
+    """How long a chunk lasts, in nanoseconds; its rate need not have been checked yet."""
+    return samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))
 
 
 def check_sample_rate(sample_rate_hz: int) -> int:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
-from av_grounding.audio import NS_PER_S, samples_to_ns
+from av_grounding.audio import NS_PER_S, chunk_duration_ns
 from av_grounding.streaming.report import RunReport
 from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, EncodedFrame, Frame, Sink, Source, Stream
@@ -166,7 +166,7 @@ class _AudioFeeder:
 
 
 def _end_ns(chunk: AudioChunk) -> int:
-    return chunk.stamp_ns + samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))
+    return chunk.stamp_ns + chunk_duration_ns(chunk)
 
 
 def _by_next(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from av_grounding.audio import NS_PER_S, samples_to_ns
+from av_grounding.audio import NS_PER_S, chunk_duration_ns
 from av_grounding.streaming.age import AgeLimit, arrival_s
 from av_grounding.streaming.handover import AudioQueue, LatestFrame, Pacer
 from av_grounding.streaming.report import RunReport
@@ -197,11 +197,7 @@ class Runner:
         assert self._audio is not None
         # A driver hands a chunk over once its last sample is in.
         for chunk in self._items(
-            self._audio,
-            (AudioChunk,),
-            lambda chunk: (
-                chunk.stamp_ns + samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))
-            ),
+            self._audio, (AudioChunk,), lambda chunk: chunk.stamp_ns + chunk_duration_ns(chunk)
         ):
             with self._changed:
                 num_lost = self._chunks.put(chunk)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from av_grounding.audio import NS_PER_S, samples_to_ns
+from dataclasses import replace
+
+from av_grounding.audio import NS_PER_S, chunk_duration_ns
 from av_grounding.types import AudioChunk
 
 
@@ -41,7 +43,7 @@ class StrayStamps:
         if self._held and self._held_ns > self._patience_ns:
             return [*self.release(), *self.push(chunk)]
         self._held.append(chunk)
-        self._held_ns += _duration_ns(chunk)
+        self._held_ns += chunk_duration_ns(chunk)
         return []
 
     def release(self) -> list[AudioChunk]:
@@ -63,18 +65,8 @@ class StrayStamps:
     def _mended(self) -> list[AudioChunk]:
         held, self._held, self._held_ns = self._held, [], 0
         self.num_mended += len(held)
-        mended = []
-        for chunk in held:
-            assert self._end_ns is not None
-            mended.append(
-                self._passed(AudioChunk(chunk.samples, self._end_ns, chunk.sample_rate_hz))
-            )
-        return mended
+        return [self._passed(replace(chunk, stamp_ns=self._end_ns)) for chunk in held]
 
     def _passed(self, chunk: AudioChunk) -> AudioChunk:
-        self._end_ns = chunk.stamp_ns + _duration_ns(chunk)
+        self._end_ns = chunk.stamp_ns + chunk_duration_ns(chunk)
         return chunk
-
-
-def _duration_ns(chunk: AudioChunk) -> int:
-    return samples_to_ns(len(chunk.samples), max(1, chunk.sample_rate_hz))

@@ -14,11 +14,9 @@ from av_grounding.transports import messages
 from av_grounding.transports.bag.reader import Bag, BagTopic, RawMessage, earlier_files
 from av_grounding.transports.messages import AudioLayout, MalformedMessage, VideoDecoder
 from av_grounding.transports.topics.table import INPUT_TYPES, input_types, is_output
-from av_grounding.types import Frame
 
 logger = logging.getLogger(__name__)
 
-RAW_TYPE, COMPRESSED_TYPE, VIDEO_TYPE = INPUT_TYPES["image"]
 INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
 STAMPED_TYPE, UNSTAMPED_TYPE = INPUT_TYPES["audio"][:2]
 ORDER = "as processed"
@@ -40,15 +38,6 @@ def first(bag: Bag, name: str, number: int = NUM_PROBED) -> Iterator[RawMessage]
     """The first messages of a topic."""
     for _, message in zip(range(number), bag.messages([name]), strict=False):
         yield message
-
-
-def decode_picture(decoded: Any, type_name: str, decoder: VideoDecoder) -> Frame:
-    """Any of the types that may be a picture. Raises MalformedMessage."""
-    if type_name == VIDEO_TYPE:
-        return decoder.decode(decoded)
-    if type_name == COMPRESSED_TYPE:
-        return messages.decode_compressed_image(decoded)
-    return messages.decode_image(decoded)
 
 
 class TopicChoice:
@@ -143,7 +132,7 @@ class TopicChoice:
                 if getattr(decoded, "encoding", "") == DEPTH_ENCODING and not allows_depth:
                     self._unread[topic.name] = f"image encoding {DEPTH_ENCODING} is depth"
                     return False
-                decode_picture(decoded, topic.type_name, decoder)
+                messages.decode_picture(decoded, decoder)
             except ValueError as error:
                 if getattr(error, "kind", "") == "encoding":
                     self._unread[topic.name] = str(error)

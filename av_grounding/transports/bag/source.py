@@ -10,19 +10,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from av_grounding.audio import NS_PER_S, samples_to_ns
+from av_grounding.audio import NS_PER_S, chunk_duration_ns
 from av_grounding.config import AudioSettings
 from av_grounding.sources.playback import PlaybackClock
 from av_grounding.transports import messages
-from av_grounding.transports.bag.choice import (
-    ORDER,
-    TopicChoice,
-    decode_picture,
-    first,
-    read_facts,
-)
+from av_grounding.transports.bag.choice import ORDER, TopicChoice, first, read_facts
 from av_grounding.transports.bag.reader import Bag, BagTopic, RawMessage
 from av_grounding.transports.messages import MalformedCounter, MalformedMessage, VideoDecoder
 from av_grounding.types import AudioChunk, Frame, Source
@@ -97,10 +93,8 @@ class BagPlayback:
             raise MalformedMessage("damaged", str(error)) from error
         if self.audio is not None and message.topic == self.audio.name:
             chunk = self._decode_sound(message, decoded)
-            stamp_ns = self._stamp(chunk.stamp_ns + self._sound_shift_ns)
-            return AudioChunk(chunk.samples, stamp_ns, chunk.sample_rate_hz)
-        type_name = self.bag.topics[message.topic].type_name
-        frame = decode_picture(decoded, type_name, decoder or self._decoder)
+            return replace(chunk, stamp_ns=self._stamp(chunk.stamp_ns + self._sound_shift_ns))
+        frame = messages.decode_picture(decoded, decoder or self._decoder)
         stamp_ns = frame.stamp_ns
         if stamp_ns == 0 and not self.is_in_order:
             # Drivers that set no stamp leave zero; when it was received is the best guess.
@@ -132,8 +126,7 @@ class BagPlayback:
         if chunk.stamp_ns or self.is_in_order:
             return chunk
         # As of pictures; a chunk is handed over once its last sample is in.
-        duration_ns = samples_to_ns(len(chunk.samples), chunk.sample_rate_hz)
-        return AudioChunk(chunk.samples, message.log_ns - duration_ns, chunk.sample_rate_hz)
+        return replace(chunk, stamp_ns=message.log_ns - chunk_duration_ns(chunk))
 
     def _find_clocks(self) -> tuple[int, int]:
         """The stamp of a picture taken at the start of the bag, and what sound's lack to it.
@@ -146,12 +139,10 @@ class BagPlayback:
         ]
         picture_ns, sound_ns = (0 if ns is None else ns for ns in behind)
         limit_ns = SAME_CLOCK_S * NS_PER_S
-        shift_ns = 0
-        if None not in (self.image, self.audio) and abs(sound_ns - picture_ns) > limit_ns:
-            shift_ns = sound_ns - picture_ns
-        if shift_ns and self.is_in_order:
-            shift_ns = 0  # as the model took it
-        elif shift_ns:
+        shift_ns = 0 if None in (self.image, self.audio) else sound_ns - picture_ns
+        if self.is_in_order or abs(shift_ns) <= limit_ns:  # in order: as the model took it
+            shift_ns = 0
+        else:
             logger.warning(
                 "%s: sound and pictures are stamped by clocks %.1f s apart; they are paired by "
                 "the times at which they were recorded: stamp both by one clock",
@@ -172,8 +163,7 @@ class BagPlayback:
                 decoded = self.bag.decode(message)
                 if topic is self.audio:
                     chunk = self._decode_sound(message, decoded)
-                    end_ns = samples_to_ns(len(chunk.samples), chunk.sample_rate_hz)
-                    found.append(message.log_ns - chunk.stamp_ns - end_ns)
+                    found.append(message.log_ns - chunk.stamp_ns - chunk_duration_ns(chunk))
                     continue
                 stamp = getattr(decoded, "timestamp", None) or decoded.header.stamp
                 if stamp_ns := messages.stamp_ns_of(stamp):

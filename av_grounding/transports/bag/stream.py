@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from av_grounding.audio import samples_to_ns
+from av_grounding.audio import chunk_duration_ns
 from av_grounding.streaming.wrapping import StreamWrapper
 from av_grounding.types import AudioChunk, Frame, Grounding, Stream
 
@@ -39,8 +39,7 @@ class RecordedStream(StreamWrapper):
 
     def push_audio(self, samples: np.ndarray, stamp_ns: int, sample_rate_hz: int) -> None:
         chunk = AudioChunk(samples, int(stamp_ns), int(sample_rate_hz))
-        end_ns = chunk.stamp_ns + samples_to_ns(len(samples), max(1, chunk.sample_rate_hz))
-        log_ns = self._tape.log_time_ns(end_ns)
+        log_ns = self._tape.log_time_ns(chunk.stamp_ns + chunk_duration_ns(chunk))
         self.stream.push_audio(samples, stamp_ns, sample_rate_hz)
         if len(samples):
             self._tape.take_audio(chunk, log_ns)

@@ -19,8 +19,7 @@ from av_grounding.transports.messages import (
     decode_audio,
     decode_audio_info,
     decode_camera_info,
-    decode_compressed_image,
-    decode_image,
+    decode_picture,
     peek_stamp_ns,
 )
 from av_grounding.transports.topics.sources import HeardAudio, TopicAudio, TopicVideo
@@ -157,11 +156,7 @@ class DdsInputs:
 
     def _decode_image(self, message: tuple[Reader, bytes], received_ns: int) -> Frame:
         reader, cdr = message
-        raw, _, video = INPUT_TYPES["image"]
-        decoded = reader.decode(cdr)
-        if reader.type_name == video:
-            return self._decoder.decode(decoded)
-        return (decode_image if reader.type_name == raw else decode_compressed_image)(decoded)
+        return decode_picture(reader.decode(cdr), self._decoder)
 
     def _decode_audio(self, message: tuple[Reader, bytes], received_ns: int) -> AudioChunk:
         reader, cdr = message

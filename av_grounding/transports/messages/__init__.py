@@ -58,12 +58,11 @@ from av_grounding.transports.messages.out import (
     score_fields,
 )
 from av_grounding.transports.messages.peaks import Peak, find_peaks, peaks_of
-from av_grounding.transports.messages.video import VIDEO_FORMATS, VideoDecoder
+from av_grounding.transports.messages.video import VideoDecoder, decode_picture
 
 __all__ = [
     "IMAGE_ENCODINGS",
     "SAMPLE_FORMATS",
-    "VIDEO_FORMATS",
     "AudioLayout",
     "CameraInfo",
     "Fields",
@@ -85,6 +84,7 @@ __all__ = [
     "decode_depth",
     "decode_heatmap",
     "decode_image",
+    "decode_picture",
     "diagnostics_fields",
     "find_peaks",
     "header_fields",

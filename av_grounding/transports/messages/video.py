@@ -7,6 +7,7 @@ from typing import Any
 from av_grounding.files import brief
 from av_grounding.image_header import MAX_CODED_PX
 from av_grounding.transports.messages.fields import MalformedMessage, as_bytes, stamp_ns_of
+from av_grounding.transports.messages.image import decode_compressed_image, decode_image
 from av_grounding.types import Frame
 
 VIDEO_FORMATS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "libdav1d"}
@@ -78,3 +79,13 @@ class VideoDecoder:
         if self._has_picture:
             return MalformedMessage("damaged", f"{what}: shown again from the next key frame on")
         return MalformedMessage("keyframe", f"{what}: no key frame came yet; waiting for one")
+
+
+def decode_picture(message: Any, decoder: VideoDecoder) -> Frame:
+    """Any of the known pictures, known by their fields as in `decode_audio`. MalformedMessage.
+
+    `decoder` is the topic's own: compressed video must come whole and in order.
+    """
+    if hasattr(message, "timestamp"):
+        return decoder.decode(message)
+    return (decode_image if hasattr(message, "encoding") else decode_compressed_image)(message)
