@@ -8,6 +8,7 @@ from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.qos import (
+    DurabilityPolicy,
     QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
@@ -35,12 +36,20 @@ def mismatches(
     """A line for each endpoint there is now whose quality of service does not match ours."""
     lines = []
     for info in others:
-        pair = (info.qos_profile, ours)
-        verdict, reason = qos_check_compatible(*(reversed(pair) if is_ours_publishing else pair))
+        pair = (ours, info.qos_profile) if is_ours_publishing else (info.qos_profile, ours)
+        verdict, reason = qos_check_compatible(*pair)
         if verdict == QoSCompatibility.ERROR:
-            policy = next((name for name in _REMEDIES if name.lower() in reason.lower()), reason)
-            lines.append(_line(topic, info.node_name, policy))
+            lines.append(_line(topic, info.node_name, _policy(*pair) or reason))
     return lines
+
+
+def _policy(publisher: QoSProfile, subscription: QoSProfile) -> str | None:
+    """The policy that keeps them apart; the middleware's sentence need not name it."""
+    if subscription.reliability == ReliabilityPolicy.RELIABLE != publisher.reliability:
+        return "RELIABILITY"
+    if subscription.durability == DurabilityPolicy.TRANSIENT_LOCAL != publisher.durability:
+        return "DURABILITY"
+    return None
 
 
 def subscription_events(
