@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.types import Backend, Grounding, ModelSpec

@@ -319,6 +319,14 @@ class Stream(Protocol):
         """Forget all sound and every stamp."""
         ...
 
+    def hear_apart(self) -> None:
+        """Encode sound in a thread of its own; frames get the newest tokens that are finished."""
+        ...
+
+    def finish(self, timeout_s: float | None = None) -> None:
+        """Wait for the window that is being encoded apart, if any."""
+        ...
+
 
 @runtime_checkable
 class AudioStream(Protocol):
@@ -427,5 +435,15 @@ class Backend(ABC):
         """As `encode_audio` of each up to 1e-5; not the same bits for every n."""
         return np.stack([self.encode_audio(waveform) for waveform in waveforms])
 
-    def settle_threads(self) -> None:  # noqa: B027
-        """Take fewer CPU threads where a small model gains from it, in a process of its own."""
+    @property
+    def num_parameters(self) -> int:
+        """Of all encoders together: what is economical depends on it."""
+        return 0
+
+    def use_threads(self, num_threads: int) -> None:  # noqa: B027
+        """Compute on so many CPU threads from now on; without effect on another device."""
+
+    @property
+    def hears_slowly(self) -> bool:
+        """A window takes long beside a frame: a live run encodes sound in a thread of its own."""
+        return False

@@ -21,9 +21,9 @@ from av_grounding.benchmarking.variants import (
     one_line,
     open_variants,
 )
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.evaluation.windows import with_window
 from av_grounding.image import ResizeTransform
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.synthetic.demo_scene import DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ

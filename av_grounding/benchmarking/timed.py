@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,17 @@ from av_grounding.types import AudioStream, Backend, Grounding, ImageTokens, Str
 
 
 class TimedBackend(BackendWrapper):
-    """A backend that adds up the time its encoders take; `clock` gives seconds."""
+    """A backend that adds up the time its encoders take, a thread; `clock` gives seconds."""
 
     def __init__(self, backend: Backend, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(backend)
         self.clock = clock
-        self.encoder_s = 0.0
+        self._spent = threading.local()
+
+    @property
+    def encoder_s(self) -> float:
+        """Seconds that this thread spent in the encoders."""
+        return getattr(self._spent, "seconds", 0.0)
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         return self.timed(self.backend.encode_image, image)
@@ -43,7 +49,7 @@ class TimedBackend(BackendWrapper):
         try:
             return encode(value)
         finally:
-            self.encoder_s += self.clock() - began
+            self._spent.seconds = self.encoder_s + self.clock() - began
 
 
 class TimedAudioStream:

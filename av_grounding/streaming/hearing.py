@@ -7,8 +7,9 @@ from collections import deque
 import numpy as np
 from jaxtyping import Float32
 
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.aggregator import TokenAggregator
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.streaming.apart import ApartEncoder
 from av_grounding.streaming.ring import Ring
 from av_grounding.streaming.voice import VoiceActivity
 from av_grounding.types import Backend
@@ -20,6 +21,9 @@ class Hearing:
     Window j ends at sample j * hop; before the first sample it is padded with zeros, so the first
     tokens come after one hop. Encoding and merging are separate steps: sound may be pushed far
     ahead, and a frame still sees only what `advance` allowed, however the sound was cut.
+
+    `hear_apart` moves encoding to a thread of its own: what is merged then depends on how fast
+    this machine is.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Hearing:
             min_utterance_s=config.min_utterance_s,
             history_s=2 * history_s + spec.window_s,
         )
+        self._context = round(spec.context_s * spec.sample_rate_hz)
+        self._apart: ApartEncoder | None = None
         self._token_shape = (len(spec.heads), None, spec.num_tokens)
         self._audio_stream = backend.audio_stream()
         self._max_batch = backend.max_audio_batch
@@ -83,12 +89,38 @@ class Hearing:
         """Samples heard so far."""
         return self._ring.end
 
+    def hear_apart(self) -> None:
+        """Encode in a thread of its own from now on, for which nothing and nobody waits."""
+        if self._apart is None:
+            self._apart = ApartEncoder(self._encode, self._num_window, self._context)
+
+    def finish(self, timeout_s: float | None = None) -> None:
+        """Wait for the window that is being encoded apart; those that wait are let go."""
+        if self._apart is not None:
+            self._apart.finish(timeout_s)
+
+    @property
+    def num_skipped(self) -> int:
+        """Windows left out since the machine is too slow; others held their sound."""
+        return 0 if self._apart is None else self._apart.num_skipped
+
+    @property
+    def step(self) -> int:
+        """Samples from window to window: the hop, or what this machine achieves."""
+        return self.hop if self._apart is None else max(self._apart.step, self.hop)
+
+    def is_behind(self, horizon: int) -> bool:
+        """Whether a window that ends by sample `horizon` is being encoded still."""
+        return self._apart is not None and self._apart.is_behind(horizon)
+
     def reset(self) -> None:
         """Silence before the next sample, which is sample 0."""
         self._ring.clear()
         self.voice.reset()
         self.aggregator.reset()
-        if self._audio_stream is not None:
+        if self._apart is not None:
+            self._apart.clear()
+        elif self._audio_stream is not None:
             self._audio_stream.reset()
         self._pending.clear()
         self._unheard.clear()
@@ -124,33 +156,43 @@ class Hearing:
         """Merge the windows that end by sample `horizon`."""
         if self._unheard and self._unheard[0][0] <= horizon:
             self._catch_up()
+        if self._apart is not None:
+            for end, tokens in self._apart.take():
+                self._keep(end, tokens)
         while self._pending and self._pending[0][0] <= horizon:
             end, tokens = self._pending.popleft()
             self.aggregator.add_window(tokens, end)
             self.merged_end = end
 
     def _catch_up(self) -> None:
-        if self._has_skipped and self._audio_stream is not None:
+        if self._has_skipped and self._audio_stream is not None and self._apart is None:
             self._audio_stream.reset()  # the last window that it knows does not come before these
         self._has_skipped = False
         while self._unheard:
             self._encode_due([self._unheard.popleft()])
 
     def _encode_due(self, due: list[tuple[int, np.ndarray]]) -> None:
+        if self._apart is not None:
+            for end, window in due:
+                self._apart.put(end, window)
+            return
         windows = [window for _, window in due]
         if len(due) == 1:
             encoded = [self._encode(windows[0])]
         else:
             encoded = list(self._backend.encode_audio_batch(np.stack(windows)))
         for (end, _), tokens in zip(due, encoded, strict=True):
-            self._pending.append((end, self._check(tokens)))
-            self.num_windows += 1
+            self._keep(end, tokens)
             self.advance(end - self._max_ahead)
 
-    def _encode(self, window: np.ndarray) -> np.ndarray:
+    def _keep(self, end: int, tokens: np.ndarray) -> None:
+        self._pending.append((end, self._check(tokens)))
+        self.num_windows += 1
+
+    def _encode(self, window: np.ndarray, num_new: int | None = None) -> np.ndarray:
         if self._audio_stream is None:
             return np.asarray(self._backend.encode_audio(window))
-        return np.asarray(self._audio_stream.encode(window, self.hop))
+        return np.asarray(self._audio_stream.encode(window, num_new or self.hop))
 
     def _check(self, tokens: np.ndarray) -> np.ndarray:
         num_heads, _, num_tokens = self._token_shape

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool
 
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.aggregator import Slots
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pooling import (
     AudioQuery,
     Queries,

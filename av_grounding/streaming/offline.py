@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from av_grounding.audio import StatefulResampler, check_sample_rate, to_clean_mono
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.image import ResizeTransform, check_image
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import answer

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from av_grounding.audio import NS_PER_S, StatefulResampler, check_sample_rate, to_clean_mono
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.clock import SampleClock
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Queries, answer
@@ -60,6 +60,7 @@ class GroundingStream:
             0,
         )
         self._warned: set[str] = set()
+        self._is_apart = False
         self._drift_ppm = 0.0
         self._audio_lag_s = 0.0
         self._placement: ResizeTransform | None = None
@@ -86,14 +87,32 @@ class GroundingStream:
         """A new stream under another configuration, whose counters go on."""
         other = GroundingStream(self.backend, config)
         other._counters, other.on_voice = self._counters, self.on_voice
+        if self._is_apart:
+            other.hear_apart()
         return other
+
+    def hear_apart(self) -> None:
+        """Encode sound in a thread of its own: a long window and a frame wait for each other no
+        more. Frames are answered with the newest tokens that are finished, so that answers depend
+        on the machine from now on.
+        """
+        self._is_apart = True
+        self._hearing.hear_apart()
+
+    def finish(self, timeout_s: float | None = None) -> None:
+        """Wait for the window that is being encoded apart, if any."""
+        self._hearing.finish(timeout_s)
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Counters since construction, clock drift and the last frame's audio lag."""
+        """Counters since construction, clock drift, the last frame's audio lag, and the hop that
+        this machine achieves, also as a multiple of the one that was set."""
         return {
             **self._counters,
             "num_windows_encoded": self._hearing.num_windows,
+            "num_windows_skipped": self._hearing.num_skipped,
+            "hop_s": self._hearing.step / self._hearing.sample_rate_hz,
+            "hop_widened": self._hearing.step / self._hearing.hop,
             "drift_ppm": self._drift_ppm,
             "audio_lag_ms": 1e3 * self._audio_lag_s,
         }
@@ -200,7 +219,9 @@ class GroundingStream:
         if self._hearing.merged_end - heard > SUSPICIOUS_LAG_S * rate_hz:
             # The camera's clock went back: what was heard then is forgotten, or never was.
             return NOTHING_HEARD
-        now = max(horizon, self._hearing.merged_end)
+        # Where encoding lags behind, the present of the ear is what it has heard.
+        is_behind = self._hearing.is_behind(horizon)
+        now = self._hearing.merged_end if is_behind else max(horizon, self._hearing.merged_end)
         # Between two hops all frames listen to the same: it costs once a hop, not once a frame.
         moment = (self.config, self._hearing.merged_end, now)
         if moment != self._moment:

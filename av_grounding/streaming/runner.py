@@ -23,6 +23,9 @@ MAX_AUDIO_BACKLOG_S = 0.5
 """Beyond this much waiting audio, audio goes before frames, or it would never catch up."""
 CATCH_UP_S = 0.1
 """How long a waiting frame lets late audio go first: with too slow a machine it never ends."""
+END_S = 1.0
+"""How long the sound that waits is taken in after the last frame, and how long after its duration
+a run waits for a video that gives no frame which would end it."""
 MAX_UNWRITTEN_RESULTS = 4
 
 
@@ -31,6 +34,7 @@ class Runner:
 
     A frame waits for nothing: it is decoded and grounded as soon as the model is free, newest
     first, with the sound that has arrived. Audio waits in a queue and is never dropped silently.
+    Where the backend `hears_slowly`, sound is encoded in a thread of its own.
     Sinks are written in the thread that calls `run`; where they are slow, frames are dropped and
     counted.
     """
@@ -82,6 +86,7 @@ class Runner:
         self._results: queue.Queue[tuple[Frame, Grounding] | None] = queue.Queue(
             MAX_UNWRITTEN_RESULTS
         )
+        self._ends_s = float("inf")
         self._stopped = threading.Event()
         self._errors: list[BaseException] = []
         self._report = RunReport()
@@ -104,6 +109,8 @@ class Runner:
         Raises the first error of a source, the model or a sink, once everything is closed.
         """
         started_s = time.monotonic()
+        if self._stream.backend.hears_slowly:
+            self._stream.hear_apart()
         threads = [self._thread("video", self._capture_video), self._thread("model", self._model)]
         if self._audio is not None:
             threads.append(self._thread("audio", self._capture_audio))
@@ -170,7 +177,10 @@ class Runner:
         try:
             kinds = (Frame, EncodedFrame)
             for frame in self._items(self._video, kinds, lambda frame: frame.stamp_ns):
-                first_ns = frame.stamp_ns if first_ns is None else first_ns
+                if first_ns is None:
+                    first_ns = frame.stamp_ns
+                    if self._duration_s is not None:
+                        self._ends_s = time.monotonic() + self._duration_s + END_S
                 elapsed_s = (frame.stamp_ns - first_ns) / NS_PER_S
                 if self._duration_s is not None and elapsed_s >= self._duration_s:
                     break
@@ -233,6 +243,8 @@ class Runner:
         """Frames first; between two frames, the audio that waits, hop by hop."""
         try:
             while not self._stopped.is_set():
+                if time.monotonic() > self._ends_s:
+                    return
                 with self._changed:
                     self._changed.wait_for(self._has_work, POLL_S)
                     taken = self._frames.take()
@@ -253,12 +265,15 @@ class Runner:
         return has_input or self._frames.has_ended or self._stopped.is_set()
 
     def _push_waiting_audio(self) -> None:
-        patience_ends_s = time.monotonic() + CATCH_UP_S
+        began_s = time.monotonic()
         while not self._stopped.is_set():
             with self._changed:
                 is_behind = self._chunks.queued_s > MAX_AUDIO_BACKLOG_S
-                may_catch_up = is_behind and time.monotonic() < patience_ends_s
+                taken_s = time.monotonic() - began_s
+                may_catch_up = is_behind and taken_s < CATCH_UP_S
                 if self._frames.waiting is not None and not may_catch_up:
+                    return
+                if self._frames.has_ended and taken_s > END_S:
                     return
                 chunk = self._chunks.take()
             if chunk is None:
@@ -323,6 +338,7 @@ class Runner:
                 thread.join(max(0.0, deadline_s - time.monotonic()))
                 if thread.is_alive():
                     LOGGER.warning("thread %s did not end and is left behind", thread.name)
+        self._stream.finish(max(0.0, deadline_s - time.monotonic()))
         for sink in self._sinks:
             self._close(sink)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.types import Backend, Grounding, Stream, VoiceMarks
 
 
@@ -53,3 +53,9 @@ class StreamWrapper:
 
     def reset(self) -> None:
         self.stream.reset()
+
+    def hear_apart(self) -> None:
+        self.stream.hear_apart()
+
+    def finish(self, timeout_s: float | None = None) -> None:
+        self.stream.finish(timeout_s)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from tests.helpers.mjpeg_camera import MjpegCamera
 from tests.helpers.small_bundle import save_small_bundle
 from tests.helpers.sound_server import NEEDS_PULSEAUDIO, RATE_HZ, SoundServer

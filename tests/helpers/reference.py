@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import webrtcvad
 
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.image import ResizeTransform
-from av_grounding.streaming.config import StreamingConfig
 
 FRAME = 320
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.types import MAX_LOGIT, HeadAnswer, sigmoid

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming import pipeline
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream

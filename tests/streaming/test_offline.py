@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from av_grounding.audio import resample
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.image import ResizeTransform
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.offline import ground_clip
 from tests.helpers import signals
 from tests.helpers.reference import slot_tokens, utterance_of, voice_marks

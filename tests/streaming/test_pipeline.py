@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_grounding.audio import resample
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from tests.helpers import signals
 from tests.helpers.reference import stream_maps

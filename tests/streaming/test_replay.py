@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.replay import run_offline
 from av_grounding.streaming.report import RunReport

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.wrapping import StreamWrapper
 from av_grounding.transports.topics.sources import Recent

@@ -50,8 +50,14 @@ def sync_report(stats: Mapping[str, Any], *, is_heard: bool) -> StatusReport:
             + stats["num_repeated_chunks"]
             + stats["num_frame_stamp_steps_back"],
             "audio_resets": stats["num_audio_resets"],
+            "hop_s": stats["hop_s"],
         }
     )
+    if stats["hop_widened"] > 1.0:
+        report.complain(
+            f"sound is encoded every {stats['hop_s']:.1f} s, {stats['hop_widened']:.1f} times the "
+            "hop that was set, for which this machine is too slow"
+        )
     if is_heard and abs(stats["audio_lag_ms"]) > MAX_LAG_MS:
         report.complain(
             f"sound and images are stamped {stats['audio_lag_ms'] / 1e3:.1f} s apart: use one "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from av_grounding.backends import load_backend
-from av_grounding.streaming.config import StreamingConfig
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.synthetic.sounds import synthesize_sound
 from av_grounding.transports.topics.live_stream import LiveStream
