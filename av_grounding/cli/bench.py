@@ -50,8 +50,19 @@ def execute(args: argparse.Namespace) -> int:
 
         args.out.mkdir(parents=True, exist_ok=True)
         write_json(args.out / "bench.json", report)
-    console.show(args, report, _table(report), *([f"{args.out}/bench.json"] if args.out else []))
+    lines = [f"{args.out}/bench.json"] if args.out else []
+    if (load := report["real_time"]["load"]) > 1.0:
+        lines.insert(0, _too_slow(report["real_time"], load))
+    console.show(args, report, _table(report), *lines)
     return 0
+
+
+def _too_slow(real_time: dict[str, float], load: float) -> str:
+    return (
+        f"Every frame and every hop in time would take {load:.1f} times this machine: "
+        f"{real_time['image_ms']:.0f} ms an image, {real_time['window_ms']:.0f} ms a window of "
+        "sound. A compiled bundle (export), max_rate, a longer hop or a smaller model take less."
+    )
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from av_grounding.benchmarking.speed import (
     percentiles_ms,
 )
 from av_grounding.benchmarking.timed import TimedBackend, TimedStream
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.grounder import Grounder
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.synthetic import espeak_worker, speech
 from tests.helpers.small_bundle import save_small_bundle
@@ -182,8 +183,9 @@ def test_cpu_is_counted_per_call(monkeypatch):
 @pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
 )
-def test_a_short_run_reports_every_target(grounder):
+def test_a_short_run_reports_every_target(grounder, monkeypatch):
     done_s = []
+    monkeypatch.setattr(speed, "LEAST_BUDGET_S", 1000.0)
     # However busy the machine is: no frame is too old, and the queue holds all the sound.
     report = measure_speed(grounder, 2.0, done_s.append, max_image_age_s=1000.0)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -204,6 +206,20 @@ def test_a_short_run_reports_every_target(grounder):
     assert report["cpu_percent"] == pytest.approx(share, rel=1e-2)  # of a rounded duration
     assert set(report["targets"]) == set(TARGETS)
     assert report["targets"]["frame to heatmap, p50, ms"]["value"] == latency["p50"]
+
+
+def test_cpu_is_counted_within_a_budget():
+    calls = []
+
+    def task():
+        calls.append(0)
+        time.sleep(0.05)
+
+    speed.cpu_ms_of(task, budget_s=0.12)
+    assert 2 <= len(calls) <= 3
+    calls.clear()
+    speed.cpu_ms_of(task, budget_s=0.0)  # one after the one to warm up, whatever it takes
+    assert len(calls) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
