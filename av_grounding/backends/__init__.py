@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +18,18 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "torch-compiled", "cpu", "tensorrt")
 EXPORTED_FOR = {"cpu": ("cpu",), "cuda": ("tensorrt",)}
 """Device -> exports that `auto` takes, the best first."""
+SWITCH = "AV_GROUNDING_COMPILE"
+"""Environment variable: with 0 `auto` neither compiles nor takes what was compiled by itself."""
 EXPECTED_TROUBLE = (ImportError, OSError, RuntimeError, ValueError)
 
 
-def load_backend(bundle: str | Path, name: str = "auto", device: str = "auto") -> Backend:
+def load_backend(
+    bundle: str | Path, name: str = "auto", device: str = "auto", *, compiles: bool = True
+) -> Backend:
     """Load a bundle directory on a backend; `auto` takes the best that works here.
+
+    On a CPU that is the bundle compiled for this processor, once, at its first use (see `kept`);
+    without `compiles`, only where the bundle has an export.
 
     A named backend is that one or an error in one line with the remedy: FileNotFoundError where
     the bundle or its export is missing, ImportError for a runtime that is not installed,
@@ -30,21 +40,23 @@ def load_backend(bundle: str | Path, name: str = "auto", device: str = "auto") -
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
     if name == "auto":
-        return _load_best(bundle, device)
+        return _load_best(bundle, device, compiles)
     return _load_named(bundle, name, device)
 
 
-def load_configured(bundle: str | Path, config: GroundingConfig) -> Backend:
+def load_configured(
+    bundle: str | Path, config: GroundingConfig, *, compiles: bool = True
+) -> Backend:
     """The backend that the configuration names, or what `backend_fallback` allows instead of it.
 
     The reason in `describe()` then begins with what was wrong. Raises as `load_backend` does.
     """
     try:
-        return load_backend(bundle, config.backend, config.device)
+        return load_backend(bundle, config.backend, config.device, compiles=compiles)
     except EXPECTED_TROUBLE as error:
         if not config.backend_fallback or (config.backend, config.device) == ("auto", "auto"):
             raise
-        backend = load_backend(bundle)
+        backend = load_backend(bundle, compiles=compiles)
         wanted = f"{config.backend} on device {config.device}"
         reason = f"fallback from {wanted}: {error}; {backend.describe()['reason']}"
         logger.warning("backend %s, %s", backend.name, reason)
@@ -68,7 +80,7 @@ def _load_named(bundle: Path, name: str, device: str) -> Backend:
     return load_exported(bundle, name, device)
 
 
-def _load_best(bundle: Path, device: str) -> Backend:
+def _load_best(bundle: Path, device: str, compiles: bool) -> Backend:
     from av_grounding.backends.exported import export_command, has_export
 
     place = _torch_device() if device == "auto" else device
@@ -85,6 +97,16 @@ def _load_best(bundle: Path, device: str) -> Backend:
             logger.warning("backend %s", reasons[-1])
             continue
         return _told(backend, f"auto: the bundle has an export for {name}")
+    if kind == "cpu" and os.environ.get(SWITCH) == "0":
+        reasons.append(f"compiling at the first use is switched off ({SWITCH}=0)")
+    elif kind == "cpu" and compiles:
+        from av_grounding.backends.kept import load_kept
+
+        try:
+            return _told(load_kept(bundle), "auto: compiled for this processor at its first use")
+        except EXPECTED_TROUBLE as error:
+            reasons.append(f"not compiled: {error}")
+            logger.warning("backend torch: %s", reasons[-1])
     return _told(_load_torch(bundle, place), "; ".join([f"auto on {kind}", *reasons]))
 
 
@@ -96,6 +118,12 @@ def _load_torch(bundle: Path, device: str) -> Backend:
 
 
 def _torch_device() -> str:
+    """ "cuda" where PyTorch sees such a device; it is asked only where there is a driver."""
+    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(driver)
+    except OSError:
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,20 +6,20 @@ states; nothing is replaced by another device or precision in silence.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
 
-from av_grounding.backends.economy import encode_in_batches, use_one_thread
+from av_grounding.backends.economy import encode_in_batches, is_small, num_cpu_threads
 from av_grounding.backends.image_sizes import check_input_size
 from av_grounding.backends.openvino_import import import_quietly, shared_core
-from av_grounding.modeling.similarity import ground
+from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.types import Backend, ImageTokens, ModelSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class CpuBackend(Backend):
     name = "cpu"
 
     def __init__(self, directory: str | Path, spec: ModelSpec, facts: dict[str, Any]) -> None:
-        """`directory` holds image.xml and audio.xml with their .bin; `facts` is its export.json.
+        """`directory` holds image.xml, audio.xml and perhaps front.xml with their .bin; `facts` is
+        its export.json.
 
         Raises ImportError without OpenVINO, RuntimeError where the processor lacks the precision
         and ValueError for a graph that cannot be read.
@@ -58,19 +59,28 @@ class CpuBackend(Backend):
         properties = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": _num_threads(),
+            "INFERENCE_NUM_THREADS": num_cpu_threads(),
         }
         directory = Path(directory)
         self._image = _Graph(core, directory / "image.xml", properties)
         self._audio = _Graph(core, directory / "audio.xml", properties)
-        self._image.prepare((1, *facts["image_size"], 3))
+        self._front = None
+        if "front" in facts:
+            self._front = _Graph(core, directory / "front.xml", properties)
+        self._graphs = [graph for graph in (self._image, self._audio, self._front) if graph]
         self._num_window_samples = spec.num_window_samples
-        self._audio.prepare((1, self._num_window_samples))
 
-    def settle_threads(self) -> None:
-        if use_one_thread(self.facts["num_parameters"]):
-            for graph in (self._image, self._audio):
-                graph.use_threads(1)
+    @property
+    def num_parameters(self) -> int:
+        return self.facts["num_parameters"]
+
+    def use_threads(self, num_threads: int) -> None:
+        for graph in self._graphs:
+            graph.use_threads(num_threads)
+
+    @property
+    def hears_slowly(self) -> bool:
+        return not is_small(self.num_parameters)
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         size = tuple(image.shape[:2])
@@ -85,7 +95,21 @@ class CpuBackend(Backend):
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
         self._check_window(len(waveform))
-        return self._audio(np.ascontiguousarray(waveform)[None])[0]
+        return self._encode_windows(np.ascontiguousarray(waveform)[None])[0]
+
+    def _encode_windows(
+        self, windows: Float32[np.ndarray, "n s"]
+    ) -> Float32[np.ndarray, "n k c t"]:
+        return self._audio(windows if self._front is None else self._front(windows))
+
+    def audio_stream(self) -> CpuAudioStream | None:
+        """Keeps the frames of the audio front, where the export has it apart."""
+        if self._front is None:
+            return None
+        front = StreamingFront(
+            self._front, concatenate=partial(np.concatenate, axis=-1), **self.facts["front"]
+        )
+        return CpuAudioStream(front, self._audio)
 
     @property
     def max_audio_batch(self) -> int:
@@ -95,7 +119,7 @@ class CpuBackend(Backend):
         self, waveforms: Float32[np.ndarray, "n s"]
     ) -> Float32[np.ndarray, "n k c t"]:
         self._check_window(waveforms.shape[1])
-        return encode_in_batches(self._audio, waveforms, self.max_audio_batch)
+        return encode_in_batches(self._encode_windows, waveforms, self.max_audio_batch)
 
     def _check_window(self, num_samples: int) -> None:
         if num_samples != self._num_window_samples:
@@ -105,13 +129,11 @@ class CpuBackend(Backend):
                 "windows"
             )
 
-    @torch.inference_mode()
     def similarity(
         self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]
     ) -> Float32[np.ndarray, "k n r"]:
-        cells = torch.from_numpy(np.asarray(tokens))
-        audio = torch.from_numpy(np.ascontiguousarray(queries))
-        return ground(cells[None], audio[None])[0].flatten(2).numpy()
+        cells = np.asarray(tokens)
+        return queries @ cells.reshape(*cells.shape[:2], -1)
 
     def grid(self, tokens: ImageTokens) -> tuple[int, int]:
         height, width = np.shape(tokens)[-2:]
@@ -129,11 +151,29 @@ class CpuBackend(Backend):
         }
 
 
+class CpuAudioStream:
+    """An `AudioStream`: the front's frames are kept, the transformer hears the whole window."""
+
+    def __init__(self, front: StreamingFront, rest: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._front, self._rest = front, rest
+
+    def reset(self) -> None:
+        self._front.reset()
+
+    def encode(
+        self, waveform: Float32[np.ndarray, " s"], num_new: int
+    ) -> Float32[np.ndarray, "k c t"]:
+        # A copy: what is kept must not change with the caller's buffer.
+        return self._rest(self._front(waveform[None].copy(), num_new))[0]
+
+
 class _Graph:
     """A graph of one input, compiled for each shape that it meets; the latest few are kept."""
 
     def __init__(self, core: openvino.Core, path: Path, properties: dict[str, Any]) -> None:
         self._core, self._path, self._properties = core, path, properties
+        # Damage shows at once; what is compiled waits for the shape and the number of threads.
+        self._read()
         self._requests: OrderedDict[tuple[int, ...], openvino.InferRequest] = OrderedDict()
         # Several streams may share a backend, and a request holds one input at a time.
         self._lock = threading.Lock()
@@ -147,14 +187,7 @@ class _Graph:
             if num_threads == self.num_threads:
                 return
             self._properties = {**self._properties, "INFERENCE_NUM_THREADS": num_threads}
-            shapes = list(self._requests)
             self._requests.clear()
-            for shape in shapes:
-                self._request(shape)
-
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        with self._lock:
-            self._request(shape)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         with self._lock:
@@ -169,18 +202,19 @@ class _Graph:
         return self._requests[shape]
 
     def _compile(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+        model = self._read()
         try:
-            model = self._core.read_model(self._path)
             model.reshape(list(shape))
             return self._core.compile_model(model, DEVICE, self._properties).create_infer_request()
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise ValueError(
-                f"{self._path} cannot be loaded for an input of {shape} ({reason}): export again"
-            ) from None
+            raise self._unusable(f" for an input of {shape}", error) from None
 
+    def _read(self) -> openvino.Model:
+        try:
+            return self._core.read_model(self._path)
+        except RuntimeError as error:
+            raise self._unusable("", error) from None
 
-def _num_threads() -> int:
-    """OMP_NUM_THREADS, which OpenVINO does not read itself, or as many as PyTorch takes."""
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    return int(named) if named.isdigit() and int(named) > 0 else torch.get_num_threads()
+    def _unusable(self, what_for: str, error: RuntimeError) -> ValueError:
+        reason = " ".join(str(error).split())[-200:]
+        return ValueError(f"{self._path} cannot be loaded{what_for} ({reason}): export again")

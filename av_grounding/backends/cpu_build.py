@@ -1,7 +1,8 @@
 """A bundle's encoders as OpenVINO graphs: converted, quantised, written.
 
 The ground step is one small matrix product, for which a graph costs more than it saves: the
-runtime leaves it to PyTorch (see `cpu`).
+runtime leaves it to NumPy (see `cpu`). Where the audio front's frames can be kept from window to
+window, front and transformer are two graphs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from av_grounding.backends.economy import AUDIO_BATCH, is_small
-from av_grounding.backends.graphs import Graph, Graphs
+from av_grounding.backends.graphs import AudioFront, AudioRest, Graph, Graphs
 from av_grounding.backends.openvino_import import import_quietly, shared_core
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
-from av_grounding.modeling.conv_image import ConvImageBackbone
 
 if TYPE_CHECKING:
     import openvino
@@ -40,7 +40,8 @@ def build_cpu(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]] = (),
     waveforms: Sequence[Float32[np.ndarray, " s"]] = (),
 ) -> dict[str, Any]:
-    """Write `image` and `audio` (.xml and .bin) into a directory; return facts for loading them.
+    """Write `image`, `audio` and, where its frames can be kept, `front` (.xml and .bin) into a
+    directory; return facts for loading them.
 
     `images` and `waveforms` are real inputs in the graphs' shapes, from which int8 learns its
     ranges; the other precisions need none. Raises ImportError without OpenVINO (for int8: NNCF)
@@ -53,43 +54,54 @@ def build_cpu(
     if precision == "int8" and not (images and waveforms):
         raise ValueError("int8 without images and waveforms; expected real inputs to measure")
     directory = Path(directory)
-    batches = {
+    inputs = {
         "image": [image.transpose(2, 0, 1)[None].astype(np.float32) / 255.0 for image in images],
         "audio": [waveform[None] for waveform in waveforms],
     }
     parameters = {p for g in (graphs.image, graphs.audio) for p in g.module.parameters()}
     num_parameters = sum(p.numel() for p in parameters)
     max_audio_batch = _max_audio_batch(graphs, num_parameters)
-    shared_core()
+    core = shared_core()
+    front = graphs.audio.module.model.streaming_front()
     with warnings.catch_warnings():
         # Deprecations between the two libraries, which concern their authors.
         warnings.simplefilter("ignore", FutureWarning)
-        models = {
-            "image": _image_model(graphs),
-            "audio": _audio_model(graphs.audio, max_audio_batch),
-        }
+        models = {"image": _image_model(graphs)}
+        if front is None:
+            models["audio"] = _audio_model(graphs.audio, max_audio_batch)
+        else:
+            models |= _split_audio(graphs.audio)
+            inputs["front"] = inputs["audio"]
+        if front is not None and precision == "int8":
+            compute = core.compile_model(
+                models["front"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+            )
+            inputs["audio"] = [compute([window])[0] for window in inputs["front"]]
         for name, model in models.items():
             if precision == "int8":
-                model = _quantized(model, batches[name])
+                model = _quantized(model, inputs[name])
             if name == "image":
                 model = _taking_images(model)
             _save(model, directory / f"{name}.xml")
-    return {
-        "is_resizable": _is_resizable(graphs),
+    facts = {
+        "is_resizable": graphs.is_any_size,
         "num_parameters": num_parameters,
         "max_audio_batch": max_audio_batch,
     }
-
-
-def _is_resizable(graphs: Graphs) -> bool:
-    """Whether the graph takes any size; each is then compiled when its first frame comes."""
-    return isinstance(graphs.image.module.backbone, ConvImageBackbone)
+    if front is None:
+        return facts
+    samples = {
+        "receptive_samples": front.receptive_samples,
+        "stride_samples": front.stride_samples,
+    }
+    return {**facts, "front": samples}
 
 
 def _image_model(graphs: Graphs) -> openvino.Model:
-    if not _is_resizable(graphs):
+    """Of any size each is compiled when its first frame comes."""
+    if not graphs.is_any_size:
         return _converted(graphs.image, (1, 3, *graphs.image_size))
-    patch_px = ConvImageBackbone.patch_px
+    patch_px = graphs.spec.patch_px
     height, width = (torch.export.Dim(name, min=2, max=MAX_CELLS) for name in ("rows", "columns"))
     any_size = ({2: patch_px * height, 3: patch_px * width},)
     return _converted(replace(graphs.image, dynamic_shapes=any_size))
@@ -114,6 +126,23 @@ def _audio_model(audio: Graph, max_batch: int) -> openvino.Model:
     # An example of one would fix their number at one.
     example = window.repeat(2, 1)
     return _converted(replace(audio, inputs=(example,), dynamic_shapes=({0: windows},)))
+
+
+def _split_audio(audio: Graph) -> dict[str, openvino.Model]:
+    """The front for any number of samples, and the transformer for the frames of a window."""
+    model, (window,) = audio.module.model, audio.inputs
+    front = Graph("front", AudioFront(model).eval(), (window,))
+    with torch.inference_mode():
+        frames = front.module(window)
+    rest = Graph("audio", AudioRest(model).eval(), (torch.zeros(frames.shape),))
+    backbone = model.audio_backbone
+    # At least two frames: an example of several is traced as such.
+    fewest = backbone.receptive_samples + backbone.stride_samples
+    samples = torch.export.Dim("samples", min=fewest)
+    return {
+        "front": _converted(replace(front, dynamic_shapes=({1: samples},))),
+        "audio": _converted(rest, frames.shape),
+    }
 
 
 def _converted(graph: Graph, shape: Sequence[int] = ()) -> openvino.Model:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float32
+
+from av_grounding.types import Backend
 
 SMALL_NUM_PARAMETERS = 20_000_000
 AUDIO_BATCH = 8
@@ -18,16 +20,34 @@ def is_small(num_parameters: int) -> bool:
     return num_parameters < SMALL_NUM_PARAMETERS
 
 
-def use_one_thread(num_parameters: int) -> bool:
-    """Let PyTorch run on one thread if the model is small; whether that is so.
+def settle_threads(backend: Backend) -> None:
+    """Take one CPU thread where the model is small, in a process of our own.
 
     Several threads cost a small model more in waiting for each other than they save, above all
     beside a camera and a microphone. OMP_NUM_THREADS goes before this.
     """
-    if not is_small(num_parameters) or os.environ.get("OMP_NUM_THREADS"):
-        return False
-    torch.set_num_threads(1)
-    return True
+    if is_small(backend.num_parameters) and not os.environ.get("OMP_NUM_THREADS"):
+        backend.use_threads(1)
+
+
+def num_cpu_threads() -> int:
+    """OMP_NUM_THREADS, or the processor's cores that this process may run on."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    if named.isdigit() and int(named) > 0:
+        return int(named)
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    # Two threads of one core share its arithmetic: a second one saves nothing.
+    return len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
+
+
+def _siblings(cpu: int) -> str:
+    """Which logical processors share a core with this one."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text()
+    except OSError:
+        return str(cpu)
 
 
 def encode_in_batches(

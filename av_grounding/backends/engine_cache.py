@@ -80,8 +80,8 @@ class EngineCache:
         """
         if (engine := self._load_or_warn(key)) is not None:
             return engine, "cache"
-        self._check_writable()
-        with self._lock(key):
+        check_writable(self.directory)
+        with build_lock(self.path(key).with_suffix(".lock")):
             if (engine := self._load_or_warn(key)) is not None:
                 return engine, "cache"
             self._say_why(key)
@@ -114,25 +114,6 @@ class EngineCache:
             LOGGER.warning("%s", error)
             return None
 
-    def _lock(self, key: EngineKey) -> AcquireReturnProxy:
-        lock = FileLock(self.path(key).with_suffix(".lock"))
-        try:
-            return lock.acquire(timeout=PATIENCE_S)
-        except Timeout:
-            LOGGER.info("waiting for another process that builds %s", key.file_name)
-            return lock.acquire()
-
-    def _check_writable(self) -> None:
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.directory):
-                pass
-        except OSError as error:
-            raise OSError(
-                f"the engine cache {self.directory} cannot be written ({error.strerror}): make it "
-                "writable, or set XDG_CACHE_HOME to a directory that is"
-            ) from None
-
     def _sweep(self, key: EngineKey) -> None:
         """Remove what a killed process left half written; to be called under the lock."""
         for path in self.directory.glob(f"{artefact.PARTIAL}*-{key.file_name}"):
@@ -150,8 +131,36 @@ class EngineCache:
 
 
 def default_directory() -> Path:
-    """`engines` in the user's cache, which XDG_CACHE_HOME moves."""
-    return platformdirs.user_cache_path("av_grounding") / "engines"
+    """`engines` in the user's cache."""
+    return user_cache("engines")
+
+
+def user_cache(name: str) -> Path:
+    """A directory in the user's cache, which XDG_CACHE_HOME moves."""
+    return platformdirs.user_cache_path("av_grounding") / name
+
+
+def check_writable(directory: Path) -> None:
+    """Make a directory of the cache; OSError with the remedy where nothing can be written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"the engine cache {directory} cannot be written ({error.strerror}): make it "
+            "writable, or set XDG_CACHE_HOME to a directory that is"
+        ) from None
+
+
+def build_lock(path: Path) -> AcquireReturnProxy:
+    """For the one process that builds; the others wait, and say so after a while."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        LOGGER.info("waiting for another process that builds %s", path.stem)
+        return lock.acquire()
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -10,22 +10,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from av_grounding.backends.exported import EXPORT_FILE, FORMAT, load_exported
+from av_grounding.backends.folding import is_resizable
 from av_grounding.backends.graphs import Graphs, build_graphs
-from av_grounding.backends.parity import BOUNDS, Examples, compare, excesses
+from av_grounding.backends.parity import BOUNDS, UNASKED, Bounds, Examples, compare, excesses
 from av_grounding.backends.parity_report import parity_report, parity_table
 from av_grounding.files import sha256, write_json, write_text
-from av_grounding.modeling.bundle import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    load_bundle,
-    read_config,
-)
+from av_grounding.modeling.bundle import load_bundle
+from av_grounding.modeling.bundle_config import CONFIG_FILE, WEIGHTS_FILE, read_config
 from av_grounding.types import Backend
 
 PARITY_FILE, PARITY_TABLE = "parity.json", "parity.md"
@@ -82,12 +79,13 @@ def export(
     image_size: tuple[int, int] | None = None,
     calibration: Examples,
     examples: Examples,
-    measure: Callable[[Backend], dict[str, float]],
+    measure: Callable[[Backend], dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Write the bundle `out` with graphs for backend `name`, and return the parity report.
 
     The graphs take images of `image_size` (H, W), by default that of a 4:3 camera. `examples` and
-    `measure`, which gives mAP in [0, 1] per head, are what the export is judged by.
+    `measure`, which gives mAP in [0, 1] per head, are what the export is judged by; without
+    `measure` it is agreement on the examples alone.
     `out` is new, or a bundle of the same weights, whose graphs for this backend are replaced.
     It appears whole or not at all.
 
@@ -95,32 +93,98 @@ def export(
     then is not written, ImportError or RuntimeError where this machine cannot make it, and
     OSError where `out` cannot be written.
     """
-    from av_grounding.backends.torch_eager import TorchBackend
-
     bundle_directory, out = Path(bundle_directory), Path(out)
     check_request(bundle_directory, out, name, precision)
-    device = DEVICES[name] if device == "auto" else device
-    bundle = load_bundle(bundle_directory)
-    graphs = build_graphs(bundle, image_size)
     with _temporary_beside(out) as work:
         directory = work / name
         directory.mkdir()
-        job = Job(bundle_directory, graphs, directory, precision, device, calibration)
-        _write_facts(job, name, BUILDERS[name](job))
-        candidate = load_exported(bundle_directory, name, device, directory)
-        reference = TorchBackend(bundle, "cpu")
-        parity = compare(reference, candidate, examples)
+        report = _build(
+            bundle_directory, directory, name, precision, device, image_size, calibration,
+            examples, measure, BOUNDS[precision],
+        )  # fmt: skip
+        _publish(work, out, name, bundle_directory)
+    return report
+
+
+def export_to_cache(
+    bundle_directory: str | Path, precision: str, examples: Examples, *, is_real: bool = True
+) -> dict[str, Any]:
+    """Put the graphs where `auto` looks for those of this processor; return the parity report.
+
+    Precision "auto" is bf16 where the processor computes in it and `examples`, which `is_real`
+    says are no mere noise, agree within `UNASKED`; else fp32. Raises as `export` does.
+    """
+    from av_grounding.backends.kept import directory_of
+
+    bundle_directory = Path(bundle_directory)
+    out = directory_of(bundle_directory)
+    if precision == "auto" and is_real and _computes_in_bf16():
+        with suppress(ValueError):
+            return _to_cache(bundle_directory, out, "bf16", examples, UNASKED)
+    precision = "fp32" if precision == "auto" else precision
+    return _to_cache(bundle_directory, out, precision, examples, BOUNDS[precision])
+
+
+def _to_cache(
+    bundle_directory: Path, out: Path, precision: str, examples: Examples, bounds: Bounds
+) -> dict[str, Any]:
+    with _temporary_beside(out) as work:
+        directory = work / "cpu"
+        directory.mkdir()
+        report = _build(
+            bundle_directory, directory, "cpu", precision, "cpu", None, examples, examples, None,
+            bounds,
+        )  # fmt: skip
+        if out.exists():
+            os.rename(out, work / "old")
+        os.rename(directory, out)
+    return report
+
+
+def _computes_in_bf16() -> bool:
+    from av_grounding.backends.openvino_import import shared_core
+
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _build(
+    bundle_directory: Path,
+    directory: Path,
+    name: str,
+    precision: str,
+    device: str,
+    image_size: tuple[int, int] | None,
+    calibration: Examples,
+    examples: Examples,
+    measure: Callable[[Backend], dict[str, float]] | None,
+    bounds: Bounds,
+) -> dict[str, Any]:
+    """Fill `directory` with graphs, facts and the parity report, which has to stay in bounds."""
+    from av_grounding.backends.torch_eager import TorchBackend
+
+    device = DEVICES[name] if device == "auto" else device
+    bundle = load_bundle(bundle_directory)
+    any_size = name == "cpu" and is_resizable(bundle.model)
+    graphs = build_graphs(bundle, image_size, is_any_size=any_size)
+    job = Job(bundle_directory, graphs, directory, precision, device, calibration)
+    _write_facts(job, name, BUILDERS[name](job))
+    candidate = load_exported(bundle_directory, name, device, directory)
+    reference = TorchBackend(bundle, "cpu")
+    parity = compare(reference, candidate, examples)
+    maps = {}
+    if measure is not None:
         before, after = measure(reference), measure(candidate)
         maps = {head: (before[head], after[head]) for head in before}
-        if problems := excesses(parity, maps, BOUNDS[precision]):
-            raise ValueError(
-                f"the export differs too much from the eager model ({'; '.join(problems)}) and "
-                "was not written: use a higher precision"
-            )
-        report = parity_report(parity, maps, precision, graphs.image_size, candidate.describe())
-        write_json(directory / PARITY_FILE, report)
-        write_text(directory / PARITY_TABLE, parity_table(report))
-        _publish(work, out, name, bundle_directory)
+    if problems := excesses(parity, maps, bounds):
+        raise ValueError(
+            f"the export differs too much from the eager model ({'; '.join(problems)}) and "
+            "was not written: use a higher precision"
+        )
+    report = parity_report(
+        parity, maps, precision, bounds, graphs.image_size, candidate.describe()
+    )
+    write_json(directory / PARITY_FILE, report)
+    write_text(directory / PARITY_TABLE, parity_table(report))
     return report
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.files import parse_json, read_text, sha256
-from av_grounding.modeling.bundle import read_config, spec_from_json
+from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.types import Backend, ModelSpec
 
-FORMAT = 1
+FORMAT = 2
+"""In format 1 sound always goes through one graph."""
 EXPORT_FILE = "export.json"
 MAX_BYTES = 1 << 18
 
@@ -95,9 +96,9 @@ def read_facts(bundle: Path, name: str, directory: Path) -> Facts:
 
 
 def _checked(facts: Any, name: str) -> Facts:
-    if facts["format"] != FORMAT or facts["backend"] != name:
+    if facts["format"] not in (1, FORMAT) or facts["backend"] != name:
         raise ValueError(
-            f"format {facts['format']} of backend {facts['backend']!r}, expected {FORMAT} of "
+            f"format {facts['format']} of backend {facts['backend']!r}, expected 1 or {FORMAT} of "
             f"{name!r}"
         )
     height, width = facts["image_size"]
@@ -106,6 +107,10 @@ def _checked(facts: Any, name: str) -> Facts:
         raise ValueError("it takes a range of widths, which exports no longer have")
     facts["max_audio_batch"] = int(facts.get("max_audio_batch", 1))
     facts["num_window_samples"] = int(facts["num_window_samples"])
+    facts["num_parameters"] = int(facts.get("num_parameters", 0))
+    if "front" in facts:
+        names = ("receptive_samples", "stride_samples")
+        facts["front"] = {key: int(facts["front"][key]) for key in names}
     for file in facts["files"]:
         if Path(file).name != file:
             raise ValueError(f"file {file!r} lies elsewhere")

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
 UNMASKED = "unmasked_sdpa"
+EDGE = 3
+"""Cells beyond the border that a bicubic weight may fall on."""
 
 
 class _FixedGridDino(DinoBackbone):
@@ -25,8 +28,53 @@ class _FixedGridDino(DinoBackbone):
         return self.pos_embed
 
 
-def folded(model: DualEncoder, height: int, width: int) -> DualEncoder:
-    """A copy in eval mode for images of height x width pixels, without gradients."""
+class _AnyGridDino(DinoBackbone):
+    """Whose positions are products of matrices, in a graph that knows no size yet.
+
+    `F.interpolate` by a factor cannot be exported for sizes that are still open.
+    """
+
+    def positions(self, h: int, w: int) -> Tensor:
+        size = self.num_cells
+        rows, columns = _cubic(h, size), _cubic(w, size)
+        # The square that the positions were learned on is not interpolated.
+        is_learned = (torch.ones(h).sum() - size).abs() + (torch.ones(w).sum() - size).abs() == 0
+        rows = torch.where(is_learned, _same(h, size), rows)
+        columns = torch.where(is_learned, _same(w, size), columns)
+        grid = self.pos_embed[0, 1:].unflatten(0, (size, size))
+        grid = torch.einsum("hi,wj,ijc->hwc", rows, columns, grid)
+        return torch.cat([self.pos_embed[:, :1], grid.flatten(0, 1)[None]], dim=1)
+
+
+def _same(num: int, size: int) -> Tensor:
+    return (torch.arange(num)[:, None] == torch.arange(size)).float()
+
+
+def _cubic(num: int, size: int) -> Tensor:
+    """(num, size) weights of bicubic interpolation by (num + 0.1) / size, as PyTorch has it."""
+    at = (torch.arange(num) + 0.5) * (size / (torch.ones(num).sum() + 0.1)) - 0.5
+    distance = (at[:, None] - torch.arange(-EDGE, size + EDGE)).abs()
+    near = (1.25 * distance - 2.25) * distance * distance + 1
+    far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
+    far = torch.where(distance < 2, far, 0.0)
+    weights = torch.where(distance <= 1, near, far)
+    # Beyond the border its last value goes on.
+    first, inner, last = weights.split([EDGE + 1, size - 2, EDGE + 1], dim=1)
+    return torch.cat([first.sum(1, keepdim=True), inner, last.sum(1, keepdim=True)], dim=1)
+
+
+def is_resizable(model: DualEncoder) -> bool:
+    """Whether `folded` can leave the image size open."""
+    return isinstance(model.image_backbone, (ConvImageBackbone, DinoBackbone))
+
+
+def folded(
+    model: DualEncoder, height: int, width: int, *, is_any_size: bool = False
+) -> DualEncoder:
+    """A copy in eval mode, without gradients, for images of height x width pixels or of any size.
+
+    Any size is for those that `is_resizable`.
+    """
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     model = deepcopy(model, shared).eval()
     with torch.no_grad():
@@ -34,7 +82,11 @@ def folded(model: DualEncoder, height: int, width: int) -> DualEncoder:
         for module in model.modules():
             if parametrize.is_parametrized(module):
                 _fold_parametrizations(module)
-        _fix_positions(model, height, width)
+        if is_any_size:
+            if isinstance(model.image_backbone, DinoBackbone):
+                model.image_backbone.__class__ = _AnyGridDino
+        else:
+            _fix_positions(model, height, width)
     for part in (model.image_backbone, model.audio_backbone):
         _forget_masks(part)
     return model

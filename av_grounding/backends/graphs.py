@@ -46,6 +46,28 @@ class AudioEncoder(nn.Module):
         return self.model.encode_audio(waveform)
 
 
+class AudioFront(nn.Module):
+    """Windows to the frames of a front that looks at its own samples alone, for `AudioRest`."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.backbone = model.audio_backbone
+
+    def forward(self, waveform: Float[Tensor, "n s"]) -> Float[Tensor, "n d f"]:
+        return self.backbone.front(waveform)
+
+
+class AudioRest(nn.Module):
+    """Frames of `AudioFront` to audio tokens."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Float[Tensor, "n d f"]) -> Float[Tensor, "n k c t"]:
+        return self.model.encode_front(frames)
+
+
 class Ground(nn.Module):
     """Similarity of n vectors per head with every cell of the image."""
 
@@ -84,21 +106,28 @@ class Graphs:
     ground: Graph
     image_size: tuple[int, int]
     spec: ModelSpec
+    is_any_size: bool = False
+    """Whether the image encoder's module takes any size; its example has `image_size`."""
 
     def __iter__(self) -> Iterator[Graph]:
         return iter((self.image, self.audio, self.ground))
 
 
 def build_graphs(
-    bundle: Bundle, image_size: tuple[int, int] | None = None, num_vectors: int = 1
+    bundle: Bundle,
+    image_size: tuple[int, int] | None = None,
+    num_vectors: int = 1,
+    *,
+    is_any_size: bool = False,
 ) -> Graphs:
     """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
 
+    `is_any_size`: leave the image size open, for a model that allows it (`folding.is_resizable`).
     The bundle's model is left as it is. Raises ValueError for a size that the model does not take.
     """
     spec = bundle.spec
     image_size = checked_image_size(spec, image_size)
-    model = folded(bundle.model, *image_size)
+    model = folded(bundle.model, *image_size, is_any_size=is_any_size)
     pixels = torch.rand(1, 3, *image_size)
     waveform = 0.1 * torch.randn(1, spec.num_window_samples)
     image, audio = ImageEncoder(model).eval(), AudioEncoder(model).eval()
@@ -112,4 +141,5 @@ def build_graphs(
         Graph("ground", Ground().eval(), (image_tokens, vectors)),
         image_size,
         spec,
+        is_any_size,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from av_grounding.backends.parity import BOUNDS, Parity
+from av_grounding.backends.parity import Bounds, Parity
 
 
 def parity_report(
     parity: Parity,
     maps: dict[str, tuple[float, float]],
     precision: str,
+    bounds: Bounds,
     image_size: tuple[int, int],
     runtime: dict[str, Any],
 ) -> dict[str, Any]:
@@ -26,8 +27,9 @@ def parity_report(
             "audio": {"mean": parity.audio_mean, "max": parity.audio_max},
         },
         "heatmap_max": parity.heatmap_max,
+        "peak_max": parity.peak_max,
         "map": {head: {"before": b, "after": a} for head, (b, a) in maps.items()},
-        "bounds": asdict(BOUNDS[precision]),
+        "bounds": asdict(bounds),
         # Not where the files lay while they were judged.
         "runtime": {key: value for key, value in runtime.items() if key != "artefacts"},
     }
@@ -38,7 +40,7 @@ def parity_table(report: dict[str, Any]) -> str:
     features, bounds = report["features"], report["bounds"]
     lines = [
         f"Backend {report['backend']}, precision {report['precision']}, against eager PyTorch in "
-        f"fp32, on {report['num_examples']} samples:",
+        f"fp32, on {report['num_examples']} examples:",
         "",
         "| | eager | export | difference | bound |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -49,6 +51,7 @@ def parity_table(report: dict[str, Any]) -> str:
             f"{features[part]['mean']:.2e}, {features[part]['max']:.2e} | {bounds[part]:g} |"
         )
     lines.append(f"| heatmap | | | {report['heatmap_max']:.2e} | {bounds['heatmap']:g} |")
+    lines.append(f"| peak | | | {report['peak_max']:.2e} | {bounds['peak']:g} |")
     for head, row in report["map"].items():
         lines.append(
             f"| {head} mAP, % | {100 * row['before']:.2f} | {100 * row['after']:.2f} | "

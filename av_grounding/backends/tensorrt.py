@@ -22,7 +22,8 @@ from av_grounding.backends.image_sizes import checked_image_size
 from av_grounding.backends.machine import cuda_device, gpu_facts, memory_advice, on_device
 from av_grounding.backends.precision import dtype_of, in_precision
 from av_grounding.backends.tensorrt_build import build_engine, import_tensorrt, installed_version
-from av_grounding.modeling.bundle import load_bundle, read_config, spec_from_json
+from av_grounding.modeling.bundle import load_bundle
+from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.types import ModelSpec
 
 GRAPH_VERSION = "2"

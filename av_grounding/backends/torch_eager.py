@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from av_grounding.backends.economy import AUDIO_BATCH, is_small, use_one_thread
+from av_grounding.backends.economy import AUDIO_BATCH, is_small
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.streaming_front import StreamingFront
@@ -30,12 +30,17 @@ class TorchBackend(Backend):
         self.model = bundle.model.to(self.device)
         self.spec = bundle.spec
 
-    def settle_threads(self) -> None:
-        if self.device.type == "cpu":
-            use_one_thread(self._num_parameters())
-
-    def _num_parameters(self) -> int:
+    @property
+    def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def use_threads(self, num_threads: int) -> None:
+        if self.device.type == "cpu":
+            torch.set_num_threads(num_threads)
+
+    @property
+    def hears_slowly(self) -> bool:
+        return self.device.type == "cpu" and not is_small(self.num_parameters)
 
     @torch.inference_mode()
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
@@ -51,7 +56,7 @@ class TorchBackend(Backend):
     @property
     def max_audio_batch(self) -> int:
         """A large model keeps a CPU busy with one window, and its activations fill memory."""
-        pays = self.device.type == "cuda" or is_small(self._num_parameters())
+        pays = self.device.type == "cuda" or is_small(self.num_parameters)
         return AUDIO_BATCH if pays else 1
 
     @torch.inference_mode()

@@ -87,8 +87,16 @@ class BackendWrapper(Backend):
     ) -> Float32[np.ndarray, "m s"] | None:
         return self.backend.separate(tokens, window, maps)
 
-    def settle_threads(self) -> None:
-        self.backend.settle_threads()
+    @property
+    def num_parameters(self) -> int:
+        return self.backend.num_parameters
+
+    def use_threads(self, num_threads: int) -> None:
+        self.backend.use_threads(num_threads)
+
+    @property
+    def hears_slowly(self) -> bool:
+        return self.backend.hears_slowly
 
     def describe(self) -> dict[str, Any]:
         return self.backend.describe()

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def measure_front(num_hops: int = NUM_HOPS, **options: Any) -> dict[str, Any]:
     backbone = HubertBackbone(**options).eval()
     stream = StreamingFront(
         backbone.front,
+        concatenate=partial(torch.cat, dim=-1),
         receptive_samples=backbone.receptive_samples,
         stride_samples=backbone.stride_samples,
     )

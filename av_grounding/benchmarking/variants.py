@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from av_grounding.backends import EXPECTED_TROUBLE, load_backend
+from av_grounding.backends.economy import settle_threads
 from av_grounding.benchmarking.machine import resident_mb
 from av_grounding.types import Backend
 
@@ -102,7 +103,7 @@ def _loaded(name: str, precision: str, load: Callable[[], Backend]) -> Variant:
     before_mb, began_s = resident_mb(), time.perf_counter()
     backend = load()
     load_s = time.perf_counter() - began_s
-    backend.settle_threads()
+    settle_threads(backend)
     return Variant(name, precision, backend, load_s, resident_mb() - before_mb)
 
 

@@ -41,10 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.modeling.bundle import store_calibration
+    from av_grounding.modeling.bundle_config import store_calibration
     from av_grounding.training.fitting.calibration import fit_cases, folder_cases, synthetic_cases
 
-    grounder = options.load_grounder(args, options.load_settings(args))
+    grounder = options.load_grounder(args, options.load_settings(args), compiles=False)
     with console.progress(args, "Comparing pairs", None, "done") as advance:
 
         def show(done: int, total: int) -> None:

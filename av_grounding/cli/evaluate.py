@@ -57,7 +57,7 @@ def _benchmark(text: str) -> str:
 def execute(args: argparse.Namespace) -> int:
     if args.benchmark != "synthetic" or evaluate_protocols.is_asked_for(args):
         return evaluate_protocols.execute(args)
-    grounder = options.load_grounder(args, options.load_settings(args))
+    grounder = options.load_grounder(args, options.load_settings(args), compiles=False)
     from av_grounding.evaluation.prediction import GrounderPredictor
     from av_grounding.evaluation.synthetic import evaluate
 

@@ -81,7 +81,7 @@ def execute(args: argparse.Namespace) -> int:
     else:
         protocols = (find_protocol(args.protocol, task),)
     noise = NoiseBank(args.noise, args.snr) if args.noise else None
-    grounder = options.load_grounder(args, settings)
+    grounder = options.load_grounder(args, settings, compiles=False)
     bundle = str(options.bundle_path(args, settings))
     started_s = time.perf_counter()
 
@@ -101,11 +101,11 @@ def execute(args: argparse.Namespace) -> int:
     if streams:
         against = streams[0]
     elif args.against:
+        from av_grounding.backends import load_backend
         from av_grounding.grounder import Grounder
 
-        other = GrounderPredictor(
-            Grounder.load(args.against, settings.backend, settings.device, grounder.config)
-        )
+        backend = load_backend(args.against, settings.backend, settings.device, compiles=False)
+        other = GrounderPredictor(Grounder(backend, grounder.config))
         against = (run(other, "Second"), {"bundle": str(args.against), **other.describe()})
     report = build_report(
         evaluation,

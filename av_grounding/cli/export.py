@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli import console, options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from av_grounding.types import Backend
+    from av_grounding.backends.parity import Examples
+    from av_grounding.types import Backend, ModelSpec
 
 NUM_CALIBRATION = 32
+NUM_UNASKED = 2
+"""Examples that the user's cache is judged by, while somebody waits for the first frame."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -31,9 +36,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.add_argument("--backend", required=True, choices=("cpu", "tensorrt"))
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "bf16", "int8"),
-        default="fp32",
-        help="cpu: fp32, bf16, int8; tensorrt: fp32, fp16, bf16 (fp32)",
+        choices=("auto", "fp32", "fp16", "bf16", "int8"),
+        default="auto",
+        help="cpu: fp32, bf16, int8; tensorrt: fp32, fp16, bf16; auto: fp32, or without --out "
+        "bf16 where the processor has it and it agrees (auto)",
     )
     parser.add_argument("--device", default="auto", help="tensorrt: cuda or cuda:INDEX (auto)")
     parser.add_argument(
@@ -45,12 +51,18 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        required=True,
         metavar="DIR",
-        help="a new bundle, or one of the same weights that the graphs are added to",
+        help="a new bundle, or one of the same weights that the graphs are added to; default: the "
+        "user's cache, where auto looks first (cpu)",
     )
     parser.add_argument(
         "--num", type=options.positive_int, default=100, help="test samples to compare on (100)"
+    )
+    parser.add_argument(
+        "--examples",
+        metavar="PATH",
+        help="a video, a bag, or a folder of media files: what int8 learns its ranges from and "
+        "what the export is judged by, instead of the drawn world and its benchmark",
     )
     parser.add_argument("--seed", type=options.seed, default=0, help="seed of all samples (0)")
     parser.set_defaults(execute=execute)
@@ -64,47 +76,112 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.backends.export import check_request, export
+    from av_grounding.backends.export import check_request, export, export_to_cache
     from av_grounding.backends.image_sizes import checked_image_size
     from av_grounding.config import default_bundle
-    from av_grounding.evaluation import export_check
-    from av_grounding.modeling.bundle import read_config, spec_from_json
+    from av_grounding.modeling.bundle_config import read_config, spec_from_json
 
     bundle = Path(args.model or default_bundle())
-    check_request(bundle, args.out, args.backend, args.precision)
-    spec = spec_from_json(read_config(bundle)["spec"])
+    if args.out is None and (args.backend != "cpu" or args.image_size):
+        raise ValueError(
+            "got no --out, expected one: only --backend cpu without --image-size is compiled into "
+            "the user's cache"
+        )
+    precision = args.precision
+    if args.out is not None:
+        precision = "fp32" if precision == "auto" else precision
+        check_request(bundle, args.out, args.backend, precision)
+    config = read_config(bundle)
+    spec = spec_from_json(config["spec"])
     size = checked_image_size(spec, args.image_size)
-    with console.progress(args, "Drawing samples", None, "done") as advance:
-        num_calibration = NUM_CALIBRATION if args.precision == "int8" else 1
-        draw = [("train", num_calibration), ("test", args.num)]
-        calibration, samples = (
-            export_check.draw_samples(split, args.seed, num, spec, (size,)) for split, num in draw
-        )
-        num_done = 0
-
-        def step() -> None:
-            nonlocal num_done
-            num_done += 1
-            advance(num_done, description="Comparing", total=2 * args.num)
-
-        def measure(backend: Backend) -> dict[str, float]:
-            return export_check.synthetic_map(backend, samples, step)
-
-        advance(0, description=f"Compiling for {args.backend}")
-        report = export(
-            bundle,
-            args.out,
-            args.backend,
-            precision=args.precision,
-            device=args.device,
-            image_size=size,
-            calibration=export_check.examples_of(calibration, spec),
-            examples=export_check.examples_of(samples, spec),
-            measure=measure,
-        )
-    folder = args.out / args.backend
-    console.show(args, report, _readable(report), f"{folder}: graphs, parity.json, parity.md")
+    with console.progress(args, "Reading examples", None, "done") as advance:
+        inputs = _examples(args, spec, size, precision, config["info"], advance)
+        if args.out is None:
+            advance(0, description="Compiling into the cache")
+            report = export_to_cache(bundle, precision, inputs.test, is_real=inputs.is_real)
+            where = "in the user's cache"
+        else:
+            advance(0, description=f"Compiling for {args.backend}")
+            report = export(
+                bundle,
+                args.out,
+                args.backend,
+                precision=precision,
+                device=args.device,
+                image_size=size,
+                calibration=inputs.calibration,
+                examples=inputs.test,
+                measure=inputs.measure,
+            )
+            where = f"{args.out / args.backend}: graphs, parity.json, parity.md"
+    console.show(args, report, _readable(report), where)
     return 0
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What an export learns its ranges from, and what it is judged by."""
+
+    calibration: Examples
+    test: Examples
+    measure: Callable[[Backend], dict[str, float]] | None
+    is_real: bool = True
+
+
+def _examples(
+    args: argparse.Namespace,
+    spec: ModelSpec,
+    size: tuple[int, int],
+    precision: str,
+    info: dict[str, Any],
+    advance: console.Advance,
+) -> _Inputs:
+    from av_grounding.cli.export_examples import read_examples
+    from av_grounding.evaluation import export_check
+
+    if args.examples is not None:
+        num = min(args.num, NUM_CALIBRATION)
+        return _Inputs(*read_examples(args.examples, spec, size, num, advance), None)
+    if args.out is None:
+        try:
+            drawn = export_check.draw_samples("train", args.seed, NUM_UNASKED, spec, (size,))
+        except (ImportError, OSError, RuntimeError, ValueError):
+            # Such as no voice to speak with: enough to see that nothing is broken.
+            noise = noise_examples(spec, size, NUM_UNASKED)
+            return _Inputs(noise, noise, None, is_real=False)
+        examples = export_check.examples_of(drawn, spec)
+        return _Inputs(examples, examples, None)
+    num_calibration = NUM_CALIBRATION if precision == "int8" else 1
+    draw = [("train", num_calibration), ("test", args.num)]
+    calibration, samples = (
+        export_check.draw_samples(split, args.seed, num, spec, (size,)) for split, num in draw
+    )
+    num_done = 0
+
+    def step() -> None:
+        nonlocal num_done
+        num_done += 1
+        advance(num_done, description="Comparing", total=2 * args.num)
+
+    def measure(backend: Backend) -> dict[str, float]:
+        return export_check.synthetic_map(backend, samples, step)
+
+    examples = [export_check.examples_of(of, spec) for of in (calibration, samples)]
+    # An imported model never saw the drawn world: mAP there would mean nothing.
+    is_imported = "source" in info
+    return _Inputs(*examples, None if is_imported else measure)
+
+
+def noise_examples(spec: ModelSpec, size: tuple[int, int], num: int) -> Examples:
+    """Inputs of the right shapes that mean nothing."""
+    import numpy as np
+
+    from av_grounding.backends.parity import Examples
+
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(num)]
+    windows = 0.1 * rng.standard_normal((num, spec.num_window_samples), np.float32)
+    return Examples(images, list(windows))
 
 
 def _readable(report: dict) -> Table:
@@ -121,6 +198,7 @@ def _readable(report: dict) -> Table:
     table.add_row(
         "heatmap, largest difference", "", f"{report['heatmap_max']:.1e}", f"{bounds['heatmap']:g}"
     )
+    table.add_row("peak", "", f"{report['peak_max']:.1e}", f"{bounds['peak']:g}")
     for head, row in report["map"].items():
         before, after = (f"{100 * row[key]:.2f}" for key in ("before", "after"))
         table.add_row(f"{head} mAP, %", before, after, f"-{bounds['map_points']:g}")

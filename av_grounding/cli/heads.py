@@ -44,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
         trials = [Trial(read_image(args.image), clips["sound"], clips["speech"])]
     else:
         trials = synthetic_trials()
-    grounder = options.load_grounder(args, options.load_settings(args))
+    grounder = options.load_grounder(args, options.load_settings(args), compiles=False)
     with console.progress(args, "Listening", 2 * len(trials), "clips") as advance:
         check = check_heads(grounder.backend, trials, advance)
     console.show(args, check.as_dict(), *_readable(check))

@@ -97,6 +97,8 @@ def execute(args: argparse.Namespace) -> int:
         f"{imported.num_parameters / 1e6:.0f} M parameters",
         f"sha256 of the source: {imported.sha256}",
         f"Next: av-grounding heads --model {imported.bundle}",
+        f"      av-grounding export --model {imported.bundle} --backend cpu --precision int8 "
+        f"--examples YOUR_VIDEO --out {imported.bundle}   (live on a CPU)",
         f"      av-grounding calibrate --model {imported.bundle} --data synthetic",
     )
     return 0

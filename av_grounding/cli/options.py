@@ -42,17 +42,21 @@ def bundle_path(args: argparse.Namespace, settings: GroundingConfig) -> Path:
     return Path(args.model or settings.model.path or default_bundle())
 
 
-def load_grounder(args: argparse.Namespace, settings: GroundingConfig) -> Grounder:
+def load_grounder(
+    args: argparse.Namespace, settings: GroundingConfig, *, compiles: bool = True
+) -> Grounder:
+    """The configured bundle; `compiles`: for this processor, at its first use."""
     from av_grounding.cli.console import busy
 
     path = bundle_path(args, settings)
     with busy(args, f"Loading {path}"):
         from av_grounding.backends import load_configured
+        from av_grounding.backends.economy import settle_threads
         from av_grounding.grounder import Grounder
 
-        backend = load_configured(path, settings)
+        backend = load_configured(path, settings, compiles=compiles)
         settings.check_heads(backend.spec.head_names)
-        backend.settle_threads()
+        settle_threads(backend)
         return Grounder(backend, settings.stream)
 
 

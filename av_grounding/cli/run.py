@@ -234,12 +234,12 @@ def _facts(
     args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
 ) -> dict[str, Any]:
     """What ran, for report.json."""
-    import importlib.metadata
     import platform
 
     from av_grounding import __version__
 
-    packages = ("numpy", "torch", "opencv-python", "av", "soxr")
+    packages = ("numpy", "torch", "openvino", "opencv-python", "av", "soxr")
+    installed = {name: _version_of(name) for name in packages}
     return {
         "source": args.source,
         "audio": args.audio,
@@ -252,9 +252,19 @@ def _facts(
         "versions": {
             "av_grounding": __version__,
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
+            **{name: version for name, version in installed.items() if version},
         },
     }
+
+
+def _version_of(package: str) -> str | None:
+    """Of what is installed, without loading it."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _readable(report: dict[str, Any], out: Path | None) -> list[str]:
@@ -272,6 +282,12 @@ def _readable(report: dict[str, Any], out: Path | None) -> list[str]:
         f"{report['num_frames_published']} frames at {report['frame_rate_hz']:.1f} Hz{timing}; "
         f"{dropped} dropped; {found}",
     ]
+    stream = report["stream"]
+    if stream["hop_widened"] > 1.0:
+        lines.append(
+            f"sound was encoded every {stream['hop_s']:.1f} s in the end: this machine is too "
+            "slow for the hop that was set; no sound was lost"
+        )
     if out is None:
         return lines
     lines.append(f"{out}/overlay.mp4, heatmaps.npz, report.json")

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from av_grounding.files import brief, parse_json, read_text, sha256, write_text
-from av_grounding.modeling.bundle import CONFIG_FILE, save_bundle
+from av_grounding.modeling.bundle import save_bundle
+from av_grounding.modeling.bundle_config import CONFIG_FILE
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.denseav_layout import convert
 from av_grounding.modeling.download import download

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -182,6 +183,7 @@ class DualEncoder(nn.Module):
             return None
         return StreamingFront(
             backbone.front,
+            concatenate=partial(torch.cat, dim=-1),
             receptive_samples=backbone.receptive_samples,
             stride_samples=backbone.stride_samples,
         )

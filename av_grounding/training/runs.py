@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import save_bundle, store_spec
+from av_grounding.modeling.bundle import save_bundle
+from av_grounding.modeling.bundle_config import store_spec
 from av_grounding.modeling.denseav import denseav_spec, num_tokens
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.pretrained import load_dino, load_hubert

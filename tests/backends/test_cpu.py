@@ -7,10 +7,10 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 from av_grounding import Grounder
 from av_grounding.backends import load_backend
+from av_grounding.backends.economy import settle_threads
 from av_grounding.backends.parity import BOUNDS, Examples, compare
 from av_grounding.evaluation.windows import with_window
 from av_grounding.sources.demo import open_demo
@@ -141,22 +141,18 @@ def test_what_it_says_of_itself(pair):
 
 def test_one_thread_for_a_small_model(exported, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        backend = load_backend(exported, "cpu")
-        wave = inputs(backend).waveforms[0]
-        heard = backend.encode_audio(wave)
-        assert backend.describe()["threads"] == 2
-        backend.settle_threads()
-        assert backend.describe()["threads"] == 1
-        assert torch.get_num_threads() == 1
-        np.testing.assert_allclose(backend.encode_audio(wave), heard, atol=1e-5)
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setattr("av_grounding.backends.cpu.num_cpu_threads", lambda: 2)
+    backend = load_backend(exported, "cpu")
+    wave = inputs(backend).waveforms[0]
+    heard = backend.encode_audio(wave)
+    assert backend.describe()["threads"] == 2
+    settle_threads(backend)
+    assert backend.describe()["threads"] == 1
+    np.testing.assert_allclose(backend.encode_audio(wave), heard, atol=1e-5)
+    monkeypatch.undo()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     backend = load_backend(exported, "cpu")
-    backend.settle_threads()
+    settle_threads(backend)
     assert backend.describe()["threads"] == 3
 
 

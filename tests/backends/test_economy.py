@@ -18,18 +18,18 @@ def two_threads(monkeypatch):
 
 
 def test_one_thread_for_a_small_model(two_threads):
-    grounder = Grounder.load(default_bundle(), device="cpu")
+    grounder = Grounder.load(default_bundle(), "torch", "cpu")
     assert torch.get_num_threads() == 2
-    grounder.backend.settle_threads()
+    economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 1
 
 
 def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
-    grounder = Grounder.load(default_bundle(), device="cpu")
+    grounder = Grounder.load(default_bundle(), "torch", "cpu")
     monkeypatch.setattr(economy, "SMALL_NUM_PARAMETERS", 1000)
-    grounder.backend.settle_threads()
+    economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 2
     monkeypatch.undo()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    grounder.backend.settle_threads()
+    economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 2

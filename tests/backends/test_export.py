@@ -13,7 +13,7 @@ from av_grounding import cli
 from av_grounding.backends import export as export_module
 from av_grounding.backends import load_backend
 from av_grounding.backends.export import export
-from av_grounding.backends.parity import BOUNDS, Examples, Parity, excesses, relative_l2
+from av_grounding.backends.parity import BOUNDS, Examples, Parity, excesses, peak_loss, relative_l2
 from av_grounding.config import default_bundle
 from av_grounding.modeling.bundle import load_bundle
 from tests.helpers.exporting import run_export
@@ -187,12 +187,13 @@ def test_a_parent_that_is_a_file(ready, tmp_path):
 
 
 def test_excesses_name_what_is_wrong():
-    good = Parity(3, 1e-6, 1e-6, 1e-6, 1e-6, 1e-5)
+    good = Parity(3, 1e-6, 1e-6, 1e-6, 1e-6, 1e-5, 0.0)
     assert excesses(good, {"sound": (0.5, 0.495)}, BOUNDS["fp32"]) == []
-    bad = Parity(3, 1e-6, float("nan"), 1e-6, 0.5, 1e-5)
+    bad = Parity(3, 1e-6, float("nan"), 1e-6, 0.5, 1e-5, 0.5)
     assert excesses(bad, {"sound": (0.5, 0.4)}, BOUNDS["fp32"]) == [
         "image features nan relative L2, at most 0.001",
         "audio features 0.5 relative L2, at most 0.001",
+        "peak 0.5 of the map's range lower, at most 0.01",
         "sound mAP 10 points lost, at most 1",
     ]
 
@@ -202,6 +203,16 @@ def test_relative_l2():
     assert relative_l2(reference, reference) == 0.0
     assert relative_l2(reference, np.array([3.0, 4.5], np.float32)) == pytest.approx(0.1)
     assert relative_l2(reference, np.array([3.0, np.nan], np.float32)) == float("inf")
+
+
+def test_a_peak_counts_by_how_high_the_map_is_there():
+    reference = np.array([0.0, 4.0, 3.9, 1.0], np.float32)
+    assert peak_loss(reference, reference) == 0.0
+    moved = np.array([0.0, 1.0, 5.0, 1.0], np.float32)
+    assert peak_loss(reference, moved) == pytest.approx(0.025)
+    assert peak_loss(reference, -reference) == 1.0
+    assert peak_loss(np.ones(4, np.float32), moved) == 0.0
+    assert peak_loss(reference, np.full(4, np.nan, np.float32)) == float("inf")
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from av_grounding.backends.tensorrt import Engine, bundle_hash, load_tensorrt
 from av_grounding.backends.tensorrt_build import build_engine, precision_options, read_report
 from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.config import default_bundle
-from av_grounding.modeling.bundle import load_bundle, store_spec
+from av_grounding.modeling.bundle import load_bundle
+from av_grounding.modeling.bundle_config import store_spec
 
 CPU = torch.device("cpu")
 SIZE = (64, 96)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from av_grounding.config import default_bundle
-from av_grounding.modeling.bundle import load_bundle, read_config, save_bundle, spec_from_json
+from av_grounding.modeling.bundle import load_bundle, save_bundle
+from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
 

@@ -1,5 +1,7 @@
 """A convolutional front whose frames are kept from window to window equals the whole, any cut."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_grounding.backends.torch_eager import TorchBackend
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone
-from av_grounding.streaming.config import StreamingConfig
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.types import ModelSpec
 
@@ -42,7 +44,12 @@ def front():
 
 
 def streaming(front):
-    return StreamingFront(front, receptive_samples=RECEPTIVE, stride_samples=STRIDE)
+    return StreamingFront(
+        front,
+        concatenate=partial(torch.cat, dim=-1),
+        receptive_samples=RECEPTIVE,
+        stride_samples=STRIDE,
+    )
 
 
 def sound(num_samples, seed=0):
@@ -111,7 +118,12 @@ def test_a_skipped_window_or_a_reset_is_computed_whole(front):
 @pytest.mark.parametrize("numbers", [(0, 400), (401, 400)])
 def test_a_front_with_holes_is_refused(front, numbers):
     with pytest.raises(ValueError, match="0 < stride <= receptive field"):
-        StreamingFront(front, stride_samples=numbers[0], receptive_samples=numbers[1])
+        StreamingFront(
+            front,
+            concatenate=torch.cat,
+            stride_samples=numbers[0],
+            receptive_samples=numbers[1],
+        )
 
 
 def backend(kind=TorchBackend, *, normalize_audio=False, **options):

@@ -307,11 +307,12 @@ class GroundingNode(Node):
 def load_backend_of(config: GroundingConfig) -> Backend:
     """The configured bundle, loaded and warmed up."""
     from av_grounding.backends import load_configured
+    from av_grounding.backends.economy import settle_threads
     from av_grounding.streaming.pipeline import GroundingStream
 
     backend = load_configured(config.model.path or default_bundle(), config)
     config.check_heads(backend.spec.head_names)
-    backend.settle_threads()
+    settle_threads(backend)
     stream = GroundingStream(backend, config.stream)
     stream.push_frame(np.zeros((*WARM_UP_SIZE, 3), np.uint8), 0)
     return backend
