@@ -37,6 +37,7 @@ class Section:
     result: str | None
     lines: Callable[[dict[str, Any]], Iterator[str]]
     before: tuple[str, ...] = ()
+    page: Path = PAGE
 
 
 def realtime(report: dict[str, Any]) -> Iterator[str]:
@@ -91,6 +92,12 @@ def windows(report: dict[str, Any]) -> Iterator[str]:
     yield f"| whole clip | – | {cells(sweep['whole_clip'])} |"
 
 
+def growth(report: dict[str, Any]) -> Iterator[str]:
+    from av_grounding.benchmarking.growth import markdown as growth_markdown
+
+    yield from growth_markdown(report)
+
+
 EXPORTS = ("cpu-fp32", "cpu-bf16", "cpu-int8")
 """Backend and precision of the exports that the matrix compares, below out/performance/exports."""
 
@@ -117,6 +124,13 @@ SECTIONS = (
         "--window 0.64,0.96,1.28,1.92,2.56,3.84 --hop 0.16",
         "report.json",
         windows,
+    ),
+    Section(
+        "growth",
+        "python -m av_grounding.benchmarking.growth",
+        None,
+        growth,
+        page=Path("docs/growth.md"),
     ),
 )
 
@@ -163,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [section.name for section in SECTIONS]
     parser.add_argument("--only", choices=names, action="append", help="may be repeated")
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, help="the section's own")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args(argv)
     for section in SECTIONS:
@@ -171,11 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(section.command, flush=True)
             lines = measure(section, args.out)
             # Read only now: the page may have changed meanwhile.
-            page = args.page.read_text(encoding="utf-8")
-            write_text(args.page, replaced(page, section.name, lines))
+            path = args.page or section.page
+            write_text(path, replaced(path.read_text(encoding="utf-8"), section.name, lines))
             if section.name == "matrix":
                 picture = args.out / section.name / "matrix.png"
-                shutil.copyfile(picture, args.page.with_suffix(".png"))
+                shutil.copyfile(picture, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from av_grounding.benchmarking.gpu_encoders import (
     measure,
     percentiles,
 )
+from av_grounding.benchmarking.gpu_table import Subject, measure_table, table
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig, head_specs
 from av_grounding.types import HeadCalibration, ModelSpec
+from tests.helpers.small_bundle import save_small_bundle
 
 CPU = torch.device("cpu")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -142,6 +144,22 @@ def test_the_pair_is_denseavs():
         model = denseav_sized_bundle().model
     num_parameters = sum(p.numel() for p in model.parameters())
     assert 330e6 < num_parameters < 350e6
+
+
+def test_the_table_runs_every_case_in_a_process_of_its_own(tmp_path):
+    subject = Subject("small", save_small_bundle(tmp_path / "small"), (64, 80))
+    rows = list(measure_table([subject], "cpu", 2))
+    eager, compiled, tensorrt = rows
+    assert eager["backend"] == "torch"
+    assert eager["speed_up"] == 1.0
+    for key in ("image_ms", "audio_ms", "pair_ms", "end_to_end_ms", "second_start_s"):
+        assert eager[key] > 0.0
+    # No GPU is asked for here, which the others need.
+    assert compiled["skipped"]
+    assert tensorrt["skipped"]
+    text = table(rows)
+    assert "| small | torch | fp32 | " in text
+    assert "- skipped: small on tensorrt fp16 (" in text
 
 
 @pytest.mark.gpu

@@ -12,17 +12,19 @@ from av_grounding.benchmarking.audio_front import measure_clips, measure_front
 from av_grounding.benchmarking.performance import SECTIONS, Section, main, measure, replaced
 from av_grounding.cli import build_parser
 
-PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+ROOT = Path(__file__).parents[2]
+MODULES = {"av_grounding.benchmarking.audio_front", "av_grounding.benchmarking.growth"}
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
 def test_the_page_has_a_place_for_every_section_and_its_command_exists(section):
-    assert "new" in replaced(PAGE.read_text(), section.name, ["new"])
+    assert "new" in replaced((ROOT / section.page).read_text(), section.name, ["new"])
     program, *arguments = shlex.split(section.command)
     if program == "av-grounding":
         build_parser().parse_args([*arguments, "--out", "out"])
     else:
-        assert arguments[:2] == ["-m", "av_grounding.benchmarking.audio_front"]
+        assert arguments[0] == "-m"
+        assert arguments[1] in MODULES
     for command in section.before:
         program, *arguments = shlex.split(command)
         assert program == "av-grounding"
