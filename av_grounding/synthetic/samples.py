@@ -22,6 +22,8 @@ from av_grounding.synthetic.scene import instance_seed, render_scene, sample_sce
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
 from av_grounding.synthetic.speech import CARRIERS, VOICES, Utterance, synthesize_utterance
 
+Speak = Callable[[str, str, int], Utterance]
+"""(class name, carrier, seed) to what somebody says."""
 SPLITS = ("train", "val", "test")
 IMAGE_PX = 224
 CLIP_S = 3.2
@@ -51,7 +53,8 @@ class Sample:
 class SyntheticSamples:
     """Indexable samples of a split: `samples[i]`, and `absent(i)` for what must stay dark.
 
-    `ratio_db` is the sound-to-speech level of the mixture; None draws it from [-5, 5] dB.
+    `ratio_db` is the sound-to-speech level of the mixture; None draws it from [-5, 5] dB. `speak`
+    says the same phrases with other voices than the split's own, which are espeak-ng's.
     """
 
     def __init__(
@@ -62,12 +65,13 @@ class SyntheticSamples:
         image_px: tuple[int, int] = (IMAGE_PX, IMAGE_PX),
         clip_s: float = CLIP_S,
         ratio_db: float | None = None,
+        speak: Speak | None = None,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
         self.split, self.seed, self.image_px = split, seed, image_px
         self.num_samples_clip = round(clip_s * SAMPLE_RATE_HZ)
-        self.ratio_db = ratio_db
+        self.ratio_db, self.speak = ratio_db, speak
 
     def rng(self, index: int, purpose: int = 0) -> np.random.Generator:
         return np.random.default_rng((self.seed, SPLITS.index(self.split), index, purpose))
@@ -128,13 +132,12 @@ class SyntheticSamples:
         self, class_name: str, rng: np.random.Generator
     ) -> tuple[Utterance, np.ndarray, tuple[float, float]]:
         """An utterance laid into a clip at a random time, cut so that the noun is heard."""
-        voices = VOICES[self.split]
-        utterance = synthesize_utterance(
-            class_name,
-            CARRIERS[rng.integers(len(CARRIERS))],
-            voices[rng.integers(len(voices))],
-            int(rng.integers(2**31)),
-        )
+        carrier, voices = CARRIERS[rng.integers(len(CARRIERS))], VOICES[self.split]
+        voice, seed = voices[rng.integers(len(voices))], int(rng.integers(2**31))
+        if self.speak is None:
+            utterance = synthesize_utterance(class_name, carrier, voice, seed)
+        else:
+            utterance = self.speak(class_name, carrier, seed)
         clip, span = place(utterance, self.num_samples_clip, rng)
         if rng.random() < 0.5:
             clip = reverberate(clip, int(rng.integers(2**31)))

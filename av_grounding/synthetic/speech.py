@@ -229,6 +229,24 @@ def synthesize_utterance(class_name: str, carrier: str, voice: Voice, seed: int)
     )
 
 
+def speak_words(
+    text: str, voice: str, rate_wpm: int, pitch: int
+) -> tuple[Float32[np.ndarray, " s"], int, list[tuple[int, int, int]]]:
+    """(waveform, its rate in Hz, words) of any text by espeak-ng's voice of that identifier.
+
+    A word is (character offset in the text, first sample, end sample).
+    """
+    header, raw = _engine.speak(text, voice, rate_wpm, pitch)
+    waveform = np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0
+    starts = [sample for _, sample in header["words"]]
+    stops = sorted([*starts, *header["pauses"], len(waveform)])
+    words = [
+        (offset, start, next((stop for stop in stops if stop > start), len(waveform)))
+        for offset, start in header["words"]
+    ]
+    return waveform, header["sample_rate_hz"], words
+
+
 def engine_version() -> str:
     """The version of espeak-ng that speaks; raises RuntimeError where none is installed."""
     header, _ = _engine.speak("a", "gmw/en", 160, 50)

@@ -1,0 +1,40 @@
+"""The drawn world's phrases by another engine."""
+
+import numpy as np
+import pytest
+
+from av_grounding.everyday import utterances, voices
+from av_grounding.synthetic.acoustics import active_rms
+from av_grounding.synthetic.samples import SyntheticSamples
+
+pytestmark = pytest.mark.skipif(
+    voices.ENGINES["espeak"].missing() or voices.ENGINES["flite"].missing(),
+    reason="needs espeak-ng and flite",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AV_GROUNDING_VOICES", str(tmp_path / "voices"))
+
+
+def test_samples_keep_all_but_the_voice():
+    own = SyntheticSamples("test", 0)[3]
+    other = SyntheticSamples("test", 0, speak=utterances.speaker_of("flite"))[3]
+    assert (other.text, other.speech_class) == (own.text, own.speech_class)
+    np.testing.assert_array_equal(other.image, own.image)
+    assert not np.array_equal(other.speech, own.speech)
+
+
+@pytest.mark.parametrize("carrier", ["{noun}, please", "can you see {article_noun} over there"])
+def test_the_noun_is_where_the_span_says_at_the_worlds_level(carrier):
+    said = utterances.speaker(["flite:rms"])("traffic_light", carrier, 1)
+    start_s, end_s = said.word_span_s
+    assert 0.2 < end_s - start_s < 1.6
+    assert end_s <= len(said.waveform) / 16_000
+    assert 20 * np.log10(active_rms(said.waveform)) == pytest.approx(-20, abs=0.5)
+
+
+def test_no_voices_are_an_error():
+    with pytest.raises(ValueError, match="no voices"):
+        utterances.speaker([])
