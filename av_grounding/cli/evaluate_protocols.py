@@ -62,7 +62,7 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 
 def execute(args: argparse.Namespace) -> int:
     _check(args)
-    from av_grounding.evaluation.benchmarks import SYNTHETIC, open_benchmark
+    from av_grounding.evaluation.benchmarks import DRAWN, open_benchmark
     from av_grounding.evaluation.noise import NoiseBank
     from av_grounding.evaluation.prediction import GrounderPredictor
     from av_grounding.evaluation.protocols import find_protocol, protocols_of
@@ -72,9 +72,10 @@ def execute(args: argparse.Namespace) -> int:
 
     check_plots()
     settings = options.load_settings(args)
-    name = "synthetic-simultaneous" if args.benchmark == "synthetic" else args.benchmark
+    is_world = args.benchmark in ("synthetic", "everyday")
+    name = f"{args.benchmark}-simultaneous" if is_world else args.benchmark
     with console.busy(args, f"Opening {name}"):
-        benchmark = open_benchmark(name, args.data, num=args.num, seed=args.seed)
+        benchmark = open_benchmark(name, args.data, num=args.num, seed=args.seed, part=args.part)
     task = benchmark.info.task
     if args.all_protocols:
         protocols = tuple(protocols_of(task).values())
@@ -111,7 +112,7 @@ def execute(args: argparse.Namespace) -> int:
         evaluation,
         model,
         noise=noise.describe() if noise else None,
-        seed=args.seed if name in SYNTHETIC else None,
+        seed=args.seed if name in DRAWN else None,
         duration_s=time.perf_counter() - started_s,
         against=against,
         sweep=_sweep(evaluation, streams) if len(streams) > 1 else None,

@@ -15,7 +15,7 @@ from av_grounding.evaluation.benchmark import (
 from av_grounding.evaluation.benchmarks.synthetic_kinds import target_of
 from av_grounding.evaluation.harness import predict_samples
 from av_grounding.evaluation.prediction import GrounderPredictor
-from av_grounding.evaluation.synthetic import answers, score_heads
+from av_grounding.evaluation.scoring.heads import answers, score_heads
 from av_grounding.grounder import Grounder
 from av_grounding.synthetic.samples import CLIP_S, Sample, SyntheticSamples
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ

@@ -19,7 +19,7 @@ PICTURE_EVERY_S = 0.5
 
 
 @dataclass
-class Recording:
+class ExampleRecording:
     """Pictures in the model's input size with their stamps, and the sound from its first stamp."""
 
     spec: ModelSpec

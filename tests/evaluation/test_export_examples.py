@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from av_grounding.cli.export_examples import is_bag, read_examples
-from av_grounding.evaluation.export_examples import PICTURE_EVERY_S, Recording, split_examples
+from av_grounding.evaluation.export_examples import (
+    PICTURE_EVERY_S,
+    ExampleRecording,
+    split_examples,
+)
 from av_grounding.types import AudioChunk, Frame, HeadSpec, ModelSpec
 from tests.helpers.make_clips import write_picture, write_sound, write_video
 
@@ -33,7 +37,7 @@ def recorded(seconds, interleaved=False):
         AudioChunk(wave[at : at + 1600], START_NS + round(at * 62_500), 16_000)
         for at in range(0, wave.size, 1600)
     ]
-    recording = Recording(SPEC, SIZE)
+    recording = ExampleRecording(SPEC, SIZE)
     if interleaved:
         recording.read(sorted([*frames, *chunks], key=lambda item: item.stamp_ns))
     else:

@@ -7,7 +7,8 @@ import pytest
 
 from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.prediction import GrounderPredictor, HeadGrids
-from av_grounding.evaluation.synthetic import evaluate, published
+from av_grounding.evaluation.scoring.heads import published
+from av_grounding.evaluation.synthetic import evaluate
 from av_grounding.grounder import Grounder
 from av_grounding.synthetic.samples import SyntheticSamples
 from tests.helpers.other_backends import RegionBackend, SourcesBackend
@@ -113,6 +114,30 @@ def test_the_right_answer_scores_one(tmp_path):
             assert baseline[head]["mAP"] < 0.5
     assert (tmp_path / "panels.png").stat().st_size > 10_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["panels.png", "report.json"]
+
+
+def test_ceilings_know_the_cells_or_the_objects_and_not_the_head(tmp_path):
+    report = evaluate(Oracle(), tmp_path, SEED, NUM)
+    for head in HEADS:
+        grid, either = (
+            report["ceilings"][name][head] for name in ("truth_on_grid", "either_object")
+        )
+        # The oracle's grid is the picture's, so its cells hold the whole truth.
+        assert grid["mAP"] == grid["peak"] == 1.0
+        assert 0.2 < either["mAP"] < 0.9
+        assert 0.2 < either["peak"] < 0.8
+
+
+def test_what_a_head_knows_has_a_row_of_its_own_and_a_stream_too(tmp_path):
+    classes = [sample.speech_class for sample in Oracle().samples]
+    report = evaluate(
+        Oracle(), tmp_path, SEED, NUM, vocabulary={"speech": classes[:1]}, stream=Swapped()
+    )
+    known = report["in_vocabulary"]
+    assert known.keys() == {"speech"}
+    assert known["speech"]["num"] == classes.count(classes[0])
+    assert known["speech"]["num_classes"] == known["speech"]["mAP"] == 1
+    assert report["streaming"]["sound"]["peak"] == 0.0
 
 
 def test_swapped_heads_leak_and_miss(tmp_path):

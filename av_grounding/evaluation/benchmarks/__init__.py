@@ -1,17 +1,17 @@
-"""The benchmarks by name: loaders for the field's data sets, and their synthetic twins."""
+"""The benchmarks by name: loaders for the field's data sets, and those of our own worlds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from av_grounding.evaluation.benchmarks.table import BENCHMARKS, NAMES, SYNTHETIC, factory
+from av_grounding.evaluation.benchmarks.table import BENCHMARKS, DRAWN, NAMES, factory
 from av_grounding.files import STRANGE_ROWS, one_line
 
 if TYPE_CHECKING:
     from av_grounding.evaluation.benchmark import Benchmark
 
-__all__ = ["BENCHMARKS", "NAMES", "SYNTHETIC", "factory", "open_benchmark"]
+__all__ = ["BENCHMARKS", "DRAWN", "NAMES", "factory", "open_benchmark"]
 
 
 def open_benchmark(
@@ -21,21 +21,23 @@ def open_benchmark(
     num: int | None = None,
     seed: int = 0,
     workers: int = 0,
+    part: str = "test",
 ) -> Benchmark:
-    """The benchmark of this name: read from `root`, or drawn from `seed` where it is synthetic.
+    """The benchmark of this name: read from `root`, or drawn from `seed` if it is of our worlds.
 
-    `num` keeps the first samples (None: all of them, a synthetic benchmark's default size).
-    `workers` processes draw synthetic samples ahead of the reader; the samples are the same.
+    `num` keeps the first samples (None: all of them, a drawn benchmark's default size).
+    `workers` processes draw samples ahead of the reader; the samples are the same. `part` is the
+    split of a world that is drawn.
     Raises ValueError for an unknown name or a missing root, FileNotFoundError where the root
     lacks the lists of the layout.
     """
     if num is not None and num < 1:
         raise ValueError(f"got {num} samples, expected 1 or more")
     make = factory(name)
-    if name in SYNTHETIC:
+    if name in DRAWN:
         from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark
 
-        return SyntheticBenchmark(name, num=num, seed=seed, workers=workers)
+        return SyntheticBenchmark(name, num=num, seed=seed, workers=workers, split=part)
     entry = BENCHMARKS[name]
     needs = f"{name} needs a folder with {entry.layout} (from {entry.source})"
     if root is None:

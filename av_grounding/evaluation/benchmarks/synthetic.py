@@ -1,7 +1,8 @@
-"""Benchmarks of the synthetic world: every sample is drawn from a seed, when it is asked for.
+"""Benchmarks of our worlds: every sample is drawn from a seed, when it is asked for.
 
 They have the structure of the field's benchmarks and need no download. Objects, voices and sounds
-are those of the test split, which training never sees.
+are those of the test split, which training never sees. The synthetic world is drawn, the everyday
+world is composed of photographs and recordings that are installed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from av_grounding.evaluation.benchmarks.speaking import SpokenName
 from av_grounding.evaluation.benchmarks.synthetic_list import KINDS, SAME_AS
 from av_grounding.evaluation.benchmarks.table import factory
 from av_grounding.evaluation.packed_mask import PackedMask
+from av_grounding.everyday.samples import EverydaySamples
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.samples import Sample as WorldSample
 from av_grounding.synthetic.samples import SyntheticSamples
@@ -43,7 +45,7 @@ NUM_RECENT = 8
 
 @dataclass(frozen=True)
 class Key:
-    """What a synthetic benchmark is drawn from."""
+    """What a benchmark of one of the worlds is drawn from."""
 
     name: str
     seed: int
@@ -52,8 +54,9 @@ class Key:
     """Level of the sound over the speech in a mixture; None: drawn."""
 
     @property
-    def samples(self) -> SyntheticSamples:
-        return SyntheticSamples(self.split, self.seed, ratio_db=self.ratio_db)
+    def samples(self) -> SyntheticSamples | EverydaySamples:
+        world = EverydaySamples if self.name.startswith("everyday-") else SyntheticSamples
+        return world(self.split, self.seed, ratio_db=self.ratio_db)
 
     def rng(self, index: int, purpose: int) -> np.random.Generator:
         """Random numbers of a sample; benchmarks share them where their notes say so."""
@@ -70,7 +73,7 @@ def sample_of(key: Key, index: int) -> WorldSample:
 
 @lru_cache(maxsize=NUM_RECENT)
 def absent_of(key: Key, index: int) -> dict[str, np.ndarray]:
-    """See `SyntheticSamples.absent`."""
+    """See `absent` of the world's samples."""
     return key.samples.absent(index)
 
 
@@ -190,12 +193,14 @@ class SyntheticBenchmark:
                 f"got {num} samples, expected at most {kind.max_num} for {name}: {kind.notes}"
             )
         self.key = Key(name, seed, split, ratio_db)
+        world = "everyday" if name.startswith("everyday-") else "synthetic"
+        assert self.key.samples is not None, "which says now what this world lacks"
         is_semantic = kind.task == "semantic"
         self.info = BenchmarkInfo(
             name=name,
             task=kind.task,
             heads=kind.heads,
-            citation=f"av_grounding's synthetic world, {split} split",
+            citation=f"av_grounding's {world} world, {split} split",
             num_expected=num,
             notes=f"{kind.notes} Seed {seed}.",
             class_names=("background", *CLASSES) if is_semantic else (),

@@ -1,4 +1,4 @@
-"""The benchmarks of the synthetic world, and what each of them asks."""
+"""The benchmarks of the synthetic and the everyday world, and what each of them asks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NUM_PAIRS_OF_CLASSES = len(CLASSES) * (len(CLASSES) - 1) // 2
 
 
 class Kind(NamedTuple):
-    """What a synthetic benchmark asks; its notes stand in every report."""
+    """What a benchmark of our worlds asks; its notes stand in every report."""
 
     task: Task
     heads: tuple[Head, ...]
@@ -103,6 +103,28 @@ KINDS: dict[str, Kind] = {
         "separation",
         ("sound",),
         f"The sum of two objects' sounds, each with a picture of its own; {_LEVELS}.",
+    ),
+    "everyday-simultaneous": Kind(
+        "simultaneous",
+        HEADS,
+        "Three cut-out photographs on a photograph of a place, 640x480; the recording of one and "
+        "the spoken name of another in one mixture of 4 s, -5 to 5 dB, noise at 20 to 40 dB; the "
+        "samples of `evaluate everyday`.",
+        num=300,
+    ),
+    "everyday-clean": Kind(
+        "prompted",
+        HEADS,
+        "The scenes of everyday-simultaneous with the sound alone and the speech alone, in turn.",
+        num=600,
+    ),
+    "everyday-dark": Kind(
+        "extended",
+        HEADS,
+        "Five samples a scene of everyday-simultaneous: its mixture, of which the sound is to be "
+        "found; silence, a microphone's hiss at -65 dBFS, and the recording and the name of a "
+        "thing that is not in the picture, which are to be left dark.",
+        num=1500,
     ),
 }
 """Name -> what is asked. What draws a sample stands in `benchmarks.BENCHMARKS`."""

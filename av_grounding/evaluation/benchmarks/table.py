@@ -185,15 +185,19 @@ BENCHMARKS: dict[str, Entry] = {
     "synthetic-disentanglement": Entry("synthetic_pairs", "disentanglement"),
     "synthetic-recognition": Entry("synthetic_pairs", "recognition"),
     "synthetic-separation": Entry("synthetic_pairs", "separation"),
+    "everyday-simultaneous": Entry("synthetic_kinds", "simultaneous"),
+    "everyday-clean": Entry("synthetic_kinds", "clean"),
+    "everyday-dark": Entry("synthetic_kinds", "dark"),
 }
-"""Name -> entry. A synthetic entry names the function that draws one sample."""
+"""Name -> entry. One of our worlds names the function that draws one sample."""
 
 NAMES: tuple[str, ...] = tuple(BENCHMARKS)
-SYNTHETIC: tuple[str, ...] = tuple(name for name in NAMES if name.startswith("synthetic-"))
+DRAWN: tuple[str, ...] = tuple(n for n in NAMES if n.startswith(("synthetic-", "everyday-")))
+"""The benchmarks of our own worlds, drawn from a seed."""
 
 
 def factory(name: str) -> Callable:
-    """The function behind a name: `open_…(root)`, or for a synthetic one what draws a sample."""
+    """The function behind a name: `open_…(root)`, or for one of our worlds what draws a sample."""
     if name not in BENCHMARKS:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"pick one of {', '.join(NAMES)}"
