@@ -6,6 +6,7 @@ listed, and the file must have the hash that config.json states.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,12 @@ def save_bundle(
     name: str,
     info: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float16,
+    vocabulary: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
-    """Write a bundle; each file appears whole or not at all. Returns the directory."""
+    """Write a bundle; each file appears whole or not at all. Returns the directory.
+
+    `vocabulary` is which things each head knows, English nouns in the singular.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     state = {
@@ -75,6 +80,8 @@ def save_bundle(
         "weights": {"sha256": sha256(weights), "dtype": str(dtype).removeprefix("torch.")},
         "info": info or {},
     }
+    if vocabulary is not None:
+        config["vocabulary"] = {head: list(words) for head, words in vocabulary.items()}
     write_json(directory / CONFIG_FILE, config)
     return directory
 

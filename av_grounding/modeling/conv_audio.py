@@ -75,9 +75,10 @@ class TemporalResidual(nn.Module):
 
 
 class ConvAudioBackbone(nn.Module):
-    """Waveform (b, s) to features (b, dim, t): one token per `token_samples` samples (80 ms)."""
+    """Waveform (b, s) to features (b, dim, t): one token per `token_samples` samples.
 
-    token_samples = 1280
+    A token is eight frames of `hop` samples: 80 ms at 160 and 16 kHz.
+    """
 
     def __init__(
         self,
@@ -86,10 +87,11 @@ class ConvAudioBackbone(nn.Module):
         widths: Sequence[int] = (24, 48, 64),
         dim: int = 160,
         dilations: Sequence[int] = (1, 2, 4, 1, 2, 4),
+        hop: int = 160,
     ) -> None:
         super().__init__()
-        self.dim = dim
-        self.log_mel = LogMel(sample_rate_hz, num_mels)
+        self.dim, self.token_samples = dim, 8 * hop
+        self.log_mel = LogMel(sample_rate_hz, num_mels, hop=hop)
         first, second, third = widths
         self.stem = nn.Sequential(
             nn.Conv2d(1, first, 5, 2, 2, bias=False), nn.BatchNorm2d(first), nn.ReLU(inplace=True),
@@ -100,7 +102,7 @@ class ConvAudioBackbone(nn.Module):
         )  # fmt: skip
         self.project = nn.Conv1d(third * num_mels // 8, dim, 1)
         self.temporal = nn.Sequential(*[TemporalResidual(dim, d) for d in dilations])
-        self.context_s = 0.02 * 5 + 0.04 * sum(dilations)
+        self.context_s = (0.02 * 5 + 0.04 * sum(dilations)) * hop / 160
 
     def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b c t"]:
         # A fixed affine brings log-mel values near zero mean and unit spread.

@@ -17,19 +17,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from av_grounding.modeling.aligners import AudioAligner, ImageAligner, StridedAudioAligner
+from av_grounding.modeling.classes import ClassAligner
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
+from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
+from av_grounding.modeling.per_head import AlignerPerHead, TrunkPerHead
 from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 from av_grounding.types import HeadSpec
 
-IMAGE_BACKBONES = {"conv": ConvImageBackbone, "vit": ViTBackbone, "dino": DinoBackbone}
-AUDIO_BACKBONES = {"conv": ConvAudioBackbone, "hubert": HubertBackbone}
-AUDIO_ALIGNERS = {"pointwise": AudioAligner, "strided": StridedAudioAligner}
+IMAGE_BACKBONES = {
+    "conv": ConvImageBackbone,
+    "vit": ViTBackbone,
+    "dino": DinoBackbone,
+    "efficientnet_lite": EfficientNetLiteBackbone,
+}
+AUDIO_BACKBONES = {
+    "conv": ConvAudioBackbone,
+    "hubert": HubertBackbone,
+    "per_head": TrunkPerHead,
+}
+IMAGE_ALIGNERS = {"pointwise": ImageAligner, "classes": ClassAligner}
+AUDIO_ALIGNERS = {
+    "pointwise": AudioAligner,
+    "strided": StridedAudioAligner,
+    "prototypes": AlignerPerHead,
+}
 # Bundles and runs from before these options existed neither state nor know them.
-LATER_OPTIONS = ("audio_aligner", "audio_aligner_options", "aligner_eps", "train_pool")
+LATER_OPTIONS = (
+    *("image_aligner", "image_aligner_options", "audio_aligner", "audio_aligner_options"),
+    *("aligner_eps", "train_pool"),
+)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -37,9 +57,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ModelConfig:
     """Architecture of a dual encoder; stored in the bundle, so no code default can disagree.
 
-    `image_options` and `audio_options` go to the backbone's constructor, `audio_aligner_options`
-    to the audio aligner's. `head_dim` is the number of channels c per head. `train_pool` average
-    pools image tokens by that factor in train mode only.
+    `image_options` and `audio_options` go to the backbone's constructor, `image_aligner_options`
+    and `audio_aligner_options` to the aligner's. `head_dim` is the number of channels c per head;
+    with the aligners "classes" and "prototypes" a channel is a thing of the bundle's vocabulary.
+    `train_pool` average pools image tokens by that factor in train mode only.
     """
 
     image_backbone: str = "conv"
@@ -52,6 +73,8 @@ class ModelConfig:
     normalize_audio: bool = True
     image_options: dict[str, Any] = field(default_factory=dict)
     audio_options: dict[str, Any] = field(default_factory=dict)
+    image_aligner: str = "pointwise"
+    image_aligner_options: dict[str, Any] = field(default_factory=dict)
     audio_aligner: str = "pointwise"
     audio_aligner_options: dict[str, Any] = field(default_factory=dict)
     aligner_eps: float = 1e-5
@@ -61,6 +84,7 @@ class ModelConfig:
         for name, table in (
             ("image_backbone", IMAGE_BACKBONES),
             ("audio_backbone", AUDIO_BACKBONES),
+            ("image_aligner", IMAGE_ALIGNERS),
             ("audio_aligner", AUDIO_ALIGNERS),
         ):
             if getattr(self, name) not in table:
@@ -112,24 +136,30 @@ class DualEncoder(nn.Module):
         self.heads = config.heads
         num_heads, dim = len(config.heads), config.head_dim
         self.image_backbone = IMAGE_BACKBONES[config.image_backbone](**config.image_options)
-        self.image_aligner = ImageAligner(
+        trained = {"eps": config.aligner_eps, "unit_length": config.unit_length}
+        self.image_aligner = IMAGE_ALIGNERS[config.image_aligner](
             self.image_backbone.dim,
             num_heads,
             dim,
-            eps=config.aligner_eps,
-            unit_length=config.unit_length,
+            **(trained if config.image_aligner == "pointwise" else {}),
+            **config.image_aligner_options,
         )
         self.audio_backbone = AUDIO_BACKBONES[config.audio_backbone](**config.audio_options)
-        evidence = {"evidence": config.evidence} if config.audio_aligner == "pointwise" else {}
+        own = {
+            "pointwise": {"evidence": config.evidence},
+            "prototypes": {"dims": getattr(self.audio_backbone, "dims", [])},
+        }
         self.audio_aligner = AUDIO_ALIGNERS[config.audio_aligner](
             self.audio_backbone.dim,
             num_heads,
             dim,
             eps=config.aligner_eps,
-            **evidence,
+            **own.get(config.audio_aligner, {}),
             **config.audio_aligner_options,
         )
-        for name, values in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
+        mean = getattr(self.image_backbone, "pixel_mean", IMAGENET_MEAN)
+        std = getattr(self.image_backbone, "pixel_std", IMAGENET_STD)
+        for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             # Constants have values also where the parameters are built without (see `bundle`).
             constant = torch.tensor(values, device="cpu").view(1, 3, 1, 1)
             self.register_buffer(name, constant, persistent=False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
@@ -57,7 +57,7 @@ def test_format_1_still_loads_and_means_a_dual_encoder(bundle):
 
 
 def test_the_shipped_bundle_is_read_as_it_is():
-    config = read_config(default_bundle())
+    config = read_config(drawn_world_bundle())
     spec = spec_from_json(config["spec"])
     assert [(head.name, head.listens) for head in spec.heads] == [
         ("sound", "recent"), ("speech", "utterance"),

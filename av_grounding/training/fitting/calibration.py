@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -82,16 +83,22 @@ def expected_calibration_error(
 
 
 def synthetic_cases(
-    grounder: Grounder, num: int, seed: int, progress: Callable[[int, int], None] | None = None
+    grounder: Grounder,
+    num: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    samples: Any = None,
 ) -> Cases:
     """Largest similarities of validation samples per head, and whether the object was there.
 
     Matching: the sample's mixture and its clean sound or speech. Not matching: a sound or a noun
     whose object is not in the picture, alone and under the other head's matching track. Cases
-    that a gate already answers with zeros teach nothing and are left out.
+    that a gate already answers with zeros teach nothing and are left out. `samples` are another
+    world's, such as `EverydaySamples`.
     """
     plain = uncalibrated(grounder)
-    samples = SyntheticSamples("val", seed)
+    samples = SyntheticSamples("val", seed) if samples is None else samples
     found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.head_names}
 
     def add(image: np.ndarray, waveform: np.ndarray, matching: dict[str, bool]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,16 +34,33 @@ def fit_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) 
     return floor
 
 
+def separating_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) -> float:
+    """Where the share of wanted clips that reach it exceeds that of the others by most.
+
+    For heads that learned apart, whose evidence overlaps: half of the wanted clips' lowest would
+    let everything pass. The lowest of equally good floors.
+    """
+    floors = np.sort(np.concatenate([wanted, others]))
+    reach = [float((wanted >= f).mean() - (others >= f).mean()) for f in floors]
+    return float(floors[int(np.argmax(reach))])
+
+
 def evidence_floors(
-    backend: Backend, num: int, seed: int, progress: Callable[[int, int], None] | None = None
+    backend: Backend,
+    num: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    samples: Any = None,
+    fit: Callable[[np.ndarray, np.ndarray], float] = fit_floor,
 ) -> dict[str, float]:
-    """Floors of both heads from `num` samples of the validation split.
+    """Floors of both heads from `num` samples of the validation split, by default the synthetic.
 
     Speech: the longest token within the noun of a mixture, against sound alone. Sound: the
     longest token of a sound alone, against speech alone.
     """
     spec = backend.spec
-    samples = SyntheticSamples("val", seed)
+    samples = SyntheticSamples("val", seed) if samples is None else samples
     wanted: dict[str, list[float]] = {"sound": [], "speech": []}
     others: dict[str, list[float]] = {"sound": [], "speech": []}
     for index in range(num):
@@ -64,7 +82,7 @@ def evidence_floors(
         others["sound"].append(float(length["speech"][sound].max()))
         if progress:
             progress(index + 1, num)
-    return {head: fit_floor(np.array(wanted[head]), np.array(others[head])) for head in wanted}
+    return {head: fit(np.array(wanted[head]), np.array(others[head])) for head in wanted}
 
 
 def window_around(span_s: tuple[float, float], num_samples: int, num_window: int) -> int:
