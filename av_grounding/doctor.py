@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from av_grounding import extras
-from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles
+from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles, read_vocabulary
 from av_grounding.files import one_line, read_json
 
 if TYPE_CHECKING:
@@ -228,10 +228,12 @@ def _bundles() -> Iterator[Finding]:
 
 
 def _with_heads(bundle: Path) -> str:
-    """A bundle and what it answers, read without its runtime."""
+    """A bundle, what it answers and how many things it knows, read without its runtime."""
     try:
         heads = read_json(bundle / "config.json")["spec"]["heads"]
         names = [head if isinstance(head, str) else head["name"] for head in heads]
+        known = read_vocabulary(bundle)
+        names = [f"{name}: {len(known[name])} things" if name in known else name for name in names]
     except (OSError, ValueError, LookupError, TypeError) as error:
         return f"{bundle} (config.json does not fit: {one_line(str(error))})"
     return f"{bundle} ({one_line(', '.join(names))})"

@@ -17,7 +17,7 @@ from av_grounding.types import Backend, Grounding, ModelSpec
 class Grounder:
     """Where a sound comes from and what spoken words refer to, in pictures.
 
-    >>> grounder = Grounder.load("models/synthetic-small")
+    >>> grounder = Grounder.load("models/everyday-small")
     >>> result = grounder.ground(image, waveform, sample_rate)
     >>> result.sound, result.speech          # (h, w) float32 in [0, 1]
     """

@@ -17,6 +17,7 @@ LEVELS = (
     {"audio", "image"},
     {"drawing"},
     {"backends", "synthetic"},
+    {"everyday"},
     {"sources", "viewer", "recording"},
     {"streaming"},
     {"grounder"},

@@ -31,7 +31,9 @@ from av_grounding.cli import (
     reproduce,
     run,
     synth,
+    teach,
     train,
+    vocabulary,
 )
 from av_grounding.extras import explain
 
@@ -49,10 +51,12 @@ COMMANDS = (
     ground,
     import_,
     heads,
+    vocabulary,
     calibrate,
     synth,
     data,
     train,
+    teach,
     reproduce,
     evaluate,
     export,

@@ -10,7 +10,7 @@ from av_grounding.cli.run_bag import PREFIX
 
 if TYPE_CHECKING:
     from av_grounding.backends.parity import Examples
-    from av_grounding.evaluation.export_examples import Recording
+    from av_grounding.evaluation.export_examples import ExampleRecording
     from av_grounding.types import ModelSpec
 
 BAG_SUFFIXES = {".mcap", ".db3", ".bag"}
@@ -28,14 +28,14 @@ def read_examples(
     A folder's pictures without sound are paired with its sounds without picture, in the order of
     their names. Raises FileNotFoundError or ValueError for what gives nothing.
     """
-    from av_grounding.evaluation.export_examples import Recording, split_examples
+    from av_grounding.evaluation.export_examples import ExampleRecording, split_examples
 
     path = Path(where.removeprefix(PREFIX))
     if not path.exists():
         raise FileNotFoundError(f"no examples at {path}: name a video, a bag or a folder of them")
 
-    def recording() -> Recording:
-        return Recording(spec, image_size)
+    def recording() -> ExampleRecording:
+        return ExampleRecording(spec, image_size)
 
     if is_bag(where, path):
         files, pairs = [], _of_bag(path, recording())
@@ -68,7 +68,7 @@ def is_bag(where: str, path: Path) -> bool:
     )
 
 
-def _of_bag(path: Path, recording: Recording) -> list:
+def _of_bag(path: Path, recording: ExampleRecording) -> list:
     from av_grounding.transports.bag.source import open_bag
 
     video, audio, _ = open_bag(path, realtime=False)
@@ -81,7 +81,7 @@ def _of_bag(path: Path, recording: Recording) -> list:
     return recording.pairs()
 
 
-def _read_media(path: Path, recording: Recording, *, is_only: bool) -> None:
+def _read_media(path: Path, recording: ExampleRecording, *, is_only: bool) -> None:
     """What a file holds; nothing of one that is no medium, unless it is the only one."""
     from av_grounding.sources.media_file import MediaFile
 

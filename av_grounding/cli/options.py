@@ -37,9 +37,14 @@ def load_settings(args: argparse.Namespace) -> GroundingConfig:
 
 
 def bundle_path(args: argparse.Namespace, settings: GroundingConfig) -> Path:
-    from av_grounding.config import default_bundle
+    from av_grounding.config import default_bundle, drawn_world_bundle
 
-    return Path(args.model or settings.model.path or default_bundle())
+    # What is drawn and synthesised is told apart by the bundle that learned from drawings.
+    is_drawn = getattr(args, "source", "") == "demo" or "synthetic" in getattr(
+        args, "benchmark", ""
+    )
+    shipped = drawn_world_bundle if is_drawn else default_bundle
+    return Path(args.model or settings.model.path or shipped())
 
 
 def load_grounder(

@@ -26,13 +26,14 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser = subparsers.add_parser(
         "run",
         parents=parents,
-        help="ground a demo scene, a camera or a media file",
+        help="ground a demo, a camera or a media file",
         description="DIR gets heatmaps.npz, overlay.mp4 (with the sound) and report.json.",
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="demo | camera[:INDEX] | http://, rtsp://… | a media file | bag:PATH | dds",
+        help="demo | everyday | camera[:INDEX] | http://, rtsp://… | a media file | bag:PATH | "
+        "dds",
     )
     parser.add_argument(
         "--audio",
@@ -101,7 +102,7 @@ def execute(args: argparse.Namespace) -> int:
         elif run_view.is_endless(args):
             from av_grounding.sources.demo import open_endless_demo
 
-            video, audio = open_endless_demo()
+            video, audio = open_endless_demo(args.source)
         else:
             video, audio = open_source(
                 args.source,

@@ -57,17 +57,21 @@ def open_page(
             raise ValueError("got --view-host without --view, expected both: add --view")
         return []
     from av_grounding.cli import options
+    from av_grounding.config import read_vocabulary
     from av_grounding.viewer.address import token_from_environment
     from av_grounding.viewer.viewer import Viewer
 
-    backend = grounder.backend.describe()
+    backend, bundle = grounder.backend.describe(), options.bundle_path(args, settings)
+    known = read_vocabulary(bundle)
+    numbers = ", ".join(f"{len(words)} things by {head}" for head, words in known.items())
     viewer = Viewer(
         args.view,
         token=token_from_environment(),
         hosts=args.view_host,
         facts={
             "source": args.source,
-            "model": options.bundle_path(args, settings).name,
+            "model": bundle.name,
+            **({"knows": numbers} if known else {}),
             "backend": " ".join(
                 str(backend[name]) for name in ("backend", "device") if name in backend
             ),
@@ -81,10 +85,12 @@ def open_page(
 
 
 def is_endless(args: argparse.Namespace) -> bool:
-    """Whether the demo repeats: somebody watches it, and nothing depends on its end."""
+    """Whether a demo repeats: somebody watches it, and nothing depends on its end."""
+    from av_grounding.sources.open import DEMOS
+
     return (
         args.view is not None
-        and args.source == "demo"
+        and args.source in DEMOS
         and args.audio is None
         and args.out is None
         and getattr(args, "record", None) is None

@@ -19,8 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav"),
-        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001)",
+        choices=("sss", "denseav", "everyday"),
+        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); "
+        "everyday: photographs, recordings and voices of packages (needs no --data)",
     )
     parser.add_argument(
         "--preset",
@@ -32,7 +33,6 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.add_argument(
         "--data",
         type=Path,
-        required=True,
         metavar="DIR",
         help="folder of shards or clips (see data shard); a new or empty one is filled with the "
         "synthetic banks",
@@ -56,9 +56,16 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.loop.loop import Interrupted
 
+    if args.recipe != "everyday" and args.data is None:
+        raise ValueError(f"no --data for {args.recipe}: expected a folder of shards or clips")
     if int(os.environ.get("RANK", "0")) > 0:  # Under torchrun one process speaks.
         args.quiet, args.json = True, False
-    config = override(PRESETS[args.preset][args.recipe](), args.settings)
+    if args.recipe == "everyday":
+        from av_grounding.training.everyday.run import EverydayRun, run_everyday
+
+        config = override(EverydayRun(), args.settings)
+    else:
+        config = override(PRESETS[args.preset][args.recipe](), args.settings)
     with console.progress(args, "Preparing", 1) as advance:
 
         def progress(stage: str, done: int, total: int, row: dict[str, float]) -> None:
@@ -68,7 +75,10 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=stage + loss)
 
         try:
-            bundle = runs.run(config, args.data, args.out, progress)
+            if args.recipe == "everyday":
+                bundle = run_everyday(config, args.out, progress)
+            else:
+                bundle = runs.run(config, args.data, args.out, progress)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code

@@ -8,6 +8,7 @@ its meaning, from which a node declares its parameters; the streaming core takes
 from av_grounding.config.bundles import (
     MODEL_ENVIRONMENT_VARIABLE,
     default_bundle,
+    drawn_world_bundle,
     find_bundles,
 )
 from av_grounding.config.checking import Parameter
@@ -21,6 +22,7 @@ from av_grounding.config.schema import (
     parameters,
 )
 from av_grounding.config.streaming import StreamingConfig
+from av_grounding.config.vocabulary import Vocabulary, nearest, read_vocabulary
 
 __all__ = [
     "HEADS",
@@ -32,10 +34,14 @@ __all__ = [
     "Parameter",
     "StampReference",
     "StreamingConfig",
+    "Vocabulary",
     "config_from_mapping",
     "default_bundle",
+    "drawn_world_bundle",
     "extra_heads",
     "find_bundles",
     "load_config",
+    "nearest",
     "parameters",
+    "read_vocabulary",
 ]

@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 MODEL_ENVIRONMENT_VARIABLE = "AV_GROUNDING_MODEL"
+DRAWN_WORLD = "synthetic-small"
 
 
 def default_bundle() -> Path:
@@ -26,6 +27,17 @@ def default_bundle() -> Path:
             f"{places}: name one with --model or ${MODEL_ENVIRONMENT_VARIABLE}"
         )
     return bundles[0]
+
+
+def drawn_world_bundle() -> Path:
+    """The bundle to use for the drawn scene where none is named: the one that knows drawings.
+
+    $AV_GROUNDING_MODEL if set, else `DRAWN_WORLD` where it ships, else `default_bundle`.
+    """
+    if os.environ.get(MODEL_ENVIRONMENT_VARIABLE):
+        return default_bundle()
+    shipped = (bundle for bundle in find_bundles() if bundle.name == DRAWN_WORLD)
+    return next(shipped, None) or default_bundle()
 
 
 def find_bundles() -> list[Path]:

@@ -1,23 +1,43 @@
-"""The demo scene as a live source: frames and sound, paced as live or as fast as asked for."""
+"""The demo scenes as a live source: frames and sound, paced as live or as fast as asked for."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import samples_to_ns
 from av_grounding.sources.playback import PlaybackClock
-from av_grounding.synthetic.demo_scene import DURATION_S, DemoScene
+from av_grounding.synthetic.demo_scene import DemoScene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 from av_grounding.types import AudioChunk, Frame
 
 FRAME_RATE_HZ = 15.0
 CHUNK_S = 0.02
 ENDLESS_S = 1e7
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """A scene with its sound; `frame(time_s).image` is what is seen."""
+
+    duration_s: float
+    waveform: Float32[np.ndarray, " s"]
+
+    def frame(self, time_s: float) -> Any: ...
+
+
+def scene_of(name: str) -> Playable:
+    """The scene of "demo" or "everyday"; FileNotFoundError says what installs what it lacks."""
+    if name == "everyday":
+        from av_grounding.everyday.demo_scene import EverydayDemo
+
+        return EverydayDemo()
+    return DemoScene()
 
 
 class DemoVideo:
@@ -52,7 +72,7 @@ class EndlessDemo:
 
     frame_rate_hz = FRAME_RATE_HZ
 
-    def __init__(self, scene: DemoScene, clock: PlaybackClock) -> None:
+    def __init__(self, scene: Playable, clock: PlaybackClock) -> None:
         self._scene, self._clock = scene, clock
         self._closed = threading.Event()
 
@@ -62,7 +82,7 @@ class EndlessDemo:
             late_ns = time.time_ns() - self._clock.stamp(number * period_ns)
             number += max(0, late_ns // period_ns)
             media_ns = number * period_ns
-            image = self._scene.frame(media_ns / 1e9 % DURATION_S).image
+            image = self._scene.frame(media_ns / 1e9 % self._scene.duration_s).image
             if not self._clock.wait(media_ns, self._closed):
                 return
             yield Frame(image, self._clock.stamp(media_ns), "demo")
@@ -98,21 +118,21 @@ class DemoAudio:
 
 
 def open_demo(
-    realtime: bool = True, duration_s: float | None = None, scene: DemoScene | None = None
+    realtime: bool = True, duration_s: float | None = None, scene: Playable | None = None
 ) -> tuple[DemoVideo, DemoAudio]:
     """The demo's frames and its sound; `duration_s` cuts it short."""
     if duration_s is not None and duration_s <= 0:
         raise ValueError(f"duration is {duration_s} s; expected more than 0")
-    duration_s = min(duration_s or DURATION_S, DURATION_S)
     scene = scene or DemoScene()
+    duration_s = min(duration_s or scene.duration_s, scene.duration_s)
     clock = PlaybackClock(realtime)
     video = DemoVideo(lambda time_s: scene.frame(time_s).image, clock, duration_s)
     # The waveform is spoken here, before the clock starts.
     return video, DemoAudio(scene.waveform, clock, duration_s)
 
 
-def open_endless_demo() -> tuple[EndlessDemo, DemoAudio]:
-    """The demo from its start again, over and over, paced as live."""
-    scene, clock = DemoScene(), PlaybackClock(realtime=True)
+def open_endless_demo(name: str = "demo") -> tuple[EndlessDemo, DemoAudio]:
+    """A demo from its start again, over and over, paced as live."""
+    scene, clock = scene_of(name), PlaybackClock(realtime=True)
     audio = DemoAudio(scene.waveform, clock, ENDLESS_S)
     return EndlessDemo(scene, clock), audio

@@ -12,6 +12,8 @@ from av_grounding.types import Source
 
 logger = logging.getLogger(__name__)
 
+DEMOS = ("demo", "everyday")
+"""The drawn scene, and the scene of photographs and recordings that are installed."""
 URL_SCHEMES = ("http://", "https://", "rtsp://", "rtsps://")
 
 
@@ -25,10 +27,11 @@ def open_source(
 ) -> tuple[Source, Source | None]:
     """Sources of frames and of sound for a SOURCE and an AUDIO; None where there is no sound.
 
-    `spec`: demo | camera[:INDEX or device path] | an http(s) or rtsp URL | a media file.
+    `spec`: demo | everyday | camera[:INDEX or device path] | an http(s) or rtsp URL | a media
+    file.
     `audio`: mic[:NAME] | a media file | none; by default a file's own sound, the default
     microphone beside a camera. Files are paced as live with `realtime`, and always beside a live
-    device; sources from files share one clock. `duration_s` bounds the demo.
+    device; sources from files share one clock. `duration_s` bounds a demo.
     `settings` name the microphone where AUDIO does not, and the channel that it must have.
 
     Raises ValueError, OSError or RuntimeError with one line that says what to do.
@@ -38,14 +41,15 @@ def open_source(
     if kind == "mic":
         raise ValueError(
             f"SOURCE {spec!r} is a microphone, but SOURCE is what is seen; expected demo, "
-            f"camera[:INDEX], an http:// or rtsp:// URL or a media file, and --audio {spec}"
+            "everyday, camera[:INDEX], an http:// or rtsp:// URL or a media file, and --audio "
+            f"{spec}"
         )
     if kind == "camera" or spec.startswith(URL_SCHEMES):
         return _open_camera(spec, argument, audio, settings)
-    if spec == "demo":
-        from av_grounding.sources.demo import open_demo
+    if spec in DEMOS:
+        from av_grounding.sources.demo import open_demo, scene_of
 
-        video, sound = open_demo(realtime or _is_microphone(audio), duration_s)
+        video, sound = open_demo(realtime or _is_microphone(audio), duration_s, scene_of(spec))
         if audio is None:
             return video, sound
         clock = PlaybackClock(realtime or _is_microphone(audio))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from tests.helpers.exporting import run_export
 
 
@@ -17,7 +17,7 @@ def exported(tmp_path_factory):
         pytest.skip("needs OpenVINO: pip install 'av_grounding[cpu]'")
     bundle = tmp_path_factory.mktemp("exported") / "bundle"
     result = run_export(
-        bundle, "--model", str(default_bundle()), "--backend", "cpu", "--num", "3", "--json"
+        bundle, "--model", str(drawn_world_bundle()), "--backend", "cpu", "--num", "3", "--json"
     )
     assert result.returncode == 0, result.stderr
     return bundle

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from av_grounding.backends import BACKENDS, load_backend, load_configured
-from av_grounding.config import GroundingConfig, default_bundle
+from av_grounding.config import GroundingConfig, drawn_world_bundle
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 
@@ -26,7 +26,7 @@ def test_auto_takes_an_export(exported, caplog):
 
 
 def test_auto_without_an_export_says_how_to_get_one():
-    backend = load_backend(default_bundle(), "auto", "cpu")
+    backend = load_backend(drawn_world_bundle(), "auto", "cpu")
     assert backend.name == "torch"
     reason = backend.describe()["reason"]
     assert "no export for cpu (av-grounding export --model" in reason
@@ -55,28 +55,28 @@ def test_a_named_backend_is_that_one_or_an_error():
     with pytest.raises(
         FileNotFoundError, match=r"no export for backend 'cpu' in .*: run av-grounding export"
     ):
-        load_backend(default_bundle(), "cpu")
+        load_backend(drawn_world_bundle(), "cpu")
 
 
 @needs_no_gpu
 @pytest.mark.parametrize("name", ["tensorrt", "torch-compiled"])
 def test_a_gpu_backend_without_a_gpu(name):
     with pytest.raises((RuntimeError, ImportError)) as caught:
-        load_backend(default_bundle(), name)
+        load_backend(drawn_world_bundle(), name)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["compiled", "aot"])
 def test_names_that_were_let_go_are_answered_with_those_that_there_are(name):
     with pytest.raises(ValueError, match=f"'{name}'; expected one of auto, torch, torch-compiled"):
-        load_backend(default_bundle(), name)
+        load_backend(drawn_world_bundle(), name)
     with pytest.raises(ValueError, match=f"'{name}'.*torch-compiled"):
-        configured(default_bundle(), backend=name)
+        configured(drawn_world_bundle(), backend=name)
 
 
 def test_unknown_names():
     with pytest.raises(ValueError, match="backend is 'gpu'; expected one of auto, torch"):
-        load_backend(default_bundle(), "gpu")
+        load_backend(drawn_world_bundle(), "gpu")
     assert BACKENDS[0] == "auto"
 
 
@@ -88,8 +88,8 @@ def test_no_bundle(tmp_path):
 
 def test_the_configuration_forbids_a_fallback_unless_it_allows_it(caplog):
     with pytest.raises(FileNotFoundError, match="no export for backend 'cpu'"):
-        configured(default_bundle(), backend="cpu")
-    backend = configured(default_bundle(), backend="cpu", backend_fallback=True)
+        configured(drawn_world_bundle(), backend="cpu")
+    backend = configured(drawn_world_bundle(), backend="cpu", backend_fallback=True)
     reason = backend.describe()["reason"]
     assert reason.startswith("fallback from cpu on device auto: no export for backend 'cpu'")
     assert "fallback from cpu" in caplog.messages[-1]
@@ -98,8 +98,8 @@ def test_the_configuration_forbids_a_fallback_unless_it_allows_it(caplog):
 @needs_no_gpu
 def test_fallback_from_a_device_that_is_not_there():
     with pytest.raises(RuntimeError, match="sees no CUDA device"):
-        configured(default_bundle(), device="cuda")
-    backend = configured(default_bundle(), device="cuda", backend_fallback=True)
+        configured(drawn_world_bundle(), device="cuda")
+    backend = configured(drawn_world_bundle(), device="cuda", backend_fallback=True)
     assert backend.describe()["device"] == "cpu"
     assert backend.describe()["reason"].startswith("fallback from auto on device cuda: ")
 

@@ -5,7 +5,7 @@ import torch
 
 from av_grounding import Grounder
 from av_grounding.backends import economy
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def two_threads(monkeypatch):
 
 
 def test_one_thread_for_a_small_model(two_threads):
-    grounder = Grounder.load(default_bundle(), "torch", "cpu")
+    grounder = Grounder.load(drawn_world_bundle(), "torch", "cpu")
     assert torch.get_num_threads() == 2
     economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 1
 
 
 def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
-    grounder = Grounder.load(default_bundle(), "torch", "cpu")
+    grounder = Grounder.load(drawn_world_bundle(), "torch", "cpu")
     monkeypatch.setattr(economy, "SMALL_NUM_PARAMETERS", 1000)
     economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 2

@@ -14,7 +14,7 @@ from av_grounding.backends import export as export_module
 from av_grounding.backends import load_backend
 from av_grounding.backends.export import export
 from av_grounding.backends.parity import BOUNDS, Examples, Parity, excesses, peak_loss, relative_l2
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.modeling.bundle import load_bundle
 from tests.helpers.exporting import run_export
 
@@ -42,7 +42,7 @@ def ready(exported, monkeypatch):
 
 def run(out, measure=lambda backend: {"sound": 0.5, "speech": 0.5}, bundle=None):
     return export(
-        bundle or default_bundle(), out, "cpu",
+        bundle or drawn_world_bundle(), out, "cpu",
         calibration=examples(), examples=examples(), measure=measure,
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_what_an_export_holds(exported):
     facts = json.loads((exported / "cpu" / "export.json").read_text())
     assert facts["image_size"] == [160, 208]
     assert set(facts["files"]) == {"image.xml", "image.bin", "audio.xml", "audio.bin"}
-    assert load_bundle(exported).name == load_bundle(default_bundle()).name
+    assert load_bundle(exported).name == load_bundle(drawn_world_bundle()).name
 
 
 def test_an_export_is_added_to_a_bundle_and_replaced(ready, tmp_path):
@@ -136,7 +136,7 @@ def test_a_damaged_graph_does_not_pass(ready, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--precision", "fp16"], "precision 'fp16'; expected one of fp32, bf16, int8"),
-        (["--image-size", "100x208"], "image size 100x208; expected multiples of 16"),
+        (["--image-size", "100x208"], "image size 100x208; expected multiples of 32"),
         (["--model", "nowhere"], "no bundle at nowhere"),
     ],
 )

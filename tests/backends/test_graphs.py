@@ -8,7 +8,7 @@ import torch
 from av_grounding.backends.folding import folded
 from av_grounding.backends.graphs import build_graphs
 from av_grounding.backends.image_sizes import default_image_size
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.modeling.bundle import Bundle, load_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
@@ -18,7 +18,7 @@ WINDOW_S = 1.0
 
 
 def shipped():
-    return load_bundle(default_bundle())
+    return load_bundle(drawn_world_bundle())
 
 
 def small_denseav(**image_options):

@@ -7,14 +7,14 @@ from av_grounding.backends.image_sizes import (
     checked_image_size,
     default_image_size,
 )
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.modeling.bundle import load_bundle
 
 
 @pytest.fixture(scope="module")
 def spec():
     """Short side 160, patches of 16."""
-    return load_bundle(default_bundle()).spec
+    return load_bundle(drawn_world_bundle()).spec
 
 
 def test_one_size_alone(spec):

@@ -20,7 +20,7 @@ from av_grounding.backends.precision import in_precision
 from av_grounding.backends.tensorrt import Engine, bundle_hash, load_tensorrt
 from av_grounding.backends.tensorrt_build import build_engine, precision_options, read_report
 from av_grounding.backends.torch_eager import TorchBackend
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.modeling.bundle_config import store_spec
 
@@ -378,7 +378,7 @@ def test_the_second_start_builds_nothing_and_reads_no_weights(gpu_facts, monkeyp
 
     monkeypatch.setattr(backend_module, "build_engine", build)
     load = lambda **options: load_tensorrt(  # noqa: E731
-        default_bundle(), image_size=SIZE, cache_directory=tmp_path, **options
+        drawn_world_bundle(), image_size=SIZE, cache_directory=tmp_path, **options
     )
     first = load().describe()
     assert built == [("image", "fp16", tmp_path), ("audio", "fp16", tmp_path)]
@@ -405,7 +405,7 @@ def test_another_gpu_precision_or_size_builds_anew(gpu_facts, monkeypatch, tmp_p
     ):
         gpu_facts.update(facts)
         backend = load_tensorrt(
-            default_bundle(), "cuda", precision, image_size=size, cache_directory=tmp_path
+            drawn_world_bundle(), "cuda", precision, image_size=size, cache_directory=tmp_path
         )
         sources.append(backend.describe()["engine_source"])
     # The sound's engine knows no image size.
@@ -428,12 +428,12 @@ def test_a_version_is_read_without_importing(monkeypatch, tmp_path):
 
 
 def test_calibrating_a_bundle_leaves_its_engines_valid(tmp_path):
-    bundle = load_bundle(default_bundle())
+    bundle = load_bundle(drawn_world_bundle())
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((default_bundle() / name).read_bytes())
-    assert bundle_hash(tmp_path) == bundle_hash(default_bundle())
+        (tmp_path / name).write_bytes((drawn_world_bundle() / name).read_bytes())
+    assert bundle_hash(tmp_path) == bundle_hash(drawn_world_bundle())
     store_spec(tmp_path, bundle.spec.with_heads(salience_power={"speech": 0.5}), {})
-    assert bundle_hash(tmp_path) == bundle_hash(default_bundle())
+    assert bundle_hash(tmp_path) == bundle_hash(drawn_world_bundle())
 
 
 def needs_tensorrt():
@@ -448,9 +448,10 @@ def needs_tensorrt():
 def test_the_shipped_bundle_on_tensorrt(precision, bound, tmp_path):
     needs_tensorrt()
     options = {"precision": precision, "image_size": SIZE, "cache_directory": tmp_path}
-    backend = load_tensorrt(default_bundle(), **options)
-    assert load_tensorrt(default_bundle(), **options).describe()["engine_source"] == "cache cache"
-    bundle = load_bundle(default_bundle())
+    drawn = drawn_world_bundle()
+    backend = load_tensorrt(drawn, **options)
+    assert load_tensorrt(drawn, **options).describe()["engine_source"] == "cache cache"
+    bundle = load_bundle(drawn)
     reference = TorchBackend(bundle)
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -469,7 +470,7 @@ def test_the_dry_run_of_the_real_torch_tensorrt_takes_the_encoders_whole():
     needs_tensorrt()
     import torch_tensorrt
 
-    graphs = in_precision(build_graphs(load_bundle(default_bundle()), SIZE), "fp16")
+    graphs = in_precision(build_graphs(load_bundle(drawn_world_bundle()), SIZE), "fp16")
     for graph in (graphs.image, graphs.audio):
         inputs = tuple(tensor.cuda() for tensor in graph.inputs)
         program = Graph(graph.name, graph.module.cuda(), inputs).export()

@@ -13,7 +13,7 @@ from av_grounding.backends.cuda_graph import MAX_SHAPES, CudaGraphRunner, call_d
 from av_grounding.backends.economy import AUDIO_BATCH
 from av_grounding.backends.torch_cuda import load_torch_cuda, torch_functions
 from av_grounding.backends.torch_eager import TorchBackend
-from av_grounding.config import default_bundle
+from av_grounding.config import drawn_world_bundle
 from av_grounding.evaluation.windows import with_window
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.synthetic.samples import SyntheticSamples
@@ -26,7 +26,7 @@ SIZES = ((160, 208), (96, 64))
 
 @pytest.fixture(scope="module")
 def bundle():
-    return load_bundle(default_bundle())
+    return load_bundle(drawn_world_bundle())
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_parity_on_a_gpu(bundle, sample, precision, bound, is_captured):
     backend = load_torch_cuda(
         bundle, "cuda", precision, compile_mode=None, is_captured=is_captured
     )
-    assert_parity(backend, TorchBackend(load_bundle(default_bundle())), *sample, bound)
+    assert_parity(backend, TorchBackend(load_bundle(drawn_world_bundle())), *sample, bound)
 
 
 @pytest.mark.gpu
@@ -295,7 +295,7 @@ def test_parity_on_a_gpu(bundle, sample, precision, bound, is_captured):
 def test_captured_calls_in_a_row_answer_their_own_question(bundle, sounds):
     """Uploads, replays and downloads of many calls are in flight; none overtakes another."""
     backend = load_torch_cuda(bundle, "cuda", "fp32", compile_mode=None)
-    reference = TorchBackend(load_bundle(default_bundle()))
+    reference = TorchBackend(load_bundle(drawn_world_bundle()))
     images = [image_of(SIZES[0], seed) for seed in range(8)]
     vectors = np.ones((2, 3, 64), np.float32)
     tokens = [backend.encode_image(image) for image in images for _ in range(4)]
@@ -313,5 +313,5 @@ def test_captured_calls_in_a_row_answer_their_own_question(bundle, sounds):
 def test_compiled_kernels_on_a_gpu(bundle, sample):
     """Run with --no-shape-checks: the compiler and the checks do not go together."""
     backend = load_torch_cuda(bundle, "cuda", "bf16")
-    reference = TorchBackend(load_bundle(default_bundle()))
+    reference = TorchBackend(load_bundle(drawn_world_bundle()))
     assert_parity(backend, reference, *sample, 0.08)

@@ -136,7 +136,7 @@ def direct(viewer, ages, args, cpu_s, stop) -> None:
 
 
 def measure(args: argparse.Namespace) -> dict:
-    from av_grounding.config import default_bundle
+    from av_grounding.config import drawn_world_bundle
     from av_grounding.grounder import Grounder
     from av_grounding.sources.demo import DemoAudio, DemoVideo
     from av_grounding.sources.playback import PlaybackClock
@@ -146,7 +146,7 @@ def measure(args: argparse.Namespace) -> dict:
 
     scene = DemoScene()
     stills = [scene.frame(time_s).image for time_s in np.arange(0.0, DURATION_S, 0.5)]
-    stream = Grounder.load(default_bundle()).stream()
+    stream = Grounder.load(drawn_world_bundle()).stream()
     clock = PlaybackClock(realtime=True)
     ages, viewer = Ages(), open_viewer(clock_ns=time.time_ns)
     runner = Runner(

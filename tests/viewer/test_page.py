@@ -75,14 +75,14 @@ class Show:
 @pytest.fixture(scope="module")
 def demo():
     """The demo scene at one moment: (scene, heatmaps) of the shipped bundle."""
-    from av_grounding.config import default_bundle
+    from av_grounding.config import drawn_world_bundle
     from av_grounding.grounder import Grounder
     from av_grounding.synthetic.demo_scene import DemoScene
 
     scene = DemoScene()
     stop = round(MOMENT_S * SAMPLE_RATE_HZ)
     start = stop - round(HEARD_S * SAMPLE_RATE_HZ)
-    stream = Grounder.load(default_bundle()).stream()
+    stream = Grounder.load(drawn_world_bundle()).stream()
     stream.push_audio(scene.waveform[start:stop], 0, SAMPLE_RATE_HZ)
     drawn = scene.frame(MOMENT_S)
     return scene, drawn, stream.push_frame(drawn.image, round(1e9 * HEARD_S))

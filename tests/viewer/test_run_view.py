@@ -137,7 +137,7 @@ def test_the_endless_demo_goes_round(monkeypatch):
     from av_grounding.synthetic import demo_scene
 
     monkeypatch.setattr(demo_scene.DemoScene, "waveform", np.arange(64, dtype=np.float32) / 64)
-    monkeypatch.setattr(demo, "DURATION_S", 0.2)
+    monkeypatch.setattr(demo_scene.DemoScene, "duration_s", 0.2)
     monkeypatch.setattr(demo.time, "time_ns", lambda: 10**18)  # however long drawing takes
     monkeypatch.setattr(PlaybackClock, "wait", lambda self, media_ns, closed: not closed.is_set())
     video, audio = demo.open_endless_demo()

@@ -21,8 +21,8 @@ from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark, sam
 from av_grounding.evaluation.harness import predict_samples
 from av_grounding.evaluation.metrics.retrieval import disentanglement, recall_at
 from av_grounding.evaluation.prediction import GrounderPredictor, HeadGrids, PairFeatures
+from av_grounding.evaluation.scoring.heads import answers, published, score_heads
 from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid, total_of
-from av_grounding.evaluation.synthetic import answers, published, score_heads
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.synthetic.objects import CLASSES

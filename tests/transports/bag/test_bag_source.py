@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from av_grounding import cli
-from av_grounding.config import AudioSettings
+from av_grounding.config import AudioSettings, drawn_world_bundle
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.streaming.runner import Runner
 from av_grounding.transports import messages
@@ -414,6 +414,7 @@ def test_iterating_twice_gives_the_same(tmp_path):
 def grounded(path, out, *options):
     """heatmaps.npz of `av-grounding run bag:`."""
     words = ["run", f"bag:{path}", "--as-fast-as-possible", "--quiet", "--out", str(out)]
+    words += ["--model", str(drawn_world_bundle())]
     assert cli.main([*words, *options]) == 0
     return dict(np.load(out / "heatmaps.npz"))
 

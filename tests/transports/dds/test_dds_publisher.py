@@ -281,6 +281,8 @@ COUNTERS = {
         "num_frame_stamp_steps_back": 0,
         "num_audio_resets": 0,
         "num_audio_samples": 16_000,
+        "hop_s": 0.16,
+        "hop_widened": 1.0,
     },
 }
 
