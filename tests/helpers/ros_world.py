@@ -265,16 +265,19 @@ class Scene:
         """Until the node has answered or counted all that arrived."""
         session = self.spinning.node._session
         time.sleep(settle_s)
-        ends_s = time.monotonic() + timeout_s
-        while session is not None and time.monotonic() < ends_s:
-            counters, stream = session.runner.counters, session.stream.stats
-            is_taken = session.inputs.topic_audio.num_decoded <= counters["num_audio_chunks"]
-            answered = stream["num_frames"] + counters["num_frames_too_old"]
-            answered += counters["num_frames_replaced"] + counters["num_frames_unreadable"]
-            is_answered = counters["num_frames_captured"] <= answered
-            if is_taken and is_answered and counters["queued_audio_s"] == 0.0:
-                return
-            time.sleep(0.01)
+        if session is not None:
+            wait_for(lambda: self._is_idle(session), timeout_s, "the node to be idle")
+
+    def _is_idle(self, session):
+        counters = session.runner.counters
+        counted = ("too_old", "replaced", "unreadable", "unwanted")
+        num_done = session.stream.stats["num_frames"]
+        num_done += sum(counters[f"num_frames_{name}"] for name in counted)
+        return (
+            session.inputs.topic_audio.num_decoded <= counters["num_audio_chunks"]
+            and counters["num_frames_captured"] <= num_done
+            and counters["queued_audio_s"] == 0.0
+        )
 
     def play(self, seconds):
         for _ in range(round(seconds / self.CHUNK_S)):
