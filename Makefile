@@ -22,10 +22,12 @@ EXTRAS := bag,cpu,dds,evaluate,synthetic,test,train,view
 # Shared libraries and the Debian packages that hold them: sound input, OpenCV.
 LIBRARIES := libportaudio.so.2=libportaudio2 \
   libGL.so.1=libgl1 libgthread-2.0.so.0=libglib2.0-0
-# What tests of the live page, of microphones and of speech run, and the packages that hold it.
+# What tests of the live page, of microphones, of speech and of photographs need, and the packages
+# that hold it.
 TEST_TOOLS := chromium,chromium-browser,google-chrome=chromium pulseaudio=pulseaudio \
-  pactl=pulseaudio-utils espeak-ng=espeak-ng
-ALSA_PLUGIN := /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so=libasound2-plugins
+  pactl=pulseaudio-utils espeak-ng=espeak-ng flite=flite
+TEST_FILES := /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so=libasound2-plugins \
+  /usr/share/tuxpaint/stamps=tuxpaint-stamps-default /usr/share/gcompris-qt/rcc=gcompris-qt-data
 
 # Installs $$wanted where that is permitted, one by one, since not every system has them all; else
 # says what to install. Only fetching can hang, and only fetching may be stopped.
@@ -112,7 +114,7 @@ test-tools:
 	for pair in $(TEST_TOOLS); do \
 	  names=$${pair%%=*}; command -v $${names//,/ } >/dev/null || wanted="$$wanted $${pair#*=}"; \
 	done; \
-	for pair in $(ALSA_PLUGIN); do \
+	for pair in $(TEST_FILES); do \
 	  compgen -G "$${pair%%=*}" >/dev/null || wanted="$$wanted $${pair#*=}"; \
 	done; \
 	[ -n "$$wanted" ] || exit 0; \

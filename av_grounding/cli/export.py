@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--examples",
         metavar="PATH",
         help="a video, a bag, or a folder of media files: what int8 learns its ranges from and "
-        "what the export is judged by, instead of the drawn world and its benchmark",
+        "what the export is judged by, instead of scenes of the world that the bundle knows",
     )
     parser.add_argument("--seed", type=options.seed, default=0, help="seed of all samples (0)")
     parser.set_defaults(execute=execute)
@@ -95,7 +96,7 @@ def execute(args: argparse.Namespace) -> int:
     spec = spec_from_json(config["spec"])
     size = checked_image_size(spec, args.image_size)
     with console.progress(args, "Reading examples", None, "done") as advance:
-        inputs = _examples(args, spec, size, precision, config["info"], advance)
+        inputs = _examples(args, spec, size, precision, config, advance)
         if args.out is None:
             advance(0, description="Compiling into the cache")
             report = export_to_cache(bundle, precision, inputs.test, is_real=inputs.is_real)
@@ -133,25 +134,40 @@ def _examples(
     spec: ModelSpec,
     size: tuple[int, int],
     precision: str,
-    info: dict[str, Any],
+    config: dict[str, Any],
     advance: console.Advance,
 ) -> _Inputs:
     from av_grounding.cli.export_examples import read_examples
     from av_grounding.evaluation import export_check
 
+    # mAP on drawings means nothing where they were never seen.
+    knows_drawings = "source" not in config["info"] and "vocabulary" not in config
     if args.examples is not None:
         num = min(args.num, NUM_CALIBRATION)
         return _Inputs(*read_examples(args.examples, spec, size, num, advance), None)
     if args.out is None:
         try:
-            drawn = export_check.draw_samples("train", args.seed, NUM_UNASKED, spec, (size,))
+            if not knows_drawings:
+                examples = export_check.everyday_examples(spec, size, NUM_UNASKED, args.seed)
+            else:
+                drawn = export_check.draw_samples("train", args.seed, NUM_UNASKED, spec, (size,))
+                examples = export_check.examples_of(drawn, spec)
         except (ImportError, OSError, RuntimeError, ValueError):
             # Such as no voice to speak with: enough to see that nothing is broken.
             noise = noise_examples(spec, size, NUM_UNASKED)
             return _Inputs(noise, noise, None, is_real=False)
-        examples = export_check.examples_of(drawn, spec)
         return _Inputs(examples, examples, None)
     num_calibration = NUM_CALIBRATION if precision == "int8" else 1
+    if not knows_drawings:
+        try:
+            calibration = export_check.everyday_examples(spec, size, num_calibration, args.seed)
+            num_test = min(args.num, NUM_CALIBRATION)
+            test = export_check.everyday_examples(
+                spec, size, num_test, args.seed, first=num_calibration
+            )
+            return _Inputs(calibration, test, None)
+        except FileNotFoundError as error:
+            print(f"av-grounding: examples are drawn ones: {error}", file=sys.stderr)
     draw = [("train", num_calibration), ("test", args.num)]
     calibration, samples = (
         export_check.draw_samples(split, args.seed, num, spec, (size,)) for split, num in draw
@@ -167,9 +183,7 @@ def _examples(
         return export_check.synthetic_map(backend, samples, step)
 
     examples = [export_check.examples_of(of, spec) for of in (calibration, samples)]
-    # An imported model never saw the drawn world: mAP there would mean nothing.
-    is_imported = "source" in info
-    return _Inputs(*examples, None if is_imported else measure)
+    return _Inputs(*examples, measure if knows_drawings else None)
 
 
 def noise_examples(spec: ModelSpec, size: tuple[int, int], num: int) -> Examples:

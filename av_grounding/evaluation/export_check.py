@@ -1,9 +1,12 @@
-"""What an exported bundle is judged by: samples of the synthetic world, and mAP on them."""
+"""What an exported bundle is judged by: samples of either world, and mAP on drawn ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from av_grounding.audio import resample
 from av_grounding.backends.parity import Examples
 from av_grounding.evaluation.benchmark import (
     HEADS,
@@ -16,7 +19,9 @@ from av_grounding.evaluation.benchmarks.synthetic_kinds import target_of
 from av_grounding.evaluation.harness import predict_samples
 from av_grounding.evaluation.prediction import GrounderPredictor
 from av_grounding.evaluation.scoring.heads import answers, score_heads
+from av_grounding.everyday.samples import EverydaySamples
 from av_grounding.grounder import Grounder
+from av_grounding.image import ResizeTransform
 from av_grounding.synthetic.samples import CLIP_S, Sample, SyntheticSamples
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 from av_grounding.types import Backend, ModelSpec
@@ -45,6 +50,27 @@ def examples_of(samples: Sequence[Sample], spec: ModelSpec) -> Examples:
         [sample.image for sample in samples],
         [sample.mixture[-spec.num_window_samples :] for sample in samples],
     )
+
+
+def everyday_examples(
+    spec: ModelSpec, image_size: tuple[int, int], num: int, seed: int, first: int = 0
+) -> Examples:
+    """Photographic scenes of the validation part in this size (H, W), each with its mixture.
+
+    `first` is the number of the first sample. Raises FileNotFoundError with the line that installs
+    what they are made of.
+    """
+    samples = EverydaySamples("validation", seed)
+    height, width = samples.image_px
+    to_size = ResizeTransform(height, width, *image_size)
+    images, windows = [], []
+    for number in range(first, first + num):
+        sample = samples[number]
+        images.append(to_size.apply(sample.image))
+        mixture = resample(sample.mixture, SAMPLE_RATE_HZ, spec.sample_rate_hz)
+        # A window longer than the clip hears it again.
+        windows.append(np.resize(mixture, max(mixture.size, spec.num_window_samples)))
+    return Examples(images, [window[-spec.num_window_samples :] for window in windows])
 
 
 def synthetic_map(

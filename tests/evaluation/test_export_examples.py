@@ -1,14 +1,20 @@
 """Examples for an export from recordings: each picture with the sound that ends with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from av_grounding.cli.export_examples import is_bag, read_examples
+from av_grounding.evaluation.export_check import everyday_examples
 from av_grounding.evaluation.export_examples import (
     PICTURE_EVERY_S,
     ExampleRecording,
     split_examples,
 )
+from av_grounding.everyday.packages import FOLDERS
+from av_grounding.everyday.parts import PACKAGES
+from av_grounding.everyday.samples import EverydaySamples
 from av_grounding.types import AudioChunk, Frame, HeadSpec, ModelSpec
 from tests.helpers.make_clips import write_picture, write_sound, write_video
 
@@ -118,3 +124,15 @@ def test_bags_are_known_by_their_names(tmp_path):
     assert is_bag(str(folder), folder)
     assert is_bag("x.mcap", tmp_path / "x.mcap")
     assert not is_bag("x.mp4", tmp_path / "x.mp4")
+
+
+@pytest.mark.skipif(
+    not all(FOLDERS[name].is_dir() for name in PACKAGES), reason=f"needs {', '.join(PACKAGES)}"
+)
+def test_scenes_of_the_everyday_world_are_examples_in_the_model_s_size():
+    examples = everyday_examples(SPEC, SIZE, 2, seed=5)
+    sample = EverydaySamples("validation", 5)[1]
+    assert [image.shape for image in examples.images] == [(*SIZE, 3)] * 2
+    np.testing.assert_array_equal(examples.waveforms[1], sample.mixture[-16_000:])
+    long = everyday_examples(replace(SPEC, window_s=10.0), SIZE, 1, seed=5, first=1)
+    np.testing.assert_array_equal(long.waveforms[0][-32_000:], sample.mixture[:32_000])
