@@ -48,6 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         default="test",
         help="everyday: the part that measures, or the one that may choose (test)",
     )
+    parser.add_argument(
+        "--voices",
+        metavar="ENGINE",
+        help="synthetic: another engine says the phrases, such as flite (the test split's own)",
+    )
     evaluate_protocols.add_arguments(parser)
     parser.set_defaults(execute=execute)
 
@@ -68,6 +73,8 @@ def execute(args: argparse.Namespace) -> int:
         return evaluate_voices.execute(args)
     if args.part != "test" and not args.benchmark.startswith("everyday"):
         raise ValueError(f"--part {args.part} is of everyday alone: leave it out")
+    if args.voices is not None:
+        _check_voices(args.benchmark, args.voices)
     if args.benchmark not in DEFAULT_NUM or evaluate_protocols.is_asked_for(args):
         return evaluate_protocols.execute(args)
     settings = options.load_settings(args)
@@ -92,9 +99,20 @@ def execute(args: argparse.Namespace) -> int:
             world=args.benchmark,
             vocabulary=read_vocabulary(options.bundle_path(args, settings)) or None,
             stream=GrounderPredictor(grounder, StreamingOptions()) if is_everyday else None,
+            voices=args.voices or "own",
         )  # fmt: skip
     console.show(args, report, *_readable(report), f"{args.out}/report.json, panels.png")
     return 0
+
+
+def _check_voices(benchmark: str, engine: str) -> None:
+    from av_grounding.everyday.voices import ENGINES
+
+    if benchmark != "synthetic":
+        raise ValueError(f"--voices {engine} is of synthetic alone: leave it out")
+    if engine not in ENGINES:
+        raise ValueError(f"--voices {engine!r}; expected one of {', '.join(ENGINES)}")
+    ENGINES[engine].require()
 
 
 def _readable(report: dict[str, Any]) -> Iterator[Table]:

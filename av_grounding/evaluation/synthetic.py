@@ -63,13 +63,15 @@ def evaluate(
     world: str = "synthetic",
     vocabulary: Mapping[str, Sequence[str]] | None = None,
     stream: Predictor | None = None,
+    voices: str = "own",
 ) -> dict[str, Any]:
     """Measure a model; write report.json and panels.png into `out_dir`, return the report.
 
     Sample i depends on `world`, `split` and `seed` alone, so two models see the same samples;
     every head that the model has is asked. `progress` is called with the number of samples done
     and in all. `vocabulary` names what each head knows, for a row without the rest; `stream` is
-    the same model as the robot hears with it, for a row of the mixtures.
+    the same model as the robot hears with it, for a row of the mixtures. `voices` is the engine
+    that says the drawn world's phrases, "own" for those of its test split.
     Raises ValueError for `num` < 1, and for a model with neither head.
     """
     if num < 1:
@@ -83,8 +85,9 @@ def evaluate(
 
     def drawn(name: str, times: int = 1, ratio_db: float | None = None) -> SyntheticBenchmark:
         return SyntheticBenchmark(
-            f"{world}-{name}", num=times * num, seed=seed, split=split, ratio_db=ratio_db
-        )
+            f"{world}-{name}", num=times * num, seed=seed, split=split, ratio_db=ratio_db,
+            voices=voices,
+        )  # fmt: skip
 
     benchmarks = {
         "mixture": drawn("simultaneous"),
@@ -124,6 +127,7 @@ def evaluate(
         "num_samples": num,
         "seed": seed,
         "split": split,
+        "voices": voices,
         "protocol": {"benchmark": world, **PROTOCOL},
         "model": facts,
         "mixture": {

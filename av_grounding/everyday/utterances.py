@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,6 +40,7 @@ def speaker(spoken_by: Sequence[str]) -> Speak:
     return speak
 
 
+@lru_cache
 def speaker_of(engine: str) -> Speak | None:
     """The speaker behind `--voices ENGINE`: all its voices; None for the world's own."""
     return None if engine == "own" else speaker(voices.list_voices(engine))

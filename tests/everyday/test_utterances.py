@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from av_grounding.cli import main
+from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from av_grounding.everyday import utterances, voices
 from av_grounding.synthetic.acoustics import active_rms
 from av_grounding.synthetic.samples import SyntheticSamples
@@ -38,3 +40,22 @@ def test_the_noun_is_where_the_span_says_at_the_worlds_level(carrier):
 def test_no_voices_are_an_error():
     with pytest.raises(ValueError, match="no voices"):
         utterances.speaker([])
+
+
+def test_the_benchmark_is_said_by_the_engine_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "av_grounding.evaluation.synthetic.evaluate",
+        lambda *_, **options: asked.append(options["voices"]) or {},
+    )
+    monkeypatch.setattr("av_grounding.cli.evaluate._readable", lambda report: ())
+    command = ["evaluate", "synthetic", "--num", "1", "--out", str(tmp_path), "--quiet"]
+    assert main([*command, "--voices", "flite"]) == 0
+    assert main(command) == 0
+    assert asked == ["flite", "own"]
+    assert main([*command, "--voices", "flight"]) == 2
+    assert "expected one of espeak, flite" in capsys.readouterr().err
+    sample = SyntheticBenchmark("synthetic-simultaneous", num=1, voices="flite")[0]
+    own = SyntheticBenchmark("synthetic-simultaneous", num=1)[0]
+    assert sample.text == own.text
+    assert not np.array_equal(sample.load_clip().waveform, own.load_clip().waveform)

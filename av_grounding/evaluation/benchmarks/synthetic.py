@@ -32,6 +32,7 @@ from av_grounding.evaluation.benchmarks.synthetic_list import KINDS, SAME_AS
 from av_grounding.evaluation.benchmarks.table import factory
 from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.everyday.samples import EverydaySamples
+from av_grounding.everyday.utterances import speaker_of
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.samples import Sample as WorldSample
 from av_grounding.synthetic.samples import SyntheticSamples
@@ -52,11 +53,16 @@ class Key:
     split: str = SPLIT
     ratio_db: float | None = None
     """Level of the sound over the speech in a mixture; None: drawn."""
+    voices: str = "own"
+    """The engine that says the drawn world's phrases."""
 
     @property
     def samples(self) -> SyntheticSamples | EverydaySamples:
-        world = EverydaySamples if self.name.startswith("everyday-") else SyntheticSamples
-        return world(self.split, self.seed, ratio_db=self.ratio_db)
+        if self.name.startswith("everyday-"):
+            return EverydaySamples(self.split, self.seed, ratio_db=self.ratio_db)
+        return SyntheticSamples(
+            self.split, self.seed, ratio_db=self.ratio_db, speak=speaker_of(self.voices)
+        )
 
     def rng(self, index: int, purpose: int) -> np.random.Generator:
         """Random numbers of a sample; benchmarks share them where their notes say so."""
@@ -185,6 +191,7 @@ class SyntheticBenchmark:
         workers: int = 0,
         split: str = SPLIT,
         ratio_db: float | None = None,
+        voices: str = "own",
     ) -> None:
         kind = KINDS[name]
         num = kind.num if num is None else num
@@ -192,7 +199,7 @@ class SyntheticBenchmark:
             raise ValueError(
                 f"got {num} samples, expected at most {kind.max_num} for {name}: {kind.notes}"
             )
-        self.key = Key(name, seed, split, ratio_db)
+        self.key = Key(name, seed, split, ratio_db, voices)
         world = "everyday" if name.startswith("everyday-") else "synthetic"
         assert self.key.samples is not None, "which says now what this world lacks"
         is_semantic = kind.task == "semantic"
