@@ -34,7 +34,7 @@ from av_grounding.training.everyday.weights import (
     read_sound_weights,
 )
 from av_grounding.training.fitting.calibration import fit_cases, synthetic_cases
-from av_grounding.training.fitting.evidence_floor import evidence_floors, separating_floor
+from av_grounding.training.fitting.evidence_floor import evidence_floors, reached_floor
 from av_grounding.training.speech import SpeechConfig, train_speech
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -121,7 +121,7 @@ def calibrate_everyday(bundle: Path, num: int, seed: int, progress: Progress) ->
     def told(done: int, total: int) -> None:
         progress("calibration", done, total, {})
 
-    floors = evidence_floors(grounder.backend, num, seed, samples=samples, fit=separating_floor)
+    floors = evidence_floors(grounder.backend, num, seed, samples=samples, fit=reached_floor)
     spec = grounder.spec.with_heads(min_token_norm=floors)
     cases = synthetic_cases(grounder.with_spec(spec), num, seed, told, samples=samples)
     calibrations, reliabilities = fit_cases(grounder, cases)

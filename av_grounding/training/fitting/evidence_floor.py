@@ -34,15 +34,14 @@ def fit_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) 
     return floor
 
 
-def separating_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) -> float:
-    """Where the share of wanted clips that reach it exceeds that of the others by most.
+def reached_floor(wanted: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"]) -> float:
+    """What nine in ten of the wanted clips reach.
 
-    For heads that learned apart, whose evidence overlaps: half of the wanted clips' lowest would
-    let everything pass. The lowest of equally good floors.
+    For heads that learned apart, whose evidence overlaps with that of `others`: half of the wanted
+    clips' lowest would let everything pass, and what tells both apart best would silence one in
+    three (photographs, 40 validation scenes: sound mAP .43 against .49, as many maps dark).
     """
-    floors = np.sort(np.concatenate([wanted, others]))
-    reach = [float((wanted >= f).mean() - (others >= f).mean()) for f in floors]
-    return float(floors[int(np.argmax(reach))])
+    return float(np.quantile(wanted, 0.1))
 
 
 def evidence_floors(

@@ -9,7 +9,7 @@ from av_grounding.everyday.nouns import NOUNS
 from av_grounding.everyday.recordings import OTHER, Recording
 from av_grounding.training.everyday.sound_head import train_sound_head
 from av_grounding.training.everyday.sound_windows import NOBODY, SoundWindows
-from av_grounding.training.fitting.evidence_floor import separating_floor
+from av_grounding.training.fitting.evidence_floor import reached_floor
 
 
 def tone(hz, seconds=0.6):
@@ -72,6 +72,8 @@ def test_phrases_are_midi_of_the_right_length():
     assert PROGRAMS.keys() <= NOUNS.keys()
 
 
-def test_a_floor_separates_what_a_head_should_hear_from_the_rest():
-    wanted, others = np.array([0.3, 0.6, 0.7, 0.8]), np.array([0.1, 0.2, 0.4, 0.5])
-    assert separating_floor(wanted, others) == 0.6
+def test_nine_in_ten_of_what_a_head_should_hear_reach_the_floor():
+    wanted, others = np.linspace(0.2, 1.2, 11), np.array([0.1, 0.5])
+    floor = reached_floor(wanted, others)
+    assert floor == pytest.approx(0.3)
+    assert np.mean(wanted >= floor - 1e-9) == pytest.approx(10 / 11)
