@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Complex, Float, Float32
 
 from av_grounding.types import AudioChunk
 
@@ -230,3 +233,62 @@ def resample(
     """A whole waveform at another rate: the samples that `StatefulResampler` streams."""
     resampler = StatefulResampler(from_hz, to_hz)
     return np.concatenate([resampler.push(waveform), resampler.flush()])
+
+
+@dataclass(frozen=True)
+class Stft:
+    """Short-time Fourier transform with a periodic Hann window, and its least-squares inverse.
+
+    Frame i is centred on sample (i + 1/2) * hop, as `modeling.conv_audio.LogMel` has it: so a
+    window of whole hops has exactly s / hop frames, and they lie alike in every window.
+    """
+
+    window: int
+    """Samples in a frame."""
+    hop: int
+    """Samples from frame to frame; at most half a window, or sound would fade between frames."""
+
+    def __post_init__(self) -> None:
+        if not 0 < 2 * self.hop <= self.window:
+            raise ValueError(
+                f"STFT of {self.window} samples every {self.hop}: expected a hop of 1 to half the "
+                "window"
+            )
+
+    @cached_property
+    def taper(self) -> Float32[np.ndarray, " n"]:
+        return np.hanning(self.window + 1)[:-1].astype(np.float32)
+
+    @property
+    def num_bins(self) -> int:
+        return self.window // 2 + 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames whose hop has begun: the last one may reach beyond the end."""
+        return -(-num_samples // self.hop)
+
+    def __call__(self, waveform: Float[np.ndarray, " s"]) -> Complex[np.ndarray, "f t"]:
+        """Bins of every frame; zeros before the first sample and behind the last."""
+        num_frames = self.num_frames(waveform.size)
+        before = (self.window - self.hop) // 2
+        padded = np.zeros((num_frames - 1) * self.hop + self.window, waveform.dtype)
+        padded[before : before + waveform.size] = waveform[: padded.size - before]
+        frames = np.lib.stride_tricks.sliding_window_view(padded, self.window)[:: self.hop]
+        return np.fft.rfft(frames * self.taper, axis=1).T
+
+    def inverse(
+        self, spectrum: Complex[np.ndarray, "f t"], num_samples: int
+    ) -> Float[np.ndarray, " s"]:
+        """The waveform whose STFT is nearest to `spectrum`: overlap-add over the squared windows.
+
+        The inverse of an unchanged STFT is its input, edges included.
+        """
+        frames = np.fft.irfft(spectrum.T, self.window, axis=1) * self.taper
+        total = np.zeros((len(frames) - 1) * self.hop + self.window, frames.dtype)
+        weight, square = np.zeros(total.size, np.float32), np.square(self.taper)
+        for number, frame in enumerate(frames):
+            place = slice(number * self.hop, number * self.hop + self.window)
+            total[place] += frame
+            weight[place] += square
+        kept = slice(before := (self.window - self.hop) // 2, before + num_samples)
+        return total[kept] / np.maximum(weight[kept], 1e-6)

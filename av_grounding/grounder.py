@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from av_grounding.config.streaming import StreamingConfig
-from av_grounding.streaming.offline import ground_clip
+from av_grounding.streaming.offline import Separated, ground_clip, separate_clip
 from av_grounding.streaming.pipeline import GroundingStream
 from av_grounding.types import Backend, Grounding, ModelSpec
 
@@ -86,6 +86,39 @@ class Grounder:
             word_span_s=word_span_s,
             use_salience=use_salience,
             hop_s=hop_s or longest_hop_s(self.spec),
+        )
+
+    def separate(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        waveform: np.ndarray,
+        sample_rate: int,
+        *,
+        point: tuple[float, float] | None = None,
+        box: tuple[float, float, float, float] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Separated:
+        """The sound of one place of an RGB picture out of a clip, (s,) or (s, channels).
+
+        The place is a `point` x, y, a `box` left, top, right, bottom, both in the picture's
+        pixels, or an (H, W) `mask`; without any, where the sound heatmap is highest.
+
+        >>> heard = grounder.separate(image, waveform, sample_rate, point=(200, 120))
+        >>> heard.separated + heard.residual      # the clip's channels' mean
+
+        Raises ValueError for a model that does not separate, for a place off the picture, for
+        more than one place, and where no place is given and nothing is heard.
+        """
+        return separate_clip(
+            self.backend,
+            image,
+            waveform,
+            sample_rate,
+            self.config,
+            point=point,
+            box=box,
+            mask=mask,
+            hop_s=longest_hop_s(self.spec),
         )
 
     def stream(self, config: StreamingConfig | None = None) -> GroundingStream:

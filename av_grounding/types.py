@@ -201,6 +201,16 @@ class HeadSpec:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class SeparationSpec:
+    """Of a model that separates: its masks lie on the frames and bins of this `audio.Stft`."""
+
+    stft_window: int
+    """Samples in a frame, at the model's rate."""
+    stft_hop: int
+    """Samples from frame to frame."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What the streaming core must know of a model; read from the bundle's config.json.
@@ -224,6 +234,8 @@ class ModelSpec:
     token_offset_s: float | None = None
     """From a window's beginning to the moment that its first token stands for, in seconds; None:
     half a stride. A model with one token a window says here how far back that token lies."""
+    separation: SeparationSpec | None = None
+    """None: this model does not separate."""
 
     @property
     def num_window_samples(self) -> int:
@@ -313,6 +325,17 @@ class Stream(Protocol):
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         """The answer to one (H, W, 3) uint8 RGB image."""
+        ...
+
+    def separate(self, place: Any, *, lookahead_s: float = ...) -> float:
+        """Keep the sound of a place, "peak" or x, y in pixels, from now on; None stops.
+
+        Returns the latency in seconds.
+        """
+        ...
+
+    def separated(self) -> AudioChunk | None:
+        """That sound, as far as it is done since the last call; None: nothing is."""
         ...
 
     def reset(self) -> None:
@@ -411,13 +434,17 @@ class Backend(ABC):
         """What each map shows; none where the model has no names."""
         return ()
 
-    def separate(
+    def separation_masks(
         self,
         tokens: ImageTokens,
         window: Float32[np.ndarray, " s"],
         maps: Float32[np.ndarray, "m r"],
-    ) -> Float32[np.ndarray, "m s"] | None:
-        """The part of a window's sound that belongs to each map; None: this model has no such."""
+    ) -> Float32[np.ndarray, "m f t"] | None:
+        """How much of each bin of a window's STFT belongs to each map, in [0, 1].
+
+        `window` is one whole window; `maps` weigh cells or regions, at least 0. Bins and frames
+        are those of `spec.separation`. None: this model does not separate.
+        """
         return None
 
     def audio_stream(self) -> AudioStream | None:

@@ -33,13 +33,13 @@ MAX_SHAPES = 4
 
 
 class CpuBackend(Backend):
-    """The three calls of a backend on two graphs and one matrix product."""
+    """The calls of a backend on graphs and one matrix product."""
 
     name = "cpu"
 
     def __init__(self, directory: str | Path, spec: ModelSpec, facts: dict[str, Any]) -> None:
-        """`directory` holds image.xml, audio.xml and perhaps front.xml with their .bin; `facts` is
-        its export.json.
+        """`directory` holds image.xml, audio.xml and perhaps front.xml and masks.xml with their
+        .bin; `facts` is its export.json.
 
         Raises ImportError without OpenVINO, RuntimeError where the processor lacks the precision
         and ValueError for a graph that cannot be read.
@@ -67,7 +67,13 @@ class CpuBackend(Backend):
         self._front = None
         if "front" in facts:
             self._front = _Graph(core, directory / "front.xml", properties)
-        self._graphs = [graph for graph in (self._image, self._audio, self._front) if graph]
+        self._masks = None
+        if "masks.xml" in facts["files"]:
+            # In full precision always: the spectrum that it masks spans twelve decades.
+            exact = {**properties, "INFERENCE_PRECISION_HINT": "f32"}
+            self._masks = _Graph(core, directory / "masks.xml", exact)
+        graphs = (self._image, self._audio, self._front, self._masks)
+        self._graphs = [graph for graph in graphs if graph]
         self._num_window_samples = spec.num_window_samples
 
     @property
@@ -135,6 +141,24 @@ class CpuBackend(Backend):
         cells = np.asarray(tokens)
         return queries @ cells.reshape(*cells.shape[:2], -1)
 
+    def separation_masks(
+        self,
+        tokens: ImageTokens,
+        window: Float32[np.ndarray, " s"],
+        maps: Float32[np.ndarray, "m r"],
+    ) -> Float32[np.ndarray, "m f t"] | None:
+        if self._masks is None:
+            return None
+        self._check_window(len(window))
+        cells = np.asarray(tokens)[self.spec.head_names.index("sound")]
+        # As `SeparatingEncoder.condition` has it.
+        empty = maps.sum(axis=1, keepdims=True) <= 0.0
+        mean = (maps + empty) @ cells.reshape(len(cells), -1).T
+        length = np.linalg.norm(mean, axis=1, keepdims=True)
+        conditions = (mean / np.maximum(length, 1e-12)).astype(np.float32)
+        window = np.ascontiguousarray(window)[None]
+        return np.concatenate([self._masks(window, one[None]) for one in conditions])
+
     def grid(self, tokens: ImageTokens) -> tuple[int, int]:
         height, width = np.shape(tokens)[-2:]
         return height, width
@@ -168,13 +192,13 @@ class CpuAudioStream:
 
 
 class _Graph:
-    """A graph of one input, compiled for each shape that it meets; the latest few are kept."""
+    """A graph, compiled for each shape of inputs that it meets; the latest few are kept."""
 
     def __init__(self, core: openvino.Core, path: Path, properties: dict[str, Any]) -> None:
         self._core, self._path, self._properties = core, path, properties
         # Damage shows at once; what is compiled waits for the shape and the number of threads.
         self._read()
-        self._requests: OrderedDict[tuple[int, ...], openvino.InferRequest] = OrderedDict()
+        self._requests: OrderedDict[tuple, openvino.InferRequest] = OrderedDict()
         # Several streams may share a backend, and a request holds one input at a time.
         self._lock = threading.Lock()
 
@@ -189,25 +213,29 @@ class _Graph:
             self._properties = {**self._properties, "INFERENCE_NUM_THREADS": num_threads}
             self._requests.clear()
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, *values: np.ndarray) -> np.ndarray:
         with self._lock:
-            return self._request(values.shape).infer([values], share_inputs=True)[0]
+            request = self._request(tuple(one.shape for one in values))
+            return request.infer(list(values), share_inputs=True)[0]
 
-    def _request(self, shape: tuple[int, ...]) -> openvino.InferRequest:
-        if shape not in self._requests:
+    def _request(self, shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
+        if shapes not in self._requests:
             while len(self._requests) >= MAX_SHAPES:
                 self._requests.popitem(last=False)
-            self._requests[shape] = self._compile(shape)
-        self._requests.move_to_end(shape)
-        return self._requests[shape]
+            self._requests[shapes] = self._compile(shapes)
+        self._requests.move_to_end(shapes)
+        return self._requests[shapes]
 
-    def _compile(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+    def _compile(self, shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
         model = self._read()
         try:
-            model.reshape(list(shape))
+            model.reshape(
+                {given: list(one) for given, one in zip(model.inputs, shapes, strict=True)}
+            )
             return self._core.compile_model(model, DEVICE, self._properties).create_infer_request()
         except RuntimeError as error:
-            raise self._unusable(f" for an input of {shape}", error) from None
+            listed = " and ".join(map(str, shapes))
+            raise self._unusable(f" for an input of {listed}", error) from None
 
     def _read(self) -> openvino.Model:
         try:

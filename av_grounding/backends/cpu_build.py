@@ -40,8 +40,8 @@ def build_cpu(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]] = (),
     waveforms: Sequence[Float32[np.ndarray, " s"]] = (),
 ) -> dict[str, Any]:
-    """Write `image`, `audio` and, where its frames can be kept, `front` (.xml and .bin) into a
-    directory; return facts for loading them.
+    """Write `image`, `audio`, where its frames can be kept `front`, and of a model that separates
+    `masks` (.xml and .bin) into a directory; return facts for loading them.
 
     `images` and `waveforms` are real inputs in the graphs' shapes, from which int8 learns its
     ranges; the other precisions need none. Raises ImportError without OpenVINO (for int8: NNCF)
@@ -77,8 +77,10 @@ def build_cpu(
                 models["front"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
             )
             inputs["audio"] = [compute([window])[0] for window in inputs["front"]]
+        if graphs.masks is not None:
+            models["masks"] = _converted(graphs.masks, *(one.shape for one in graphs.masks.inputs))
         for name, model in models.items():
-            if precision == "int8":
+            if precision == "int8" and name in inputs:
                 model = _quantized(model, inputs[name])
             if name == "image":
                 model = _taking_images(model)
@@ -145,13 +147,15 @@ def _split_audio(audio: Graph) -> dict[str, openvino.Model]:
     }
 
 
-def _converted(graph: Graph, shape: Sequence[int] = ()) -> openvino.Model:
-    """Taking inputs of `shape`; without it as the graph states."""
+def _converted(graph: Graph, *shapes: Sequence[int]) -> openvino.Model:
+    """Taking inputs of `shapes`; without them as the graph states."""
     import openvino
 
     model = openvino.convert_model(graph.export())
-    if shape:
-        model.reshape(list(shape))
+    if shapes:
+        model.reshape(
+            {given: list(shape) for given, shape in zip(model.inputs, shapes, strict=True)}
+        )
     return model
 
 

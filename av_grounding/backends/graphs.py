@@ -1,7 +1,7 @@
-"""What every compiled backend starts from: a bundle as three modules of known shapes.
+"""What every compiled backend starts from: a bundle as modules of known shapes.
 
-Image encoder, audio encoder and the ground step, with normalisation inside, ready for
-`torch.export`. Nothing here needs a compiler.
+Image encoder, audio encoder, the ground step and, of a model that separates, its masks, with
+normalisation inside, ready for `torch.export`. Nothing here needs a compiler.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn import functional as F
 
 from av_grounding.backends.folding import folded
 from av_grounding.backends.image_sizes import checked_image_size
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.separator import SeparatingEncoder
 from av_grounding.modeling.similarity import ground
 from av_grounding.types import ModelSpec
 
@@ -68,6 +70,19 @@ class AudioRest(nn.Module):
         return self.model.encode_front(frames)
 
 
+class Masker(nn.Module):
+    """A window, and what lies at a place (see `SeparatingEncoder.condition`), to its mask."""
+
+    def __init__(self, model: SeparatingEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, waveform: Float[Tensor, "1 s"], condition: Float[Tensor, "1 c"]
+    ) -> Float[Tensor, "1 f t"]:
+        return self.model.masks(waveform, condition[:, None])[:, 0]
+
+
 class Ground(nn.Module):
     """Similarity of n vectors per head with every cell of the image."""
 
@@ -99,7 +114,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The three graphs of a bundle, on the CPU in float32, for images of one size (H, W)."""
+    """The graphs of a bundle, on the CPU in float32, for images of one size (H, W).
+
+    To iterate gives the three that every bundle has.
+    """
 
     image: Graph
     audio: Graph
@@ -108,6 +126,8 @@ class Graphs:
     spec: ModelSpec
     is_any_size: bool = False
     """Whether the image encoder's module takes any size; its example has `image_size`."""
+    masks: Graph | None = None
+    """None: the model does not separate."""
 
     def __iter__(self) -> Iterator[Graph]:
         return iter((self.image, self.audio, self.ground))
@@ -135,6 +155,10 @@ def build_graphs(
         tokens = image(pixels)
     image_tokens = torch.randn(tokens.shape)
     vectors = torch.randn(1, tokens.shape[1], num_vectors, tokens.shape[2])
+    masks = None
+    if spec.separation is not None:
+        condition = F.normalize(torch.randn(1, tokens.shape[2]), dim=-1)
+        masks = Graph("masks", Masker(model).eval(), (waveform, condition))
     return Graphs(
         Graph("image", image, (pixels,)),
         Graph("audio", audio, (waveform,)),
@@ -142,4 +166,5 @@ def build_graphs(
         image_size,
         spec,
         is_any_size,
+        masks,
     )

@@ -31,8 +31,9 @@ class Bounds:
     """The most that an export may differ from the eager model.
 
     Relative L2 errors are the largest over the examples; `heatmap` is the largest difference of a
-    calibrated value in [0, 1]; `peak` says how far below its own peak the eager map is where the
-    export has its peak, relative to the map's range; `map_points` are percentage points of mAP.
+    calibrated value in [0, 1], or of a mask; `peak` says how far below its own peak the eager map
+    is where the export has its peak, relative to the map's range; `map_points` are percentage
+    points of mAP.
     """
 
     image: float
@@ -64,6 +65,8 @@ class Parity:
     audio_max: float
     heatmap_max: float
     peak_max: float
+    mask_max: float = 0.0
+    """Of the masks of whole pictures; 0 where one of the backends does not separate."""
 
 
 def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parity:
@@ -82,14 +85,15 @@ def compare(reference: Backend, candidate: Backend, examples: Examples) -> Parit
         audio_max=float(largest[1]),
         heatmap_max=float(largest[2]),
         peak_max=float(largest[3]),
+        mask_max=float(largest[4]),
     )
 
 
 def _differences(
     reference: Backend, candidate: Backend, examples: Examples
-) -> Iterator[tuple[float, float, float, float]]:
+) -> Iterator[tuple[float, float, float, float, float]]:
     for image, waveform in zip(examples.images, examples.waveforms, strict=True):
-        features, heatmaps, similarities = [], [], []
+        features, heatmaps, similarities, masks = [], [], [], []
         for backend in (reference, candidate):
             tokens = backend.encode_image(image)
             heard = np.asarray(backend.encode_audio(waveform))
@@ -100,10 +104,15 @@ def _differences(
             similarity = backend.similarity(tokens, pooled)
             heatmaps.append(_calibrated(reference, similarity))
             similarities.append(similarity[:, 0])
+            everywhere = np.ones((1, similarity.shape[2]), np.float32)
+            masks.append(backend.separation_masks(tokens, waveform, everywhere))
         (image_a, audio_a), (image_b, audio_b) = features
         difference = float(np.abs(heatmaps[0] - heatmaps[1]).max())
         peak = max(map(peak_loss, *similarities))
-        yield relative_l2(image_a, image_b), relative_l2(audio_a, audio_b), difference, peak
+        mask = 0.0
+        if masks[0] is not None and masks[1] is not None:
+            mask = float(np.abs(masks[0] - masks[1]).max())
+        yield relative_l2(image_a, image_b), relative_l2(audio_a, audio_b), difference, peak, mask
 
 
 def peak_loss(reference: Float32[np.ndarray, " r"], values: Float32[np.ndarray, " r"]) -> float:
@@ -139,6 +148,7 @@ def excesses(parity: Parity, maps: dict[str, tuple[float, float]], bounds: Bound
         ("audio features", parity.audio_max, bounds.audio, "relative L2"),
         ("heatmap", parity.heatmap_max, bounds.heatmap, "largest difference"),
         ("peak", parity.peak_max, bounds.peak, "of the map's range lower"),
+        ("masks", parity.mask_max, bounds.heatmap, "largest difference"),
     ]
     for head, (before, after) in maps.items():
         rows.append((f"{head} mAP", 100 * (before - after), bounds.map_points, "points lost"))

@@ -28,6 +28,7 @@ def parity_report(
         },
         "heatmap_max": parity.heatmap_max,
         "peak_max": parity.peak_max,
+        "mask_max": parity.mask_max,
         "map": {head: {"before": b, "after": a} for head, (b, a) in maps.items()},
         "bounds": asdict(bounds),
         # Not where the files lay while they were judged.
@@ -52,6 +53,8 @@ def parity_table(report: dict[str, Any]) -> str:
         )
     lines.append(f"| heatmap | | | {report['heatmap_max']:.2e} | {bounds['heatmap']:g} |")
     lines.append(f"| peak | | | {report['peak_max']:.2e} | {bounds['peak']:g} |")
+    if report["mask_max"]:
+        lines.append(f"| masks | | | {report['mask_max']:.2e} | {bounds['heatmap']:g} |")
     for head, row in report["map"].items():
         lines.append(
             f"| {head} mAP, % | {100 * row['before']:.2f} | {100 * row['after']:.2f} | "

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from av_grounding.backends.graphs import Graph, Graphs, ImageEncoder
-from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.dual_encoder import DualEncoder
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -72,7 +71,7 @@ class HalfAudioEncoder(nn.Module):
     def __init__(self, model: DualEncoder, dtype: torch.dtype) -> None:
         super().__init__()
         backbone = model.audio_backbone
-        if isinstance(backbone, ConvAudioBackbone):
+        if hasattr(backbone, "log_mel"):
             log_mel, backbone.log_mel = backbone.log_mel, nn.Identity()
             backbone.to(dtype).log_mel = nn.Sequential(log_mel, Cast(dtype))
             self.cast: nn.Module = nn.Identity()

@@ -79,6 +79,22 @@ class TorchBackend(Backend):
         # What `model.ground` computes, without the pages of Python around one product.
         return torch.bmm(audio, tokens.flatten(2)).float().cpu().numpy()
 
+    @torch.inference_mode()
+    def separation_masks(
+        self,
+        tokens: ImageTokens,
+        window: Float32[np.ndarray, " s"],
+        maps: Float32[np.ndarray, "m r"],
+    ) -> Float32[np.ndarray, "m f t"] | None:
+        if self.spec.separation is None:
+            return None
+        samples, weights = (
+            torch.from_numpy(np.ascontiguousarray(one)).to(self.device)[None]
+            for one in (window, maps)
+        )
+        conditions = self.model.condition(tokens[None], weights)
+        return self.model.masks(samples, conditions)[0].cpu().numpy()
+
     def grid(self, tokens: ImageTokens) -> tuple[int, int]:
         height, width = tokens.shape[-2:]
         return height, width

@@ -79,13 +79,13 @@ class BackendWrapper(Backend):
     ) -> tuple[str, ...]:
         return self.backend.labels(tokens, head, maps)
 
-    def separate(
+    def separation_masks(
         self,
         tokens: ImageTokens,
         window: Float32[np.ndarray, " s"],
         maps: Float32[np.ndarray, "m r"],
-    ) -> Float32[np.ndarray, "m s"] | None:
-        return self.backend.separate(tokens, window, maps)
+    ) -> Float32[np.ndarray, "m f t"] | None:
+        return self.backend.separation_masks(tokens, window, maps)
 
     @property
     def num_parameters(self) -> int:

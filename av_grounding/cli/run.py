@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from av_grounding.cli import console, options, run_bag, run_dds, run_view
+from av_grounding.cli import console, options, run_bag, run_dds, run_separate, run_view
 from av_grounding.cli.run_addition import Addition
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         help="files and the demo: every frame, in order, not paced as live",
     )
     run_bag.add_option(parser)
+    run_separate.add_option(parser)
     run_view.add_option(parser)
     run_dds.add_options(parser)
     parser.set_defaults(execute=execute)
@@ -135,7 +136,8 @@ def execute(args: argparse.Namespace) -> int:
     pages = run_view.open_page(args, settings, grounder)
     publishers = dds.open_publisher(settings, grounder)
     stream, bags = run_bag.open_stream(args, settings, grounder, dict(report), rate_hz)
-    additions = [*pages, *publishers, *bags]
+    stream, separations = run_separate.wrap(args, stream)
+    additions = [*pages, *publishers, *bags, *separations]
 
     def start(sinks: list[Sink], on_progress: Callable[[float], None]) -> RunReport:
         inputs = (video, audio, stream, sinks)

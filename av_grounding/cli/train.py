@@ -19,9 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav", "everyday"),
-        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); "
-        "everyday: photographs, recordings and voices of packages (needs no --data)",
+        choices=("sss", "denseav", "oneavm", "everyday"),
+        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); oneavm: "
+        "locate, separate and recognise (paper 003); everyday: photographs, recordings and voices "
+        "of packages (needs no --data)",
     )
     parser.add_argument(
         "--preset",
@@ -64,6 +65,11 @@ def execute(args: argparse.Namespace) -> int:
         from av_grounding.training.everyday.run import EverydayRun, run_everyday
 
         config = override(EverydayRun(), args.settings)
+    elif args.recipe not in PRESETS[args.preset]:
+        raise ValueError(
+            f"no preset {args.preset} for {args.recipe}; expected one of "
+            f"{', '.join(name for name, kinds in PRESETS.items() if args.recipe in kinds)}"
+        )
     else:
         config = override(PRESETS[args.preset][args.recipe](), args.settings)
     with console.progress(args, "Preparing", 1) as advance:

@@ -18,6 +18,7 @@ from av_grounding.config.schema import (
     SAMPLE_FORMATS,
     AudioSettings,
     GroundingConfig,
+    SeparationSettings,
     StampReference,
     parameters,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "AudioSettings",
     "GroundingConfig",
     "Parameter",
+    "SeparationSettings",
     "StampReference",
     "StreamingConfig",
     "Vocabulary",

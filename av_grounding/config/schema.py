@@ -96,6 +96,20 @@ class OverlaySettings:
 
 
 @settings
+class SeparationSettings:
+    target: Literal["peak", "point"] = setting("peak", live=True)
+    """ROS: whose sound is on sound/audio: what the heatmap's peak shows, or a point."""
+    x_px: StrictFloat = setting(0.0, range=(0.0, 1e5), live=True)
+    """ROS: column of that point in the image."""
+    y_px: StrictFloat = setting(0.0, range=(0.0, 1e5), live=True)
+    """ROS: row of that point in the image."""
+    lookahead_s: StrictFloat = setting(
+        0.32, name="lookahead_ms", scale=1e3, range=(0.0, 10e3), live=True
+    )
+    """ROS: sound after a moment that is heard before the moment is separated."""
+
+
+@settings
 class RecordSettings:
     path: StrictStr = setting("")
     """ROS: folder that gets a recording of every activation; empty: none."""
@@ -136,6 +150,7 @@ class GroundingConfig:
     heatmap: HeatmapSettings = Field(default_factory=HeatmapSettings)
     peaks: PeaksSettings = Field(default_factory=PeaksSettings)
     overlay: OverlaySettings = Field(default_factory=OverlaySettings)
+    separation: SeparationSettings = Field(default_factory=SeparationSettings)
     record: RecordSettings = Field(default_factory=RecordSettings)
     stream: StreamingConfig = Field(default_factory=StreamingConfig)
     heads: Mapping[str, HeadSettings] = Field(

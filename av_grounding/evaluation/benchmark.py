@@ -158,6 +158,8 @@ class SeparationSource:
     load_image: Load[UInt8[np.ndarray, "H W 3"]]
     load_clip: Load[AudioClip]
     """As it is summed into the mixture, at the mixture's rate and length."""
+    load_mask: Load[np.ndarray] | None = None
+    """(H, W), above 0 on the source: for pictures that show other sources of the mixture too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -261,7 +261,10 @@ def _evaluate_separation(
             separated = None
             if separate is not None:
                 images = [loaded(source.load_image, sample.id) for source in sample.sources]
-                separated = separate(images, loaded(sample.load_mixture, sample.id))
+                told: list[list[np.ndarray]] = []
+                if all(source.load_mask for source in sample.sources):
+                    told = [[loaded(s.load_mask, sample.id) for s in sample.sources]]
+                separated = separate(images, loaded(sample.load_mixture, sample.id), *told)
             if separated is not None and not np.isfinite(separated).all():
                 problem = SampleProblem("prediction_not_finite", sample.id, "NaN in an estimate")
                 one = Scored(None, problem=problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
+from av_grounding.streaming.places import NothingHeard
 from av_grounding.streaming.pooling import AudioQuery, answer
 from av_grounding.types import HeadAnswer, HeadCalibration, ModelSpec
 
@@ -61,7 +62,8 @@ class Predictor(Protocol):
 
     Optional, looked up by name: `features(image, clip) -> PairFeatures` for retrieval,
     disentanglement and recognition; `classify(image, clip, prompts) -> HeadGrids` with heads
-    "sound" and "classes" for semantic segmentation; `separate(images, mixture) -> (k, s)`.
+    "sound" and "classes" for semantic segmentation; `separate(images, mixture, masks) -> (k, s)`,
+    masks None or, where a source has one, what marks it in its picture.
     """
 
     def ground(
@@ -129,6 +131,8 @@ class GrounderPredictor:
             config = replace(config, hop_s=streaming.hop_s)
         self._grounder = Grounder(self._backend, config)
         self._prompts: dict[str, AudioQuery] = {}
+        separates = backend.spec.separation is not None
+        self.separate = self._separate if separates else None
 
     def describe(self) -> dict[str, Any]:
         spec = self._backend.spec
@@ -210,19 +214,35 @@ class GrounderPredictor:
         for name, load in prompts.items():
             if name not in self._prompts:
                 hearing, heard = self._hear(load())
-                queries = listen_to_clip(
-                    hearing, self._backend.spec, self._grounder.config, heard
-                )
+                queries = listen_to_clip(hearing, self._backend.spec, self._grounder.config, heard)
                 if "speech" not in queries:
-                    raise ValueError(
-                        f"the prompt of class {name!r} holds no speech that is heard"
-                    )
+                    raise ValueError(f"the prompt of class {name!r} holds no speech that is heard")
                 self._prompts[name] = queries["speech"]
             said = self._prompts[name]
             heads = answer(self._backend, tokens, {"speech": said}, said.vectors.shape[1])
             maps.append(heads["speech"].logits.max(axis=0))
         sound = self.ground(image, clip)
         return HeadGrids({"sound": sound.logits["sound"], "classes": np.stack(maps)}, sound.gated)
+
+    def _separate(
+        self,
+        images: Sequence[UInt8[np.ndarray, "H W 3"]],
+        mixture: AudioClip,
+        masks: Sequence[np.ndarray | None] | None = None,
+    ) -> Float32[np.ndarray, "k s"]:
+        """What belongs to each picture: to its mask, or else to its own heatmap for the mixture.
+
+        A picture whose heatmap is silent gets silence: that is the model's answer, and counted.
+        """
+        mono = to_clean_mono(mixture.waveform)[0]
+        separated = []
+        for image, mask in zip(images, masks or [None] * len(images), strict=True):
+            try:
+                one = self._grounder.separate(image, mono, mixture.sample_rate_hz, mask=mask)
+                separated.append(one.separated)
+            except NothingHeard:
+                separated.append(np.zeros_like(mono))
+        return np.stack(separated)
 
     def _encode(self, image: np.ndarray) -> Any:
         spec = self._backend.spec

@@ -26,11 +26,13 @@ from av_grounding.modeling.bundle_config import (
     spec_to_json,
 )
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.separator import SeparatingConfig, SeparatingEncoder
 from av_grounding.types import ModelSpec
 
 MAX_LISTED = 20
 MODEL_TYPES: dict[str, tuple[type[torch.nn.Module], type]] = {
     "dual_encoder": (DualEncoder, ModelConfig),
+    "separator": (SeparatingEncoder, SeparatingConfig),
 }
 """Type in config.json -> the model and its configuration."""
 
@@ -119,6 +121,11 @@ def load_bundle(directory: str | Path) -> Bundle:
         ) from None
     load_weights(model, weights)
     return Bundle(model.eval(), spec, config["name"], config["info"])
+
+
+def model_of(config: ModelConfig) -> DualEncoder:
+    """A new model, of the type that belongs to its configuration."""
+    return next(model for model, kind in MODEL_TYPES.values() if type(config) is kind)(config)
 
 
 def _type_of(model: torch.nn.Module) -> str:

@@ -14,6 +14,7 @@ MAX_WIDTH = 1 << 14
 """Of any option that counts channels, pixels or coefficients."""
 MAX_RATE_HZ = 192_000
 MAX_HEADS = 64
+MAX_STFT = 1 << 16
 # Names of activations and norms; a slash would make `transformers` look for code on a hub.
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _HEAD = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -80,6 +81,13 @@ def check_spec(spec: ModelSpec) -> None:
             continue
         if not isinstance(value, (int, kind)) or not _is_within(value, low, high):
             raise ValueError(f"{name} is {brief(value)}; expected {low:g} to {high:g}")
+    if spec.separation is not None:
+        window, hop = spec.separation.stft_window, spec.separation.stft_hop
+        if not (type(window) is type(hop) is int and 2 <= 2 * hop <= window <= MAX_STFT):
+            raise ValueError(
+                f"separation has an STFT of {brief(window)} samples every {brief(hop)}; expected "
+                f"up to {MAX_STFT} samples, and a hop of at most half of them"
+            )
     for head in spec.heads:
         if not isinstance(head.name, str) or not _HEAD.fullmatch(head.name):
             raise ValueError(

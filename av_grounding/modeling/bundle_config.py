@@ -12,7 +12,7 @@ from typing import Any
 
 from av_grounding.files import brief, one_line, parse_json, read_text, write_json
 from av_grounding.modeling.bundle_checks import check_spec
-from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
+from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec, SeparationSpec
 
 FORMAT = 2
 """Format 1 had no type, and named the answers of its heads apart from them; it is still read."""
@@ -107,8 +107,10 @@ def _spec_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     values = asdict(spec)
     values["heads"] = list(values["heads"])
-    if spec.token_offset_s is None:
-        del values["token_offset_s"]
+    # Fields of later versions stand only where they are in use.
+    for name in ("token_offset_s", "separation"):
+        if values[name] is None:
+            del values[name]
     return values
 
 
@@ -118,7 +120,10 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
             HeadSpec(**{**head, "calibration": HeadCalibration(**head.get("calibration", {}))})
             for head in values["heads"]
         )
-        spec = ModelSpec(**{**values, "heads": heads})
+        separation = values.get("separation")
+        if separation is not None:
+            separation = SeparationSpec(**separation)
+        spec = ModelSpec(**{**values, "heads": heads, "separation": separation})
         check_spec(spec)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = one_line(error)

@@ -19,7 +19,8 @@ class LogMel(nn.Module):
     """Waveform (b, s) to log-mel (b, 1, num_mels, s / hop).
 
     The short-time Fourier transform is one strided convolution with windowed cosines and sines,
-    so that it exports to plain operators. Frame i is centred on sample (i + 1/2) * hop.
+    so that it exports to plain operators; training, which needs no export, takes the fast one.
+    Frame i is centred on sample (i + 1/2) * hop.
     """
 
     def __init__(
@@ -35,16 +36,25 @@ class LogMel(nn.Module):
         hann = torch.hann_window(window, periodic=True, **exact)
         basis = torch.cat([angle.cos() * hann, -angle.sin() * hann])[:, None].float()
         self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("taper", hann.float(), persistent=False)
         self.register_buffer(
             "mel", mel_filterbank(num_mels, num_bins, sample_rate_hz), persistent=False
         )
 
     def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 m t"]:
+        return self.power(waveform).clamp_min(1e-5).log()[:, None]
+
+    def power(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b m t"]:
+        """Power in every mel band of every frame, of the STFT that `audio.Stft` defines."""
         pad = (self.window - self.hop) // 2
-        spectrum = F.conv1d(F.pad(waveform, (pad, pad))[:, None], self.basis, stride=self.hop)
+        padded = F.pad(waveform, (pad, pad))
+        if self.training:
+            frames = padded.float().unfold(1, self.window, self.hop) * self.taper
+            spectrum = torch.view_as_real(torch.fft.rfft(frames)).square().sum(dim=-1)
+            return torch.einsum("mf,btf->bmt", self.mel, spectrum)
+        spectrum = F.conv1d(padded[:, None], self.basis, stride=self.hop)
         real, imaginary = spectrum.chunk(2, dim=1)
-        mel = torch.einsum("mf,bft->bmt", self.mel, real.square() + imaginary.square())
-        return mel.clamp_min(1e-5).log()[:, None]
+        return torch.einsum("mf,bft->bmt", self.mel, real.square() + imaginary.square())
 
 
 def mel_filterbank(num_mels: int, num_bins: int, sample_rate_hz: int) -> Float[Tensor, "m f"]:

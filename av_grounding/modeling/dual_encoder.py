@@ -23,6 +23,7 @@ from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
 from av_grounding.modeling.per_head import AlignerPerHead, TrunkPerHead
 from av_grounding.modeling.similarity import ground
+from av_grounding.modeling.spectrogram import SpectrogramBackbone
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
@@ -38,6 +39,7 @@ AUDIO_BACKBONES = {
     "conv": ConvAudioBackbone,
     "hubert": HubertBackbone,
     "per_head": TrunkPerHead,
+    "spectrogram": SpectrogramBackbone,
 }
 IMAGE_ALIGNERS = {"pointwise": ImageAligner, "classes": ClassAligner}
 AUDIO_ALIGNERS = {

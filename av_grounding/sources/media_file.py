@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from av_grounding.audio import NS_PER_S
 from av_grounding.sources import decoding
@@ -131,6 +131,13 @@ class MediaFile:
     def picture_reader(self) -> PictureReader:
         """The picture of any moment of a video; raises as `video_frames`."""
         return PictureReader(self.path, self._usable("video"), self._indices(), self._start_s())
+
+    def middle_frame(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture on show in the middle; ValueError where none decodes."""
+        if self.is_still:
+            return next(iter(self.video_frames())).image
+        with closing(self.picture_reader()) as reader:
+            return reader.at((self.duration_s or 0.0) / 2)
 
     def _usable(self, kind: MediaType) -> StreamProbe:
         probe = self._probes.get(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float32
@@ -80,6 +81,8 @@ class Hearing:
         self._has_skipped = False
         self.is_idle = False
         """Nobody wants answers: windows wait, and are encoded when a frame asks for them."""
+        self.on_window: Callable[[int, np.ndarray], None] | None = None
+        """Told of every window that is to be encoded, by the sample at which it ends."""
         self.merged_end = 0
         """Sample at which the newest merged window ends."""
         self.num_windows = 0
@@ -172,6 +175,9 @@ class Hearing:
             self._encode_due([self._unheard.popleft()])
 
     def _encode_due(self, due: list[tuple[int, np.ndarray]]) -> None:
+        if self.on_window is not None:
+            for end, window in due:
+                self.on_window(end, window)
         if self._apart is not None:
             for end, window in due:
                 self._apart.put(end, window)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 
-from av_grounding.audio import StatefulResampler, check_sample_rate, to_clean_mono
+from av_grounding.audio import StatefulResampler, check_sample_rate, resample, to_clean_mono
 from av_grounding.config.streaming import StreamingConfig
 from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
+from av_grounding.streaming.places import NothingHeard, at_box, at_mask, at_peak, at_point
 from av_grounding.streaming.pooling import answer
-from av_grounding.types import Backend, Grounding
+from av_grounding.streaming.separation import MaskedSound, mask_of, stft_of
+from av_grounding.types import Backend, Grounding, HeadAnswer, ImageTokens
 
 
 def ground_clip(
@@ -67,6 +71,100 @@ def ground_clip(
     queries = listen_to_clip(hearing, spec, config, heard.size, word_span)
     heads = answer(backend.with_spec(spec), tokens, queries, hearing.num_channels)
     return Grounding(heads, stamp_ns=0, image_size=(height, width))
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The sound of a place and the rest of the clip; together they are the clip, in mono."""
+
+    separated: Float32[np.ndarray, " s"]
+    residual: Float32[np.ndarray, " s"]
+    sample_rate_hz: int
+    """The clip's own."""
+    place: Float32[np.ndarray, "h w"]
+    """How much each cell counted, at most 1."""
+    grounding: Grounding | None = None
+    """The heatmaps, where the place was taken from them."""
+
+    def as_answer(self) -> HeadAnswer:
+        """The place as a head's answer, to be drawn like one."""
+        chance = np.clip(self.place, 1e-6, 1.0 - 1e-6)[None]
+        return HeadAnswer(np.log(chance / (1.0 - chance)).astype(np.float32))
+
+
+def separate_clip(
+    backend: Backend,
+    image: np.ndarray,
+    waveform: np.ndarray,
+    sample_rate_hz: int,
+    config: StreamingConfig | None = None,
+    *,
+    point: tuple[float, float] | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    mask: np.ndarray | None = None,
+    hop_s: float | None = None,
+) -> Separated:
+    """The sound of one place of one image out of a whole clip (see `Grounder.separate`)."""
+    config, spec = StreamingConfig() if config is None else config, backend.spec
+    stft = stft_of(spec)
+    if sum(place is not None for place in (point, box, mask)) > 1:
+        raise ValueError("several places at once: expected a point, a box or a mask, or none")
+    image, rate_hz = check_image(image), check_sample_rate(sample_rate_hz)
+    mono, _, _ = to_clean_mono(waveform)
+    if mono.size == 0:
+        raise ValueError("the clip holds no samples: expected at least one; check its duration")
+    size = image.shape[:2]
+    placement = ResizeTransform.fit(*size, spec.short_side_px, spec.patch_px)
+    tokens = backend.encode_image(placement.apply(image))
+    grid, grounding = backend.grid(tokens), None
+    if point is not None:
+        weights = at_point(*point, size, grid)
+    elif box is not None:
+        weights = at_box(*box, size, grid)
+    elif mask is not None:
+        weights = at_mask(mask, size, grid)
+    else:
+        grounding = ground_clip(backend, image, mono, rate_hz, config, hop_s=hop_s)
+        weights = at_peak(grounding["sound"], spec.head("sound").calibration.scale)
+        if weights is None:
+            raise NothingHeard(
+                "nothing is heard in the clip, so the heatmap has no peak: expected sound, or a "
+                "point, a box or a mask"
+            )
+    heard = resample(mono, rate_hz, spec.sample_rate_hz)
+    hop = round((hop_s or config.hop_s or spec.hop_s) * spec.sample_rate_hz)
+    hop = max(hop // stft.hop, 1) * stft.hop
+    masked = mask_sound(backend, tokens, heard, weights, hop, config.min_context_weight)
+    back = resample(masked, spec.sample_rate_hz, rate_hz)
+    separated = np.zeros_like(mono)
+    separated[: back.size] = back[: mono.size]
+    place = (weights / weights.max()).reshape(grid)
+    return Separated(separated, mono - separated, rate_hz, place, grounding)
+
+
+def mask_sound(
+    backend: Backend,
+    tokens: ImageTokens,
+    heard: Float32[np.ndarray, " s"],
+    weights: Float32[np.ndarray, " r"],
+    hop: int,
+    min_context_weight: float = 0.1,
+    lookahead_s: float | None = None,
+) -> Float32[np.ndarray, " s"]:
+    """What belongs to a place of a whole clip at the model's rate, masked as a stream would."""
+    spec = backend.spec
+    masked = MaskedSound(spec, hop, lookahead_s=lookahead_s, min_context_weight=min_context_weight)
+    num_window = spec.num_window_samples
+    # Silence behind the clip, so that its last samples are heard with their context.
+    num_hops = math.ceil((heard.size + spec.context_s * spec.sample_rate_hz) / hop)
+    padded = np.zeros(num_window + num_hops * hop, np.float32)
+    padded[num_window : num_window + heard.size] = heard
+    pieces = []
+    for number in range(1, num_hops + 1):
+        window = padded[number * hop : number * hop + num_window]
+        pieces.append(masked.add_window(window, mask_of(backend, tokens, window, weights))[1])
+    pieces.append(masked.finish()[1])
+    return np.concatenate(pieces)[: heard.size]
 
 
 def _to_samples(

@@ -16,6 +16,7 @@ from av_grounding.streaming.clock import SampleClock
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Queries, answer
+from av_grounding.streaming.separating import LOOKAHEAD_S, LiveSeparation, Place
 from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, Backend, Grounding, VoiceMarks
 
@@ -39,6 +40,7 @@ class GroundingStream:
         self.on_voice: Callable[[VoiceMarks], None] | None = None
         """Told once per hop what was marked since; runs in the thread that pushes audio."""
         self._hearing = Hearing(backend, self.config)
+        self._separation: LiveSeparation | None = None
         self._counters = dict.fromkeys(
             (
                 "num_audio_chunks",
@@ -89,6 +91,8 @@ class GroundingStream:
         other._counters, other.on_voice = self._counters, self.on_voice
         if self._is_apart:
             other.hear_apart()
+        if self._separation is not None:
+            other.separate(self._separation.place, lookahead_s=self._separation.lookahead_s)
         return other
 
     def hear_apart(self) -> None:
@@ -107,8 +111,15 @@ class GroundingStream:
     def stats(self) -> dict[str, Any]:
         """Counters since construction, clock drift, the last frame's audio lag, and the hop that
         this machine achieves, also as a multiple of the one that was set."""
+        separation = {}
+        if self._separation is not None:
+            separation = {
+                "num_separation_drops": self._separation.num_dropped_hops,
+                "separation_latency_s": self._separation.latency_s,
+            }
         return {
             **self._counters,
+            **separation,
             "num_windows_encoded": self._hearing.num_windows,
             "num_windows_skipped": self._hearing.num_skipped,
             "hop_s": self._hearing.step / self._hearing.sample_rate_hz,
@@ -178,7 +189,48 @@ class GroundingStream:
         tokens = self.backend.encode_image(self._place(height, width).apply(image))
         queries = self._listen_at(stamp_ns)
         heads = answer(self.backend, tokens, queries, self._hearing.num_channels)
+        if self._separation is not None:
+            size = (height, width)
+            self._separation.look(tokens, size, heads["sound"], self._hearing.merged_end)
         return Grounding(heads, stamp_ns, frame_id, (height, width))
+
+    def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:
+        """From now on keep the sound of a place for `separated`; None stops.
+
+        `place` is "peak", where each frame's sound heatmap is highest, or x, y in the frames'
+        pixels. Returns the latency in seconds: the most from capture until a sample comes out,
+        without the time to compute and the wait for a frame. ValueError for a model that does
+        not separate, and at the next frame for a point off it.
+        """
+        self._hearing.on_window = self._separation = None
+        if place is None:
+            return 0.0
+        self._separation = LiveSeparation(
+            self.backend,
+            self._hearing.hop,
+            place,
+            lookahead_s=lookahead_s,
+            min_context_weight=self.config.min_context_weight,
+        )
+        self._hearing.on_window = self._separation.hear
+        return self._separation.latency_s
+
+    def separated(self) -> AudioChunk | None:
+        """The place's sound that is done since the last call, at the model's rate; None: none.
+
+        Silence while nothing is heard, never the mixture.
+        """
+        done = self._separation.take() if self._separation else None
+        if done is None:
+            return None
+        first, samples = done
+        return AudioChunk(samples, self._stamp_ns(first), self.backend.spec.sample_rate_hz)
+
+    def _stamp_ns(self, sample: int) -> int:
+        """When a sample at the model's rate was captured."""
+        assert self._clock is not None
+        behind = (sample - self._segment_start) * self._clock.sample_rate_hz
+        return self._clock.stamp_ns_at(behind / self.backend.spec.sample_rate_hz)
 
     def _place(self, height: int, width: int) -> ResizeTransform:
         placement = self._placement
@@ -235,12 +287,7 @@ class GroundingStream:
         rate_hz = self.backend.spec.sample_rate_hz
         if (voice.num_frames - self._num_told) * voice.frame_samples < hearing.hop:
             return
-        clock, start = self._clock, self._segment_start
-        end = hearing.num_samples
-
-        def stamp_ns(sample: int) -> int:
-            return clock.stamp_ns_at((sample - start) * clock.sample_rate_hz / rate_hz)
-
+        end, stamp_ns = hearing.num_samples, self._stamp_ns
         gate_dbfs = self.config.gate_dbfs
         first, level_dbfs, is_voiced = voice.marks(self._num_told, gate_dbfs)
         self._num_told = voice.num_frames
@@ -258,6 +305,8 @@ class GroundingStream:
 
     def _start_timeline(self) -> None:
         self._hearing.reset()
+        if self._separation is not None:
+            self._separation.reset()
         self._num_told = 0
         self._clock: SampleClock | None = None
         self._last_chunk: tuple[int, np.ndarray] | None = None

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from av_grounding.config.streaming import StreamingConfig
-from av_grounding.types import Backend, Grounding, Stream, VoiceMarks
+from av_grounding.streaming.separating import LOOKAHEAD_S, Place
+from av_grounding.types import AudioChunk, Backend, Grounding, Stream, VoiceMarks
 
 
 class StreamWrapper:
@@ -50,6 +51,12 @@ class StreamWrapper:
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         return self.stream.push_frame(image, stamp_ns, frame_id)
+
+    def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:
+        return self.stream.separate(place, lookahead_s=lookahead_s)
+
+    def separated(self) -> AudioChunk | None:
+        return self.stream.separated()
 
     def reset(self) -> None:
         self.stream.reset()

@@ -17,7 +17,7 @@ from av_grounding.training.configuration import AnyRun, SssRun
 from av_grounding.training.data.batches import open_batches
 from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.mixing import MixingConfig
-from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches
+from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PartnerBatches
 from av_grounding.training.fitting.head_names import NUM_NAMING_BATCHES, Pairs
 from av_grounding.training.loop.run_folder import Progress
 
@@ -68,9 +68,10 @@ def open_clips(config: AnyRun, data: Path) -> Material:
 def open_banks(config: SssRun, data: Path, model: DualEncoder) -> Material:
     """The synthetic world, with a validation split where the settings ask for one."""
     options = {**window_of(config, model), "batch_size": config.data.batch_size}
-    batches, held_out = MixAndSeparateBatches(data, config.loop.seed, **options), None
+    kind = PartnerBatches if config.recipe_name == "oneavm" else MixAndSeparateBatches
+    batches, held_out = kind(data, config.loop.seed, **options), None
     if config.loop.validate_every:
-        held_out = MixAndSeparateBatches(data / VALIDATION, config.loop.seed, **options)
+        held_out = kind(data / VALIDATION, config.loop.seed, **options)
 
     def naming_pairs(first: int) -> Iterator[Pairs]:
         later = (batches[number] for number in range(first, first + NUM_NAMING_BATCHES))

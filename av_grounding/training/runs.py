@@ -13,19 +13,20 @@ import torch
 from torch.utils.data import Dataset
 
 from av_grounding.grounder import Grounder
-from av_grounding.modeling.bundle import save_bundle
+from av_grounding.modeling.bundle import model_of, save_bundle
 from av_grounding.modeling.bundle_config import store_spec
 from av_grounding.modeling.denseav import denseav_spec, num_tokens
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.pretrained import load_dino, load_hubert
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training.configuration import AnyRun, SssPaperRun, SssRun
+from av_grounding.training.configuration import AnyRun, OneAvmRun, SssPaperRun, SssRun
 from av_grounding.training.data.mixing import MixedBatches
 from av_grounding.training.data.open import holds_clips
 from av_grounding.training.data.synthetic_batches import PretextBatches
 from av_grounding.training.fitting.calibration import fit_cases, pair_cases, synthetic_cases
 from av_grounding.training.fitting.evidence_floor import evidence_floors
 from av_grounding.training.fitting.head_names import name_heads
+from av_grounding.training.initial import start_from
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.curves import draw_curves
@@ -39,15 +40,16 @@ from av_grounding.training.material import (
     open_clips,
     window_of,
 )
-from av_grounding.training.recipes.contrast import Contrast
+from av_grounding.training.recipes.contrast import Contrast, ContrastConfig
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
 from av_grounding.training.recipes.lora import add_lora, merged
+from av_grounding.training.recipes.oneavm import OneAvm, OneAvmConfig
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
-from av_grounding.types import ModelSpec
+from av_grounding.types import ModelSpec, SeparationSpec
 
 logger = logging.getLogger(__name__)
-RECIPES = {SssConfig: MixAndSeparate, DenseavConfig: HeadMaxContrast}
+RECIPES = {SssConfig: MixAndSeparate, DenseavConfig: HeadMaxContrast, OneAvmConfig: OneAvm}
 VALIDATE_EVERY = 500
 """Steps between two looks at real clips, where the settings say nothing."""
 
@@ -101,7 +103,7 @@ def train_recipe(
     torch.manual_seed(config.loop.seed)
     model = build_model(config, progress)
     material = open_clips(config, data) if is_real else open_banks(config, data, model)
-    if not is_real:
+    if not is_real and not (isinstance(config, OneAvmRun) and config.init):
         learn_pretext(model, config, data, pretext or out / "pretext", progress)
     recipe = make_recipe(model, config.recipe)
     warm_up_aligners(recipe, material.batches, config.aligners, out / "aligners", progress)
@@ -123,7 +125,7 @@ def train_recipe(
     return trained, material
 
 
-def make_recipe(model: DualEncoder, config: SssConfig | DenseavConfig) -> Contrast:
+def make_recipe(model: DualEncoder, config: ContrastConfig) -> Contrast:
     return RECIPES[type(config)](model, config)
 
 
@@ -133,7 +135,9 @@ def build_model(config: AnyRun, progress: Progress) -> DualEncoder:
     HuBERT is tuned fully (000 section 3.3.1), but for the vector that masks inputs in its own
     pretraining, which nothing here uses.
     """
-    model = DualEncoder(config.model)
+    model = model_of(config.model)
+    if isinstance(config, OneAvmRun) and config.init:
+        start_from(model, Path(config.init))
     if isinstance(config, SssRun):
         model.image_backbone.to(memory_format=torch.channels_last)
         return model
@@ -161,6 +165,8 @@ def learn_pretext(
         on_step=lambda step, row: progress("pretext", step + 1, config.pretext.steps, row),
     ).model  # fmt: skip
     model.image_backbone.load_state_dict(taught.image_backbone.state_dict())
+    if isinstance(config, OneAvmRun):
+        return  # the words of speech are no part of this paper
     model.audio_backbone.load_state_dict(taught.audio_backbone.state_dict())
 
 
@@ -189,7 +195,7 @@ def tune(
         image_backbone_rate=config.tuning_image_rate,
         sharpness_start=config.recipe.sharpness_end,
     )
-    tuned = make_recipe(DualEncoder(trained.model.config), recipe)
+    tuned = make_recipe(model_of(trained.model.config), recipe)
     tuned.load_state_dict(trained.state_dict())
     tuned.model.image_backbone.to(memory_format=torch.channels_last)
     return train(
@@ -210,7 +216,12 @@ class Later(Dataset):
 
 def small_spec(config: SssRun, model: DualEncoder) -> ModelSpec:
     num_samples, token_samples = window_of(config, model).values()
+    separation = None
+    if isinstance(config, OneAvmRun):
+        log_mel = model.audio_backbone.log_mel
+        separation = SeparationSpec(log_mel.window, log_mel.hop)
     return ModelSpec(
+        separation=separation,
         heads=head_specs(model.heads, salience_power=config.salience_power),
         sample_rate_hz=config.model.sample_rate_hz,
         window_s=config.window_s,

@@ -442,7 +442,8 @@ def test_separation_stands_between_the_mixture_and_the_ideal_mask():
         "separation", [SeparationSample(id="m", load_mixture=mixture, sources=sources)]
     )
     alone = evaluate_benchmark(set_of, ORACLE)
-    assert list(alone.tables["bss_eval_v3"]) == ["mixture", "ideal_binary_mask"]
+    references = ["mixture", "ideal_binary_mask", "ideal_dominant_mask"]
+    assert list(alone.tables["bss_eval_v3"]) == references
     assert "nothing" in alone.extras["note"]
 
     class Separator(Answers):
@@ -454,6 +455,38 @@ def test_separation_stands_between_the_mixture_and_the_ideal_mask():
     table = evaluate_benchmark(set_of, Separator({})).tables["bss_eval_v3"]
     assert table["mixture"]["sdr"] < table["ideal_binary_mask"]["sdr"]
     assert table["model"]["sir"] > 15.0 > table["mixture"]["sir"]
+    # A tenth of the other tone: 20 dB below the right one, and 20 dB above it for the wrong one,
+    # but for the noise that the two share.
+    assert table["model"]["si_sdr"] == pytest.approx(20.0, abs=0.5)
+    assert table["swapped_image"]["si_sdr"] == pytest.approx(-20.0, abs=0.5)
+    assert table["mixture"]["si_sdr"] == pytest.approx(0.0, abs=0.5)
+    assert table["mixture"]["sdr_gain"] == 0.0
+    gain = table["model"]["sdr"] - table["mixture"]["sdr"]
+    assert table["model"]["sdr_gain"] == pytest.approx(gain)
+    assert table["ideal_dominant_mask"]["sdr"] > 13.0
+    assert table["ideal_dominant_mask"]["sir"] > table["ideal_binary_mask"]["sir"]
+
+
+def test_a_silent_estimate_is_scored_and_counted():
+    sources = tuple(
+        SeparationSource(
+            class_name=str(hz), load_image=partial(image, 0), load_clip=partial(tone, hz)
+        )
+        for hz in (300, 2000)
+    )
+    sample = SeparationSample(id="m", load_mixture=mixture, sources=sources)
+
+    class Mute(Answers):
+        def separate(self, images, mixture):
+            return np.stack([tone(300).waveform, np.zeros_like(tone(300).waveform)])
+
+    result = evaluate_benchmark(benchmark("separation", [sample]), Mute({}))
+    (row,) = result.rows
+    assert row["num_silent_estimates"] == 1
+    # Of white noise the 512 taps of BSS-eval explain 512 of 6000 samples.
+    assert row["rows"]["model"]["sdr"][1] == pytest.approx(10 * np.log10(512 / 6000), abs=0.5)
+    assert row["rows"]["model"]["si_sdr"][1] < -20.0
+    assert row["rows"]["model"]["sdr"][0] > 40.0
 
 
 def test_protocols_are_found_by_name_and_fit_their_task():

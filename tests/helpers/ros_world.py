@@ -160,7 +160,7 @@ class Peer:
         from av_grounding.config import HEADS
         from av_grounding.transports.topics.table import topics_of
 
-        types = {name: topic.type_name for name, topic in topics_of(HEADS).items()}
+        types = {name: topic.type_name for name, topic in topics_of(HEADS, separates=True).items()}
 
         for name in topics:
             resolved = name if name.startswith("/") else f"{NAMESPACE}/{name}"

@@ -10,16 +10,24 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.separator import SeparatingConfig, SeparatingEncoder
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.distributed import gather_with_gradient
 from av_grounding.training.loop.loop import Interrupted, Loop, LoopConfig, train
 from av_grounding.training.losses import objectives, regularizers
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
+from av_grounding.training.recipes.oneavm import OneAvm, OneAvmConfig
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
 
 NUM_LOCAL = 2
-RECIPES = ("sss", "denseav")
+RECIPES = ("sss", "denseav", "oneavm")
 MODEL = ModelConfig(image_options={"dim": 8}, audio_options={"dim": 8, "num_mels": 16}, head_dim=4)
+SEPARATOR = SeparatingConfig(
+    image_options={"dim": 8},
+    audio_options={"dim": 8, "num_mels": 16, "widths": (4, 4)},
+    head_dim=4,
+    embedding_dim=4,
+)
 LOOP = LoopConfig(
     steps=5,
     warmup_steps=0,
@@ -128,6 +136,25 @@ class StillDenseav(StillNorms, HeadMaxContrast):
     pass
 
 
+class Partners(Clips):
+    """Clips with a picture each, in pairs of partners that no rank parts."""
+
+    def __init__(self, size):
+        super().__init__(size, False)
+
+    def __getitem__(self, number):
+        return super().__getitem__(number) | {"partner": torch.arange(self.size) ^ 1}
+
+    def sample(self, index):
+        clip = super().sample(index)
+        own = {"audio": clip["sound"], "audio_class": clip["sound_class"]}
+        return own | {key: clip[key] for key in ("pixels", "present")}
+
+
+class StillOneAvm(StillNorms, OneAvm):
+    pass
+
+
 def recipe(name):
     """A recipe of the package, on all cells and all pairs, and its data by batch size."""
     torch.manual_seed(0)
@@ -135,6 +162,9 @@ def recipe(name):
     options = {"num_non_negative": 0, "sharpness_start": 4.0, "sharpness_end": 4.0}
     if name == "sss":
         return StillMixAndSeparate(model, SssConfig(**options)), lambda size: Clips(size, True)
+    if name == "oneavm":
+        config = OneAvmConfig(**options, condition="attended", uniform_conditions=0.0)
+        return StillOneAvm(SeparatingEncoder(SEPARATOR), config), Partners
     config = DenseavConfig(**options)
     return StillDenseav(model, config), lambda size: Clips(size, False)
 

@@ -104,6 +104,12 @@ KINDS: dict[str, Kind] = {
         ("sound",),
         f"The sum of two objects' sounds, each with a picture of its own; {_LEVELS}.",
     ),
+    "synthetic-duet-separation": Kind(
+        "separation",
+        ("sound",),
+        f"The sum of two objects' sounds and one picture of both; a model is told the outline "
+        f"of each, as if somebody pointed at it; {_LEVELS}.",
+    ),
     "everyday-simultaneous": Kind(
         "simultaneous",
         HEADS,

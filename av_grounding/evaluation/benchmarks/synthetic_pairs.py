@@ -29,6 +29,7 @@ from av_grounding.evaluation.benchmarks.synthetic_kinds import (
     draw_classes,
     sum_sounds,
 )
+from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.objects import CLASSES
 
@@ -95,6 +96,31 @@ def separation(key: Key, index: int) -> Drawn:
                 class_name=name,
                 load_image=DrawnImage(key, index, f"image{number}"),
                 load_clip=DrawnClip(key, index, f"clip{number}"),
+            )
+        )
+    sample = SeparationSample(
+        id=f"{key.name}-{key.seed}-{index:05d}",
+        load_mixture=DrawnClip(key, index, "mixture"),
+        sources=tuple(sources),
+    )
+    return Drawn(sample, arrays)
+
+
+def duet_separation(key: Key, index: int) -> Drawn:
+    """The sum of two sounds and one picture of both sources, each marked by its outline."""
+    names = draw_classes(key, index, 2)
+    total = sum_sounds(key, index, names)
+    scene = view(key, key.rng(index, SCENE), names)
+    arrays = {"mixture": total.mixture, "image": scene.image}
+    sources = []
+    for number, (name, clip) in enumerate(zip(names, total.parts, strict=True)):
+        arrays[f"clip{number}"] = clip
+        sources.append(
+            SeparationSource(
+                class_name=name,
+                load_image=DrawnImage(key, index),
+                load_clip=DrawnClip(key, index, f"clip{number}"),
+                load_mask=PackedMask.of(scene.masks[name]),
             )
         )
     sample = SeparationSample(

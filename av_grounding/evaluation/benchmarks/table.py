@@ -185,6 +185,7 @@ BENCHMARKS: dict[str, Entry] = {
     "synthetic-disentanglement": Entry("synthetic_pairs", "disentanglement"),
     "synthetic-recognition": Entry("synthetic_pairs", "recognition"),
     "synthetic-separation": Entry("synthetic_pairs", "separation"),
+    "synthetic-duet-separation": Entry("synthetic_pairs", "duet_separation"),
     "everyday-simultaneous": Entry("synthetic_kinds", "simultaneous"),
     "everyday-clean": Entry("synthetic_kinds", "clean"),
     "everyday-dark": Entry("synthetic_kinds", "dark"),

@@ -6,26 +6,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from av_grounding.audio import to_clean_mono
+from av_grounding.audio import Stft, to_clean_mono
 from av_grounding.evaluation.benchmark import SampleProblem, SeparationSample
-from av_grounding.evaluation.metrics.separation import is_silent, separation_scores
+from av_grounding.evaluation.metrics.separation import (
+    is_silent,
+    scale_invariant_sdr,
+    separation_scores,
+)
 from av_grounding.evaluation.scoring.rows import MODEL, Scored, loaded, mean_of
 
-# Sound of Pixels: n_fft 1022, hop 256.
-NUM_FFT = 1022
-HOP = 256
+# Sound of Pixels has windows of 1022 samples; frames every 256 as there.
+STFT = Stft(1024, 256)
 FLOOR_MIXTURE = "mixture"
+SWAPPED = "swapped_image"
 IDEAL = "ideal_binary_mask"
+DOMINANCE = "ideal_dominant_mask"
+NOISE_DB = -60.0
+"""White noise under the mixture that stands in for an estimate of silence."""
 
 
 def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) -> Scored:
-    """SDR, SIR and SAR of every source that can be heard, for the model and two references.
+    """SDR, SIR and SAR of every source that can be heard, for the model and its references.
 
     `mixture`: the mixture itself as every estimate, which a separator must beat.
+    `swapped_image`: the model's estimates, each against the next source; a separator that uses
+    its pictures is far below its own row there.
     `ideal_binary_mask`: bins of the mixture where the source holds more than half of the
-    magnitude, with the mixture's phase: the best that a binary mask can do.
+    magnitude, with the mixture's phase, as Sound of Pixels has it.
+    `ideal_dominant_mask`: bins where the source is louder than all others together; the higher
+    ceiling of the two for most sounds, which fill many bins.
+
+    A silent estimate is scored as faint white noise and counted: to skip it would hide a failure.
     """
     mixture = _mono(loaded(sample.load_mixture, sample.id).waveform)
     references = np.stack(
@@ -40,72 +53,70 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
     if len(heard) < 2:
         few = "fewer than 2 audible sources"
         return Scored(None, problem=SampleProblem("empty_ground_truth", sample.id, few))
-    references = references[heard]
+    references, num_silent_estimates = references[heard], 0
     answers = {
         FLOOR_MIXTURE: np.tile(mixture, (len(heard), 1)),
-        IDEAL: ideal_binary_mask(references, mixture),
+        IDEAL: masked(mixture, binary_masks(references, mixture)),
+        DOMINANCE: masked(mixture, dominant_masks(references)),
     }
     if separated is not None:
-        answers = {MODEL: np.asarray(separated, np.float64)[heard], **answers}
+        own = np.asarray(separated, np.float64)[heard]
+        for estimate in own:
+            if is_silent(estimate):
+                num_silent_estimates += 1
+                level = np.sqrt(np.mean(np.square(mixture))) * 10 ** (NOISE_DB / 20)
+                estimate += level * np.random.default_rng(0).standard_normal(estimate.size)
+        answers = {MODEL: own, **answers, SWAPPED: np.roll(own, 1, axis=0)}
     row: dict[str, Any] = {
         "id": sample.id,
         "class": [sample.sources[i].class_name for i in heard],
         "num_silent": len(sample.sources) - len(heard),
+        "num_silent_estimates": num_silent_estimates,
         "rows": {},
     }
     for name, estimates in answers.items():
         scores = separation_scores(references, estimates)
         row["rows"][name] = {key: value.tolist() for key, value in scores._asdict().items()}
+        row["rows"][name]["si_sdr"] = scale_invariant_sdr(references, estimates).tolist()
     return Scored(row)
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over all sources, in dB."""
-    names = [name for name in (MODEL, FLOOR_MIXTURE, IDEAL) if name in rows[0]["rows"]]
-    return {
+    """Means over all sources, in dB; `sdr_gain` is over the mixture itself."""
+    order = (MODEL, FLOOR_MIXTURE, SWAPPED, IDEAL, DOMINANCE)
+    table = {
         name: {
             metric: mean_of(value for row in rows for value in row["rows"][name][metric])
-            for metric in ("sdr", "sir", "sar")
+            for metric in ("sdr", "sir", "sar", "si_sdr")
         }
-        for name in names
+        for name in order
+        if name in rows[0]["rows"]
     }
+    for name in table:
+        table[name]["sdr_gain"] = table[name]["sdr"] - table[FLOOR_MIXTURE]["sdr"]
+    return table
 
 
-def ideal_binary_mask(
+def binary_masks(
     references: Float[np.ndarray, "k s"], mixture: Float[np.ndarray, " s"]
+) -> Bool[np.ndarray, "k f t"]:
+    """Bins in which each source has more than half of the mixture's magnitude."""
+    total = np.abs(STFT(mixture))
+    return np.stack([np.abs(STFT(source)) > 0.5 * total for source in references])
+
+
+def dominant_masks(references: Float[np.ndarray, "k s"]) -> Bool[np.ndarray, "k f t"]:
+    """Bins in which each source has more power than all others together."""
+    power = np.stack([np.abs(STFT(source)) ** 2 for source in references])
+    return 2.0 * power > power.sum(axis=0)
+
+
+def masked(
+    mixture: Float[np.ndarray, " s"], masks: Bool[np.ndarray, "k f t"]
 ) -> Float[np.ndarray, "k s"]:
-    """What masking the mixture's STFT by the truth gives back for every source."""
-    spectrum = _stft(mixture)
-    estimates = []
-    for source in references:
-        mask = np.abs(_stft(source)) > 0.5 * np.abs(spectrum)
-        estimates.append(_istft(spectrum * mask, mixture.size))
-    return np.stack(estimates)
-
-
-def _window() -> Float[np.ndarray, " n"]:
-    # Periodic, so that its squares at one hop add up to a constant.
-    return np.hanning(NUM_FFT + 1)[:-1]
-
-
-def _stft(signal: Float[np.ndarray, " s"]) -> np.ndarray:
-    padded = np.pad(signal, (NUM_FFT // 2, NUM_FFT // 2 + HOP))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, NUM_FFT)[::HOP]
-    return np.fft.rfft(frames * _window(), axis=1)
-
-
-def _istft(spectrum: np.ndarray, num_samples: int) -> Float[np.ndarray, " s"]:
-    window = _window()
-    frames = np.fft.irfft(spectrum, NUM_FFT, axis=1) * window
-    length = (len(frames) - 1) * HOP + NUM_FFT
-    signal, weight = np.zeros(length), np.zeros(length)
-    for number, frame in enumerate(frames):
-        place = slice(number * HOP, number * HOP + NUM_FFT)
-        signal[place] += frame
-        weight[place] += window**2
-    start = NUM_FFT // 2
-    kept = slice(start, start + num_samples)
-    return signal[kept] / np.maximum(weight[kept], 1e-8)
+    """What each mask leaves of the mixture, in the mixture's phase."""
+    spectrum = STFT(mixture)
+    return np.stack([STFT.inverse(spectrum * mask, mixture.size) for mask in masks])
 
 
 def _mono(waveform: np.ndarray) -> Float[np.ndarray, " s"]:

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from av_grounding.synthetic.acoustics import mix, reverberate
+from av_grounding.synthetic.acoustics import (
+    ACTIVE_LEVEL_DBFS,
+    active_rms,
+    mix,
+    reverberate,
+)
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.samples import place
@@ -18,6 +23,8 @@ from av_grounding.synthetic.scene_bank import SceneBank
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 
 NOISE_S = 60
+PARTNER_RANGE_DB = 6.0
+"""Clips that are summed differ in level by up to this."""
 
 
 class SyntheticBatches(Dataset):
@@ -118,6 +125,60 @@ class MixAndSeparateBatches(SyntheticBatches):
             "sound_class": torch.tensor([*map(int, sound_class)]),
             "speech_class": torch.tensor([*map(int, speech_class)]),
         }
+
+
+class PartnerBatches(SyntheticBatches):
+    """Batches of the oneavm recipe (see `OneAvm`): pictures, and the sound of one thing in each.
+
+    Neighbours, the last and the first too, may be mixed: neither's sound is of anything that the
+    other's picture shows.
+    """
+
+    def __init__(self, *args: object, batch_size: int, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.batch_size = batch_size
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, 2, step))
+        scenes, sounding = self.draw_ring(rng)
+        pixels = self.scenes.images[scenes, rng.integers(2, size=self.batch_size)]
+        flip = rng.random(self.batch_size) < 0.5
+        pixels[flip] = pixels[flip, :, ::-1]
+        clips = [self.with_noise(self.draw_sound(CLASSES[name], rng), rng) for name in sounding]
+        levels_db = ACTIVE_LEVEL_DBFS - rng.uniform(0.0, PARTNER_RANGE_DB, self.batch_size)
+        gains = 10 ** (levels_db / 20) / np.array([active_rms(clip) for clip in clips])
+        return {
+            "pixels": to_pixels(pixels),
+            "audio": torch.from_numpy(np.stack(clips) * gains[:, None].astype(np.float32)),
+            "present": torch.from_numpy(self.shown(scenes)),
+            "audio_class": torch.tensor([*map(int, sounding)]),
+        }
+
+    def shown(self, scenes: np.ndarray) -> np.ndarray:
+        """Which classes each scene shows, (n, classes)."""
+        classes = self.scenes.classes[scenes]
+        return (classes[:, :, None] == np.arange(len(CLASSES))).any(axis=1)
+
+    def draw_ring(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Scenes and what sounds in each, drawn one by one until it suits its neighbours."""
+        while True:
+            scenes: list[int] = []
+            sounding: list[int] = []
+            for _ in range(100 * self.batch_size):
+                scene = int(rng.integers(len(self.scenes.classes)))
+                members = self.scenes.classes[scene]
+                name = int(rng.choice(members[members >= 0]))
+                is_last = len(scenes) == self.batch_size - 1
+                neighbours = [-1, *([0] if is_last else [])] if scenes else []
+                suits = all(
+                    name not in self.scenes.classes[scenes[i]] and sounding[i] not in members
+                    for i in neighbours
+                )
+                if suits and scene not in scenes:
+                    scenes.append(scene)
+                    sounding.append(name)
+                if len(scenes) == self.batch_size:
+                    return np.array(scenes), np.array(sounding)
 
 
 class PretextBatches(SyntheticBatches):

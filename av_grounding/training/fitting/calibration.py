@@ -20,7 +20,7 @@ from av_grounding.evaluation.prediction import Unbounded
 from av_grounding.grounder import Grounder, clip_hop_s
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.samples import SyntheticSamples
-from av_grounding.training.fitting.clip_folder import find_clips, middle_frame
+from av_grounding.training.fitting.clip_folder import find_clips
 from av_grounding.types import Grounding, HeadCalibration
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def folder_cases(
     that head alone. `num_others` is how many other clips each picture is paired with.
     """
     clips = find_clips(folder)
-    pictures = [middle_frame(clip.picture) for clip in clips]
+    pictures = [clip.picture.middle_frame() for clip in clips]
     sounds = [clip.sound.read_audio() for clip in clips]
     heads = [clip.head for clip in clips]
     return pair_cases(grounder, pictures, sounds, heads, seed, progress, num_others=num_others)

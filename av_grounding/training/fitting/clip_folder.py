@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import UInt8
 
 from av_grounding.files import one_line
 from av_grounding.sources.media_file import MediaFile
@@ -64,11 +60,3 @@ def find_clips(folder: Path) -> list[ClipMedia]:
             "pictures and sounds of the same name"
         )
     return clips
-
-
-def middle_frame(media: MediaFile) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture on show in the middle; ValueError where none decodes."""
-    if media.is_still:
-        return next(iter(media.video_frames())).image
-    with closing(media.picture_reader()) as reader:
-        return reader.at((media.duration_s or 0.0) / 2)

@@ -53,15 +53,16 @@ def evidence_floors(
     samples: Any = None,
     fit: Callable[[np.ndarray, np.ndarray], float] = fit_floor,
 ) -> dict[str, float]:
-    """Floors of both heads from `num` samples of the validation split, by default the synthetic.
+    """Floors of the heads that there are from `num` samples of the validation split, by default
+    the synthetic.
 
     Speech: the longest token within the noun of a mixture, against sound alone. Sound: the
     longest token of a sound alone, against speech alone.
     """
     spec = backend.spec
     samples = SyntheticSamples("val", seed) if samples is None else samples
-    wanted: dict[str, list[float]] = {"sound": [], "speech": []}
-    others: dict[str, list[float]] = {"sound": [], "speech": []}
+    wanted: dict[str, list[float]] = {head: [] for head in spec.head_names}
+    others: dict[str, list[float]] = {head: [] for head in spec.head_names}
     for index in range(num):
         sample = samples[index]
         start = window_around(sample.word_span_s, len(sample.mixture), spec.num_window_samples)
@@ -73,12 +74,15 @@ def evidence_floors(
         centre_s = (np.arange(spec.num_tokens) + 0.5) * spec.token_stride_s
         centre_s += start / spec.sample_rate_hz
         noun = (centre_s >= sample.word_span_s[0]) & (centre_s <= sample.word_span_s[1])
-        sound, speech = map(spec.head_names.index, ("sound", "speech"))
-        if noun.any():
-            wanted["speech"].append(float(length["mixture"][speech][noun].max()))
-        others["speech"].append(float(length["sound"][speech].max()))
-        wanted["sound"].append(float(length["sound"][sound].max()))
-        others["sound"].append(float(length["speech"][sound].max()))
+        for number, head in enumerate(spec.head_names):
+            kept = {track: values[number] for track, values in length.items()}
+            if head == "sound":
+                wanted[head].append(float(kept["sound"].max()))
+                others[head].append(float(kept["speech"].max()))
+                continue
+            if noun.any():
+                wanted[head].append(float(kept["mixture"][noun].max()))
+            others[head].append(float(kept["sound"].max()))
         if progress:
             progress(index + 1, num)
     return {head: fit(np.array(wanted[head]), np.array(others[head])) for head in wanted}

@@ -6,7 +6,7 @@ Axes: `i` audio clips of the batch, `j` images of the batch, `t` audio tokens, `
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -112,3 +112,25 @@ def disentanglement(
     return info_nce(mixture_to_sound_images, sound_valid) + info_nce(
         mixture_to_speech_images, speech_valid
     )
+
+
+def mixed_info_nce(
+    scores: Float[Tensor, "i j"],
+    partner: Int[Tensor, " j"],
+    share: float,
+    valid: Bool[Tensor, "i j"] | None = None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of clips with mixed pictures, both directions added (003 eq. 5).
+
+    Picture j is `share` of picture j and the rest of picture `partner[j]`, so the clips j and
+    partner[j] are its positives, with targets of these shares, both in the denominator: at a
+    half each direction is at least ln 2. `valid` marks negatives, as in `info_nce`.
+    """
+    pictures = torch.arange(len(scores), device=scores.device)
+    target = torch.zeros_like(scores)
+    target[pictures, pictures] = share
+    target[partner, pictures] += 1.0 - share
+    if valid is not None:
+        # Not infinite: a soft target of 0 times minus infinity is no number.
+        scores = scores.masked_fill(~(valid | (target > 0)), -1e4)
+    return F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target.T)

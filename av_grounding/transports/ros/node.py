@@ -153,7 +153,9 @@ class GroundingNode(Node):
             backend = load_backend_of(config)
             heads = backend.spec.head_names
             config.check_heads(heads)
-            self._outputs = RosOutputs(self, heads, config)
+            self._outputs = RosOutputs(
+                self, heads, config, separates=backend.spec.separation is not None
+            )
             if config.use_3d:
                 self._outputs.locator = PointLocator(
                     self, self._malformed, needs_tf=bool(config.target_frame)

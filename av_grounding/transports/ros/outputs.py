@@ -23,8 +23,9 @@ from av_grounding.transports.messages import (
 from av_grounding.transports.ros.points import PointLocator
 from av_grounding.transports.ros.qos import mismatches, publisher_events
 from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
+from av_grounding.transports.topics.separated import AUDIO, SeparatedSound
 from av_grounding.transports.topics.sources import Recent
-from av_grounding.transports.topics.table import Topic, name_of, topics_of
+from av_grounding.transports.topics.table import TOPICS, Topic, name_of, topics_of
 from av_grounding.types import Frame, Grounding
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,21 @@ class RosOutputs:
     Publishers live from `configure` to `cleanup`. What nobody subscribes to is not computed.
     """
 
-    def __init__(self, node: Node, heads: Iterable[str], config: GroundingConfig) -> None:
+    def __init__(
+        self,
+        node: Node,
+        heads: Iterable[str],
+        config: GroundingConfig,
+        *,
+        separates: bool = False,
+    ) -> None:
         self._node = node
         self.config = config
         """May change at any time."""
         self.camera: Callable[[], CameraInfo | None] = lambda: None
         self.locator: PointLocator | None = None
+        self.separated: SeparatedSound | None = None
+        """Of the stream whose answers are written, where its model separates."""
         self.num_published = 0
         self.last_published_s: float | None = None
         self.age_ms = Recent()
@@ -50,7 +60,8 @@ class RosOutputs:
         self.is_clock_missing = False
         """Whether ages cannot be told, since the node follows a /clock that does not come."""
         # /diagnostics is the node's own, which has something to say in every state.
-        self._topics = {n: t for n, t in topics_of(heads).items() if not n.startswith("/")}
+        topics = topics_of(heads, separates=separates and _has_audio_messages())
+        self._topics = {n: topic for n, topic in topics.items() if not n.startswith("/")}
         self._publishers = {n: self._publisher(topic) for n, topic in self._topics.items()}
 
     @property
@@ -86,6 +97,9 @@ class RosOutputs:
             self._take_age(frame)
         if self.locator is not None and camera is not None:
             self._write_points(frame, grounding, camera, options)
+        if self.separated is not None:
+            for name, fields in self.separated.after(frame, config.separation, self._is_wanted):
+                self._publish(name, fields)
         self.num_published += 1
         self.last_published_s = time.monotonic()
 
@@ -150,3 +164,15 @@ class RosOutputs:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         return publisher, profile
+
+
+def _has_audio_messages() -> bool:
+    """Whether ros-drivers' audio_common_msgs is there; said where it is not."""
+    try:
+        get_message(TOPICS["audio"].type_name)
+    except (ImportError, AttributeError, LookupError, ValueError) as error:
+        logger.warning(
+            "no topic %s: audio_common_msgs of ros-drivers is missing (%s)", AUDIO, error
+        )
+        return False
+    return True

@@ -16,6 +16,7 @@ from av_grounding.transports.messages import MalformedCounter
 from av_grounding.transports.ros.inputs import RosInputs
 from av_grounding.transports.ros.outputs import RosOutputs
 from av_grounding.transports.topics.live_stream import LiveStream
+from av_grounding.transports.topics.separated import SeparatedSound
 from av_grounding.types import Backend, Sink, Stream
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Session:
         )
         outputs.camera = lambda: self.inputs.camera
         stream: Stream = self.stream
+        separates = self._backend.spec.separation is not None
+        outputs.separated = SeparatedSound(stream) if separates else None
         sinks: list[Sink] = [outputs]
         try:
             sinks += self._make_sinks(self.stream)

@@ -53,6 +53,9 @@ def sync_report(stats: Mapping[str, Any], *, is_heard: bool) -> StatusReport:
             "hop_s": stats["hop_s"],
         }
     )
+    if "separation_latency_s" in stats:
+        report.values["separation_latency_s"] = stats["separation_latency_s"]
+        report.values["separation_drops"] = stats["num_separation_drops"]
     if stats["hop_widened"] > 1.0:
         report.complain(
             f"sound is encoded every {stats['hop_s']:.1f} s, {stats['hop_widened']:.1f} times the "

@@ -18,6 +18,8 @@ class Topic(NamedTuple):
     is_lazy: bool = False
     """Computed only while somebody subscribes."""
     is_of_head: bool = True
+    is_separated: bool = False
+    """Of models that separate alone, and of their sound."""
     head: str = ""
     """The head whose answer it carries; set by `topics_of`."""
 
@@ -32,6 +34,8 @@ def name_of(kind: str, head: str = "") -> str:
     return f"{head}/{kind}" if head else kind
 
 
+SEPARATED = "sound"
+"""The head whose sound is separated."""
 TOPICS: dict[str, Topic] = {
     topic.kind: topic
     for topic in (
@@ -75,6 +79,21 @@ TOPICS: dict[str, Topic] = {
             is_lazy=True,
         ),
         Topic(
+            "audio",
+            "audio_common_msgs/msg/AudioDataStamped",
+            "the sound of separation.target; zeros: nothing heard; the rclpy node",
+            depth=50,
+            is_lazy=True,
+            is_separated=True,
+        ),
+        Topic(
+            "audio_info",
+            "audio_common_msgs/msg/AudioInfo",
+            "what that sound's samples are",
+            is_lazy=True,
+            is_separated=True,
+        ),
+        Topic(
             "/diagnostics",
             "diagnostic_msgs/msg/DiagnosticArray",
             "inputs, synchronisation and inference, once a second",
@@ -85,13 +104,16 @@ TOPICS: dict[str, Topic] = {
 """By kind: what is published of every head, and what belongs to none."""
 
 
-def topics_of(heads: Iterable[str]) -> dict[str, Topic]:
+def topics_of(heads: Iterable[str], *, separates: bool = False) -> dict[str, Topic]:
     """Name -> topic of everything that is published of a model with these heads."""
     heads = tuple(heads)
+    separated = (SEPARATED,) if separates else ()
     topics = (
         topic._replace(head=head)
         for topic in TOPICS.values()
-        for head in (heads if topic.is_of_head else ("",))
+        for head in (
+            separated if topic.is_separated else heads if topic.is_of_head else ("",)
+        )
     )
     return {topic.name: topic for topic in topics}
 

@@ -231,6 +231,17 @@ def test_separation_sums_its_sources():
     assert sample.sources[0].class_name != sample.sources[1].class_name
 
 
+def test_a_duet_to_separate_is_one_picture_with_the_outline_of_each():
+    _, (sample, _) = opened("duet-separation")
+    images = [source.load_image() for source in sample.sources]
+    np.testing.assert_array_equal(*images)
+    masks = [source.load_mask() for source in sample.sources]
+    assert all(mask.shape == images[0].shape[:2] and mask.any() for mask in masks)
+    assert not (masks[0] * masks[1]).any()
+    clips = [source.load_clip().waveform for source in sample.sources]
+    np.testing.assert_allclose(sample.load_mixture().waveform, sum(clips), atol=1e-6)
+
+
 def test_samples_depend_on_the_seed_alone():
     few, many = (open_benchmark("synthetic-duet", num=num, seed=2)[1] for num in (2, 9))
     assert few == many

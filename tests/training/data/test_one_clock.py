@@ -14,7 +14,7 @@ from av_grounding.training.data.folder import list_clips
 from av_grounding.training.data.open import FileClips
 from av_grounding.training.data.shard_writer import ShardConfig, write_shards
 from av_grounding.training.data.shards import ShardClips, find_shards, list_members, pread
-from av_grounding.training.fitting.clip_folder import find_clips, middle_frame
+from av_grounding.training.fitting.clip_folder import find_clips
 from tests.helpers import make_media as make
 from tests.helpers.make_clips import write_picture, write_sound, write_video
 
@@ -183,4 +183,4 @@ def test_calibration_says_what_it_leaves_out_and_takes_the_middle(tmp_path, capl
     clips = find_clips(tmp_path)
     assert [clip.picture.path.name for clip in clips] == ["a.mp4", "b.mp4"]
     assert "2 files are part of no clip, first list.txt" in caplog.text
-    assert make.seen_time(middle_frame(clips[0].picture)) == pytest.approx(2.0, abs=0.05)
+    assert make.seen_time(clips[0].picture.middle_frame()) == pytest.approx(2.0, abs=0.05)

@@ -1,0 +1,118 @@
+"""`av-grounding run --separate`: the sound of a place into separated.wav."""
+
+from __future__ import annotations
+
+import argparse
+import wave
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from av_grounding.audio import NS_PER_S
+from av_grounding.cli.run_addition import Addition
+from av_grounding.files import replacing
+from av_grounding.streaming.separating import Place
+from av_grounding.streaming.wrapping import StreamWrapper
+from av_grounding.types import AudioChunk, Frame, Grounding, Stream
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--separate",
+        type=_place,
+        metavar="peak|X,Y",
+        help="write the sound of a place in pixels, or of the peak, to DIR/separated.wav",
+    )
+
+
+def wrap(args: argparse.Namespace, stream: Stream) -> tuple[Stream, list[Separation]]:
+    """The stream to run, and what writes the sound of a place, where that is asked for."""
+    if args.separate is None:
+        return stream, []
+    if args.out is None:
+        raise ValueError("got --separate without --out DIR: expected a folder for separated.wav")
+    separation = Separation(args.out, args.separate)
+    latency_s = stream.separate(args.separate)
+    separation.open(stream.backend.spec.sample_rate_hz, latency_s)
+    return TappedStream(stream, separation.take), [separation]
+
+
+class TappedStream(StreamWrapper):
+    """A stream whose separated sound is handed on after every frame, by the model's thread."""
+
+    def __init__(self, stream: Stream, take: Any) -> None:
+        super().__init__(stream)
+        self._take = take
+
+    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
+        grounding = self.stream.push_frame(image, stamp_ns, frame_id)
+        while (chunk := self.stream.separated()) is not None:
+            self._take(chunk)
+        return grounding
+
+
+class Separation(Addition):
+    """A sink of which only the end matters: samples come from `TappedStream`."""
+
+    def __init__(self, out: Path, place: Place) -> None:
+        super().__init__(self)
+        self._path, self._place = out / "separated.wav", place
+        self._open = ExitStack()
+        self._num_samples = self._num_filled = 0
+        self._start_ns: int | None = None
+
+    def open(self, sample_rate_hz: int, latency_s: float) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._rate_hz, self._latency_s = sample_rate_hz, latency_s
+        partial = self._open.enter_context(replacing(self._path))
+        self._file = self._open.enter_context(wave.open(str(partial), "wb"))  # noqa: SIM115
+        self._file.setnchannels(1)
+        self._file.setsampwidth(2)
+        self._file.setframerate(sample_rate_hz)
+
+    def take(self, chunk: AudioChunk) -> None:
+        """Write at its time: what is missing before it is silence."""
+        if self._start_ns is None:
+            self._start_ns = chunk.stamp_ns
+        due = round((chunk.stamp_ns - self._start_ns) * self._rate_hz / NS_PER_S)
+        # Clocks drift by less than a frame of the STFT; only a real gap is filled.
+        missing = due - self._num_samples if due - self._num_samples > self._rate_hz // 10 else 0
+        samples = np.concatenate([np.zeros(missing, np.float32), chunk.samples])
+        self._file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        self._num_samples += samples.size
+        self._num_filled += missing
+
+    def write(self, frame: Frame, grounding: Grounding) -> None:
+        pass
+
+    def close(self) -> None:
+        self._open.close()
+
+    def describe(self) -> dict[str, Any]:
+        place = self._place if self._place == "peak" else list(self._place)
+        return {
+            "separated": {
+                "path": str(self._path),
+                "place": place,
+                "start_stamp_ns": self._start_ns,
+                "duration_s": round(self._num_samples / self._rate_hz, 3),
+                "silence_filled_in_s": round(self._num_filled / self._rate_hz, 3),
+                "latency_s": round(self._latency_s, 3),
+            }
+        }
+
+    def readable(self) -> list[str]:
+        one = self.describe()["separated"]
+        return [f"{one['path']}: {one['duration_s']:.1f} s, {one['latency_s']:.2f} s behind"]
+
+
+def _place(text: str) -> Place:
+    if text == "peak":
+        return "peak"
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected peak or X,Y") from None
+    return x, y

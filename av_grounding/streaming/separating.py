@@ -1,0 +1,111 @@
+"""The sound of a place, live: windows wait until a frame tells what the place looks like."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from av_grounding.streaming.places import at_peak, at_point
+from av_grounding.streaming.separation import MaskedSound, mask_of
+from av_grounding.types import Backend, HeadAnswer, ImageTokens
+
+Place = Literal["peak"] | tuple[float, float]
+"""Where the sound heatmap is highest, or x, y in the pixels of the frames."""
+LOOKAHEAD_S = 0.32
+
+
+class LiveSeparation:
+    """Masks a stream's windows, each with the first frame whose sound it is part of.
+
+    Which frame that is follows from stamps alone, so how sound was cut into chunks, and how far
+    ahead of the frames it was pushed, changes nothing. While the sound heatmap is gated there is
+    silence, never the mixture.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        hop: int,
+        place: Place,
+        *,
+        lookahead_s: float = LOOKAHEAD_S,
+        min_context_weight: float = 0.1,
+        max_waiting: int = 64,
+    ) -> None:
+        """`max_waiting` windows wait for a frame at most; older ones take the last one's."""
+        self._backend, self._max_waiting = backend, max_waiting
+        self.place, self.lookahead_s = place, lookahead_s
+        self._masked = MaskedSound(
+            backend.spec, hop, lookahead_s=lookahead_s, min_context_weight=min_context_weight
+        )
+        self.num_dropped_hops = 0
+        """Hops whose windows never came, as while nobody wanted answers: left out."""
+        self.reset()
+
+    @property
+    def latency_s(self) -> float:
+        """From capture until a sample comes out, at most, without the time to compute."""
+        return self._masked.latency_s
+
+    def reset(self) -> None:
+        """Forget all sound, and what the place looked like."""
+        self._masked.reset()
+        self._start: int | None = None
+        self._waiting: deque[tuple[int, np.ndarray]] = deque()
+        self._done: list[tuple[int, np.ndarray]] = []
+        self._seen: tuple[ImageTokens, Float32[np.ndarray, " r"]] | None = None
+
+    def hear(self, end: int, window: Float32[np.ndarray, " s"]) -> None:
+        """A window that ends at sample `end`; they come in order."""
+        self._waiting.append((end, window))
+        if len(self._waiting) > self._max_waiting:
+            self._mask(*self._waiting.popleft())
+
+    def look(
+        self, tokens: ImageTokens, size: tuple[int, int], answer: HeadAnswer, horizon: int
+    ) -> None:
+        """A frame of (H, W) pixels, the sound head's answer to it, and the sample it may know."""
+        weights = None
+        if len(answer.logits):
+            if self.place == "peak":
+                scale = self._backend.spec.head("sound").calibration.scale
+                weights = at_peak(answer, scale)
+            else:
+                weights = at_point(*self.place, size, self._backend.grid(tokens))
+        self._seen = None if weights is None else (tokens, weights)
+        while self._waiting and self._waiting[0][0] <= horizon:
+            self._mask(*self._waiting.popleft())
+
+    def take(self) -> tuple[int, Float32[np.ndarray, " n"]] | None:
+        """What is done since the last call, and the number of its first sample; None: nothing.
+
+        Where hops were dropped it ends before the gap; the next call goes on behind it.
+        """
+        if not self._done:
+            return None
+        first, samples = self._done.pop(0)
+        pieces = [samples]
+        while self._done and self._done[0][0] == first + sum(map(len, pieces)):
+            pieces.append(self._done.pop(0)[1])
+        return first, np.concatenate(pieces)
+
+    def _mask(self, end: int, window: np.ndarray) -> None:
+        hop = self._masked.hop
+        if self._start is None or end != self._start + self._masked.end + hop:
+            if self._start is not None:
+                self.num_dropped_hops += (end - self._start - self._masked.end) // hop - 1
+                self._keep(self._masked.finish())
+            self._start = end - hop
+        mask = None
+        if self._seen is not None:
+            tokens, weights = self._seen
+            mask = mask_of(self._backend, tokens, window, weights)
+        self._keep(self._masked.add_window(window, mask))
+
+    def _keep(self, done: tuple[int, np.ndarray]) -> None:
+        first, samples = done
+        if samples.size:
+            self._done.append((self._start + first, samples))
