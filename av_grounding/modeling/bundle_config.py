@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.files import brief, one_line, parse_json, read_text, write_json
+from av_grounding.identification import SourcesSpec
 from av_grounding.modeling.bundle_checks import check_spec
 from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
 
 FORMAT = 2
 """Format 1 had no type, and named the answers of its heads apart from them; it is still read."""
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+LATER_FIELDS = ("token_offset_s", "compares", "sources")
 OPTIONAL = ("vocabulary",)
 """Fields of config.json that a bundle may do without."""
 
@@ -107,8 +109,10 @@ def _spec_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     values = asdict(spec)
     values["heads"] = list(values["heads"])
-    if spec.token_offset_s is None:
-        del values["token_offset_s"]
+    # Bundles that do without what came later can be read by versions from before.
+    for name in LATER_FIELDS:
+        if getattr(spec, name) == ModelSpec.__dataclass_fields__[name].default:
+            del values[name]
     return values
 
 
@@ -118,7 +122,10 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
             HeadSpec(**{**head, "calibration": HeadCalibration(**head.get("calibration", {}))})
             for head in values["heads"]
         )
-        spec = ModelSpec(**{**values, "heads": heads})
+        sources = {}
+        if values.get("sources") is not None:
+            sources["sources"] = SourcesSpec(**values["sources"])
+        spec = ModelSpec(**{**values, "heads": heads, **sources})
         check_spec(spec)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = one_line(error)

@@ -16,6 +16,7 @@ from av_grounding.streaming.clock import SampleClock
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Queries, answer
+from av_grounding.streaming.source_ids import SourceIds
 from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, Backend, Grounding, VoiceMarks
 
@@ -39,6 +40,8 @@ class GroundingStream:
         self.on_voice: Callable[[VoiceMarks], None] | None = None
         """Told once per hop what was marked since; runs in the thread that pushes audio."""
         self._hearing = Hearing(backend, self.config)
+        num = backend.spec.max_sources
+        self._source_ids = SourceIds(num) if num else None
         self._counters = dict.fromkeys(
             (
                 "num_audio_chunks",
@@ -73,6 +76,8 @@ class GroundingStream:
         self._start_timeline()
         self._stray.reset()
         self._last_frame_stamp_ns = None
+        if self._source_ids is not None:
+            self._source_ids.reset()
 
     @property
     def is_idle(self) -> bool:
@@ -178,6 +183,8 @@ class GroundingStream:
         tokens = self.backend.encode_image(self._place(height, width).apply(image))
         queries = self._listen_at(stamp_ns)
         heads = answer(self.backend, tokens, queries, self._hearing.num_channels)
+        if self._source_ids is not None:
+            heads = self._source_ids.name(heads, stamp_ns)
         return Grounding(heads, stamp_ns, frame_id, (height, width))
 
     def _place(self, height: int, width: int) -> ResizeTransform:

@@ -153,7 +153,7 @@ class GroundingNode(Node):
             backend = load_backend_of(config)
             heads = backend.spec.head_names
             config.check_heads(heads)
-            self._outputs = RosOutputs(self, heads, config)
+            self._outputs = RosOutputs(self, heads, config, backend.spec.max_sources)
             if config.use_3d:
                 self._outputs.locator = PointLocator(
                     self, self._malformed, needs_tf=bool(config.target_frame)

@@ -37,7 +37,9 @@ class RosOutputs:
     Publishers live from `configure` to `cleanup`. What nobody subscribes to is not computed.
     """
 
-    def __init__(self, node: Node, heads: Iterable[str], config: GroundingConfig) -> None:
+    def __init__(
+        self, node: Node, heads: Iterable[str], config: GroundingConfig, max_sources: int = 0
+    ) -> None:
         self._node = node
         self.config = config
         """May change at any time."""
@@ -50,7 +52,8 @@ class RosOutputs:
         self.is_clock_missing = False
         """Whether ages cannot be told, since the node follows a /clock that does not come."""
         # /diagnostics is the node's own, which has something to say in every state.
-        self._topics = {n: t for n, t in topics_of(heads).items() if not n.startswith("/")}
+        topics = topics_of(heads, max_sources)
+        self._topics = {n: t for n, t in topics.items() if not n.startswith("/")}
         self._publishers = {n: self._publisher(topic) for n, topic in self._topics.items()}
 
     @property
