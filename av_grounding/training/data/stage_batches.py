@@ -1,0 +1,87 @@
+"""Training batches of stages: a picture, the sum of what sounds in it, and captions of both parts.
+
+Batch `step` depends on the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from av_grounding.modeling.text_encoder import WordVectors
+from av_grounding.synthetic.acoustics import active_rms
+from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.stage import MAX_SOUNDING
+from av_grounding.synthetic.stage_bank import ROLES, StageBank
+from av_grounding.training.data.synthetic_batches import SyntheticBatches, to_pixels
+
+LEVEL_RANGE_DB = 3.0
+
+
+def foreground_caption(class_name: str) -> str:
+    """What a captioner is to say of an object that sounds."""
+    return f"an image of a sounding {class_name}"
+
+
+def background_caption(silent: list[str]) -> str:
+    """What it is to say of all the rest: silent objects, and the surface behind them."""
+    return " and ".join([*(f"an image of a silent {name}" for name in silent), "a patterned wall"])
+
+
+class StageBatches(SyntheticBatches):
+    """Batches of the oassl recipe (see `ObjectAware`), from the banks in `stages` and `audio`."""
+
+    def __init__(
+        self, data: Path, seed: int, *, batch_size: int, text_dim: int, **window: int
+    ) -> None:
+        super().__init__(data, seed, **window)
+        self.batch_size, self.words = batch_size, WordVectors(text_dim)
+
+    @cached_property
+    def stages(self) -> StageBank:
+        return StageBank(self.data / "stages")
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, 2, step))
+        bank, size = self.stages, self.batch_size
+        rows = np.sort(rng.choice(len(bank.classes), size, replace=False))
+        pixels = bank.images[rows]
+        flip = rng.random(size) < 0.5
+        pixels[flip] = pixels[flip, :, ::-1]
+        foreground = np.zeros((size, MAX_SOUNDING, self.words.dim), np.float32)
+        valid = np.zeros((size, MAX_SOUNDING), bool)
+        heard = np.zeros((size, len(CLASSES)), bool)
+        backgrounds, clips = [], []
+        for number, row in enumerate(rows):
+            roles = bank.roles[row]
+            sounding = bank.classes[row, roles == ROLES.index("sounding")]
+            silent = bank.classes[row, roles > ROLES.index("sounding")]
+            names = [CLASSES[index] for index in sounding]
+            captions = [foreground_caption(name) for name in names]
+            foreground[number, : len(names)] = self.words.encode(captions)
+            valid[number, : len(names)] = True
+            heard[number, sounding] = True
+            backgrounds.append(background_caption([CLASSES[index] for index in silent]))
+            clips.append(self.with_noise(self.draw_mixture(names, rng), rng))
+        return {
+            "pixels": to_pixels(pixels),
+            "audio": torch.from_numpy(np.stack(clips)),
+            "foreground": torch.from_numpy(foreground),
+            "foreground_valid": torch.from_numpy(valid),
+            "background": torch.from_numpy(self.words.encode(backgrounds)),
+            "background_valid": torch.ones(size, dtype=torch.bool),
+            "heard": torch.from_numpy(heard),
+        }
+
+    def draw_mixture(self, class_names: list[str], rng: np.random.Generator) -> np.ndarray:
+        """Sounds of these classes, each up to 3 dB under the loudest possible."""
+        total = np.zeros(self.num_samples, np.float32)
+        for name in class_names:
+            sound = self.draw_sound(name, rng)
+            level = 0.1 * 10 ** (-float(rng.uniform(0.0, LEVEL_RANGE_DB)) / 20)
+            total += sound * np.float32(level / max(active_rms(sound), 1e-6))
+        return total / max(1.0, float(np.abs(total).max()))
