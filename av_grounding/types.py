@@ -451,9 +451,8 @@ class Backend(ABC):
         if self.spec.sources is None:
             return similarity[None]
         # Similarity is linear in the queries: those of the axes are the image's own features.
-        axes = np.eye(len(query), dtype=np.float32)
-        stacked = np.ascontiguousarray(np.broadcast_to(axes, (len(self.spec.heads), *axes.shape)))
-        features = self.similarity(tokens, stacked)[self.spec.head_names.index(head)]
+        axes = np.tile(np.eye(len(query), dtype=np.float32), (len(self.spec.heads), 1, 1))
+        features = self.similarity(tokens, axes)[self.spec.head_names.index(head)]
         return source_maps(features, similarity, self.spec.sources)
 
     def labels(

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from av_grounding.grounder import Grounder
 from av_grounding.identification import SourcesSpec
-from av_grounding.modeling.bundle import load_bundle, save_bundle, store_spec
+from av_grounding.modeling.bundle import load_bundle, save_bundle
+from av_grounding.modeling.bundle_config import store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.stage_bank import StageBank, StageBankSpec

@@ -121,6 +121,6 @@ def features_of(grounder: Grounder, sample: StageSample) -> tuple[np.ndarray, np
     placement = ResizeTransform.fit(*sample.image.shape[:2], spec.short_side_px, spec.patch_px)
     tokens = backend.encode_image(placement.apply(sample.image))
     num = backend.encode_audio(np.zeros(spec.num_window_samples, np.float32)).shape[1]
-    axes = np.broadcast_to(np.eye(num, dtype=np.float32), (len(spec.heads), num, num))
-    features = backend.similarity(tokens, np.ascontiguousarray(axes))
+    axes = np.tile(np.eye(num, dtype=np.float32), (len(spec.heads), 1, 1))
+    features = backend.similarity(tokens, axes)
     return features[spec.head_names.index("sound")], similarity
