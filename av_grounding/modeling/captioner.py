@@ -92,7 +92,7 @@ class MultimodalCaptioner:
         }
 
     def answer(
-        self, images: Sequence[UInt8[np.ndarray, "H W 3"]], labels: Sequence[Sequence[str]]
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]], labels: Sequence[Sequence[str]]
     ) -> list[str]:
         """One text a picture; in batches that fit the device."""
         if not images:

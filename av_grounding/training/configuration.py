@@ -153,8 +153,11 @@ class StagesConfig:
     num_sounds_per_class: int = 80
     bank_seed: int = 1
     batch_size: int = 20
+    text: str = "words"
+    """What encodes captions: a fixed vector a word, or BERT by its name on the hub or its folder
+    (004 section 4.2: google-bert/bert-base-uncased)."""
     text_dim: int = 256
-    """Of the fixed word vectors that stand for a text encoder."""
+    """Of the fixed word vectors."""
     num_calibration_samples: int = 150
     calibration_seed: int = 0
 

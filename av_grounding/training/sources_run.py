@@ -1,4 +1,5 @@
-"""The training run of paper 004's recipe on the synthetic world, from settings to a bundle."""
+"""The training run of paper 004's recipe, from settings to a bundle: on the synthetic world, whose
+captions are known, or on shards with captions."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +18,14 @@ from av_grounding.identification import SourcesSpec
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.bundle_config import store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
+from av_grounding.modeling.text_encoder import BertText, WordVectors
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.stage_bank import StageBank, StageBankSpec
 from av_grounding.training.configuration import OasslRun
-from av_grounding.training.data.open import holds_clips
+from av_grounding.training.data.captioned_batches import CaptionedBatches
+from av_grounding.training.data.open import holds_clips, open_clips
 from av_grounding.training.data.stage_batches import StageBatches
-from av_grounding.training.fitting.calibration import fit_cases
+from av_grounding.training.fitting.calibration import fit_cases, pair_cases
 from av_grounding.training.fitting.sources import fit_identification, stage_cases
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.curves import draw_curves
@@ -38,50 +42,80 @@ VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 4
 def run_oassl(config: OasslRun, data: Path, out: Path, progress: Progress) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
-    `data` holds the banks of stages and sounds, which are drawn on first use. With
-    `loop.validate_every` the weights ship that are best on stages of the validation split.
-    ValueError for other settings than the run began with, and for real clips, which have no
-    captions yet.
+    `data` holds shards with captions, or the banks of stages and sounds, which are drawn on first
+    use. With `loop.validate_every` the weights ship that are best on the validation split.
+    ValueError for other settings than the run began with, and FileNotFoundError for shards without
+    captions.
     """
-    if holds_clips(data):
-        raise ValueError(
-            f"{data} holds clips, and oassl needs captions of them, which nothing writes yet: "
-            "expected a folder for the synthetic banks"
-        )
+    is_real = holds_clips(data)
     out.mkdir(parents=True, exist_ok=True)
     with distributed.main_process_first():
         settle_settings(config, out / "settings.json")
-        build_banks(config, data, progress)
+        if not is_real:
+            build_banks(config, data, progress)
     torch.manual_seed(config.loop.seed)
     model = DualEncoder(config.model)
     if config.start:
         begin_with(model, Path(config.start))
     model.image_backbone.to(memory_format=torch.channels_last)
-    recipe = ObjectAware(model, config.recipe, config.data.text_dim)
-    options = {
-        "num_samples": round(config.window_s * config.model.sample_rate_hz),
-        "token_samples": model.audio_backbone.token_samples,
-        "batch_size": config.data.batch_size,
-        "text_dim": config.data.text_dim,
-    }
+    batches = (
+        open_captioned(config, data, "train") if is_real else open_stages(config, data, model)
+    )
+    recipe = ObjectAware(model, config.recipe, batches.text_dim)
     validate = None
     if config.loop.validate_every:
-        held_out = StageBatches(data / VALIDATION, config.loop.seed, **options)
+        held_out = (
+            open_captioned(config, data, "val")
+            if is_real
+            else open_stages(config, data / VALIDATION, model)
+        )
         validate = loss_on(held_out, NUM_VALIDATION_BATCHES)
     trained = train(
-        recipe, StageBatches(data, config.loop.seed, **options), config.loop, out / "oassl",
-        validate=validate,
+        recipe, batches, config.loop, out / "oassl", validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
     if distributed.rank() > 0:
         return out / "bundle"
     model = trained.model.float().cpu().eval()
     info = {"recipe": config.recipe_name, "settings": config.to_json()}
-    spec = sources_spec(config, model, options["num_samples"])
+    spec = sources_spec(config, model)
     bundle = save_bundle(out / "bundle", model, spec, name=config.name, info=info)
     draw_curves(out, out / "curves.png")
-    fit(bundle, config, progress)
+    if is_real:
+        calibrate(bundle, config, data, progress)
+    else:
+        fit(bundle, config, progress)
     return bundle
+
+
+def open_stages(config: OasslRun, data: Path, model: DualEncoder) -> StageBatches:
+    return StageBatches(
+        data,
+        config.loop.seed,
+        num_samples=num_samples(config),
+        token_samples=model.audio_backbone.token_samples,
+        batch_size=config.data.batch_size,
+        text_dim=config.data.text_dim,
+    )
+
+
+def open_captioned(config: OasslRun, data: Path, split: str) -> CaptionedBatches:
+    text = config.data.text
+    return CaptionedBatches(
+        data,
+        split,
+        config.loop.seed,
+        WordVectors(config.data.text_dim) if text == "words" else BertText(text),
+        batch_size=config.data.batch_size,
+        num_samples=num_samples(config),
+        image_px=config.short_side_px,
+        sample_rate_hz=config.model.sample_rate_hz,
+    )
+
+
+def num_samples(config: OasslRun) -> int:
+    """Of a window."""
+    return round(config.window_s * config.model.sample_rate_hz)
 
 
 def build_banks(config: OasslRun, data: Path, progress: Progress) -> None:
@@ -136,14 +170,14 @@ def of_heads(value: Tensor, rows: list[int], num_heads: int) -> Tensor:
     return value.unflatten(0, (num_heads, -1))[rows].flatten(0, 1)
 
 
-def sources_spec(config: OasslRun, model: DualEncoder, num_samples: int) -> ModelSpec:
+def sources_spec(config: OasslRun, model: DualEncoder) -> ModelSpec:
     """Under a default calibration until `fit` finds one."""
     return ModelSpec(
         heads=head_specs(model.heads),
         sample_rate_hz=config.model.sample_rate_hz,
         window_s=config.window_s,
         hop_s=config.hop_s,
-        num_tokens=num_samples // model.audio_backbone.token_samples,
+        num_tokens=num_samples(config) // model.audio_backbone.token_samples,
         short_side_px=config.short_side_px,
         patch_px=model.patch_px,
         context_s=model.audio_backbone.context_s,
@@ -173,3 +207,30 @@ def fit(bundle: Path, config: OasslRun, progress: Progress) -> None:
         "num_sources_right": accuracy,
     }
     store_spec(bundle, replace(spec, sources=sources), info)
+
+
+def calibrate(bundle: Path, config: OasslRun, data: Path, progress: Progress) -> None:
+    """Calibration on pairs of held-out clips; how sources are told apart keeps its defaults, since
+    clips do not say how many there are."""
+    grounder = Grounder.load(bundle, backend="torch", device="cpu")
+    seed = config.data.calibration_seed
+    clips = open_clips(data, "val", config.model.sample_rate_hz, config.window_s).get("sound")
+    rng = np.random.default_rng(seed)
+    num = min(len(clips or ()), config.data.num_calibration_samples)
+    rows = [clips.read(index, rng) for index in range(num)] if clips is not None else []
+    one_map = grounder.with_spec(replace(grounder.spec, sources=None))
+    try:
+        cases = pair_cases(
+            one_map,
+            [clip.image for clip in rows],
+            [(clip.waveform, clip.sample_rate_hz) for clip in rows],
+            [None] * num,
+            seed,
+            lambda done, total: progress("calibration", done, total, {}),
+        )
+        calibrations, reliabilities = fit_cases(one_map, cases)
+    except ValueError as error:
+        logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
+        return
+    info = {"reliability": {head: asdict(one) for head, one in reliabilities.items()}}
+    store_spec(bundle, grounder.spec.with_heads(calibration=calibrations), info)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,9 +32,10 @@ INDEX, PROBLEMS, SHEET = "captions.json", "caption_problems.jsonl", "captions.pn
 NUM_DRAWN, COLUMNS = 12, 3
 TILE_PX, LINE_PX, NUM_LINES, WRAP = 320, 18, 6, 44
 
-Picture = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
+@runtime_checkable
 class Captioner(Protocol):
     """Whoever writes captions."""
 
@@ -157,13 +158,14 @@ def caption_clips(
         waiting = iter(answers)
         for one in batch:
             if one.image is None:
-                yield None, CaptionRow(one.clip, one.picture, None, one.problem)
+                yield None, CaptionRow(one.clip, one.picture, None, problem=one.problem)
                 continue
             try:
                 caption = parse_answer(next(waiting), len(one.labels))
-                yield one.image, CaptionRow(one.clip, one.picture, caption)
+                yield one.image, CaptionRow(one.clip, one.picture, caption, one.labels)
             except ValueError as error:
-                yield one.image, CaptionRow(one.clip, one.picture, None, one_line(error))
+                why = one_line(error)
+                yield one.image, CaptionRow(one.clip, one.picture, None, one.labels, why)
 
 
 def shown_clips(shard: Path) -> Iterator[Shown]:

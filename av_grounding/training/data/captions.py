@@ -34,7 +34,7 @@ class Caption:
         if not self.foreground:
             raise ValueError("no caption of what sounds; expected one or more")
         for caption in captions:
-            if not isinstance(caption, str) or not 0 < len(caption) <= MAX_CAPTION:
+            if not 0 < len(caption) <= MAX_CAPTION:
                 raise ValueError(
                     f"caption {brief(caption)}; expected text of 1 to {MAX_CAPTION} characters"
                 )
@@ -51,6 +51,7 @@ class CaptionRow:
     clip: int
     picture: int
     caption: Caption | None
+    labels: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -69,7 +70,7 @@ def parse_answer(answer: str, num_sources: int) -> Caption:
         raise ValueError(f"expected JSON, got {brief(answer)} ({error})") from None
     foreground = value.get("foreground")
     foreground = [foreground] if isinstance(foreground, str) else foreground
-    if not isinstance(foreground, list) or "background" not in value:
+    if not _are_texts(foreground) or "background" not in value:
         raise ValueError(f"expected foreground and background, got {brief(value)}")
     if len(foreground) != num_sources:
         raise ValueError(
@@ -87,6 +88,10 @@ def check_labels(labels: Sequence[str]) -> None:
         raise ValueError("it has no label; expected the classes of what sounds in it")
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels are {brief(tuple(labels))}; expected each once")
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def captions_path(shard: Path) -> Path:
@@ -157,6 +162,11 @@ def _from_json(values: dict[str, Any]) -> CaptionRow:
     clip, picture = values["clip"], values["picture"]
     if type(clip) is not int or type(picture) is not int:
         raise ValueError(f"{brief(values)} numbers no clip and picture")
+    if not (_are_texts(values["labels"]) and _are_texts(values.get("foreground", []))):
+        raise ValueError(f"{brief(values)} holds no lists of texts")
+    labels = tuple(values["labels"])
     if "problem" in values:
-        return CaptionRow(clip, picture, None, str(values["problem"]))
-    return CaptionRow(clip, picture, Caption(tuple(values["foreground"]), values["background"]))
+        return CaptionRow(clip, picture, None, labels, str(values["problem"]))
+    check_labels(labels)
+    caption = Caption(tuple(values["foreground"]), values["background"])
+    return CaptionRow(clip, picture, caption, labels)

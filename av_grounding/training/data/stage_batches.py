@@ -41,6 +41,10 @@ class StageBatches(SyntheticBatches):
         super().__init__(data, seed, **window)
         self.batch_size, self.words = batch_size, WordVectors(text_dim)
 
+    @property
+    def text_dim(self) -> int:
+        return self.words.dim
+
     @cached_property
     def stages(self) -> StageBank:
         return StageBank(self.data / "stages")

@@ -90,7 +90,7 @@ def test_an_answer_is_read_through_talk_and_fences_and_one_text_stands_for_a_lis
         ('{"foreground": "a bell", "background": ""}', "1 captions of what sounds; expected 2"),
         ('{"foreground": ["a", "b", "c"], "background": ""}', "3 captions of what sounds"),
         ('{"foreground": ["a", "a"], "background": ""}', "two of the captions are the same"),
-        ('{"foreground": ["a", 3], "background": ""}', "caption 3; expected text"),
+        ('{"foreground": ["a", 3], "background": ""}', "expected foreground and background"),
         ('{"foreground": ["a", "b\\u0007"], "background": ""}', "expected one printable line"),
         ('{"foreground": ["a", "b"], "background": ["wall"]}', "background is .'wall'.; expected"),
         (json.dumps({"foreground": ["a", "b" * 500], "background": ""}), "of 1 to 400 characters"),
@@ -113,7 +113,7 @@ def test_every_clip_gets_its_captions_or_a_problem_by_its_middle_picture(shards)
     assert seen[-1] == (5, 5)
     rows = read_captions(shards / "train/sound-000000.tar")
     ringing = tuple(f"an image of a ringing {name}" for name in ("dog", "cat"))
-    assert rows[1] == CaptionRow(1, 1, Caption(ringing, "an image of a wall"))
+    assert rows[1] == CaptionRow(1, 1, Caption(ringing, "an image of a wall"), ("dog", "cat"))
     assert [row.caption is None for row in rows] == [False, False, True, True]
     assert "it has no label" in rows[2].problem
     assert "labels are ('dog', 'dog'); expected each once" in rows[3].problem
@@ -171,7 +171,8 @@ def test_the_command_captions_from_labels_and_looks_without_writing(shards, caps
     assert (report["model"], report["num_captioned"], report["num_shards"]) == ("labels", 3, 2)
     rows = read_captions(shards / "train/sound-000000.tar")
     assert rows[1].caption == Caption(("an image of dog", "an image of cat"))
-    assert main(["data", "caption", str(shards / "train"), "--from-labels"]) == 2
+    (shards / "empty").mkdir()
+    assert main(["data", "caption", str(shards / "empty"), "--from-labels"]) == 2
     assert "has no shards of sounds; expected what" in capsys.readouterr().err
 
 

@@ -14,6 +14,11 @@ from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.modeling.text_encoder import WordVectors
 from av_grounding.training import runs
 from av_grounding.training.configuration import OasslRun, StagesConfig
+from av_grounding.training.data.captioned_batches import SIDES, CaptionedBatches
+from av_grounding.training.data.captioning import LabelCaptions, caption_shards
+from av_grounding.training.data.captions import read_captions
+from av_grounding.training.data.folder import list_clips
+from av_grounding.training.data.shard_writer import ShardConfig, write_shards
 from av_grounding.training.data.stage_batches import (
     StageBatches,
     background_caption,
@@ -22,6 +27,7 @@ from av_grounding.training.data.stage_batches import (
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.recipes.oassl import OasslConfig, ObjectAware
 from av_grounding.training.sources_run import begin_with, build_banks
+from tests.helpers.make_clips import color_of, make_vggsound
 from tests.helpers.small_bundle import save_small_bundle
 from tests.training.recipes.test_sss import needs_speech
 
@@ -205,11 +211,50 @@ def test_a_run_ends_in_a_bundle_that_tells_sources_apart(data, tmp_path):
         grounder.spec.with_sources(5)
 
 
+def test_a_run_on_captioned_clips_ends_in_a_bundle(tmp_path, caplog):
+    shards = tmp_path / "shards"
+    config = ShardConfig(short_side_px=32, num_frames=2, validation_fraction=0.0)
+    write_shards(list_clips(make_vggsound(tmp_path / "source")), shards, config)
+    (tar,) = shards.rglob("*.tar")
+    run = replace(
+        RUN, data=StagesConfig(batch_size=2, text_dim=16), loop=replace(RUN.loop, steps=2)
+    )
+    with pytest.raises(FileNotFoundError, match="write it with av-grounding data caption"):
+        runs.run(run, shards, tmp_path / "early", lambda *_: None)
+    caption_shards(shards, LabelCaptions())
+    rows = read_captions(tar)
+    batches = CaptionedBatches(
+        shards, "train", 1, WordVectors(16), batch_size=2, num_samples=9_000, image_px=64
+    )
+    one, again = batches[3], batches[3]
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert one["pixels"].shape == (2, 3, 64, 64)
+    assert one["audio"].shape == (2, 9_000)
+    assert not one["background_valid"].any()
+    # Colour and label of a clip still belong together.
+    for place in range(2):
+        color = color_of(one["pixels"][place].permute(1, 2, 0).numpy())
+        vector = one["foreground"][place, 0].numpy()
+        (row,) = [
+            row for row in rows
+            if np.allclose(WordVectors(16).encode(row.caption.foreground)[0], vector)
+        ]  # fmt: skip
+        assert color_of(batches.clips.read(row.clip, np.random.default_rng(0)).image) == color
+    bundle = runs.run(run, shards, tmp_path / "run", lambda *_: None)
+    assert load_bundle(bundle).spec.max_sources == 4
+    assert "no calibration" in caplog.text
+
+
+def test_captions_that_name_a_side_are_not_mirrored():
+    assert SIDES.search("an image of the LEFT dog")
+    assert not SIDES.search("an image of a leftover, brightly lit")
+
+
 @needs_speech
 def test_real_clips_and_presets_that_are_not_there_are_told_in_one_line(tmp_path, capsys):
     (tmp_path / "clip.wav").write_bytes(b"")
     common = ("--data", str(tmp_path), "--out", str(tmp_path / "run"), "--quiet")
     assert main(["train", "oassl", *common]) == 2
-    assert "oassl needs captions of them" in capsys.readouterr().err
+    assert "no shards of sounds for train" in capsys.readouterr().err
     assert main(["train", "oassl", "--preset", "paper", *common]) == 2
     assert "oassl has no preset 'paper'; expected synthetic" in capsys.readouterr().err
