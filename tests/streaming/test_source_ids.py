@@ -114,9 +114,9 @@ def test_a_cosine_does_not_hear_how_loud_the_pooled_sound_is():
     tokens = plain.encode_image(signals.picture(32, 40))
     from av_grounding.streaming.pooling import AudioQuery, answer
 
-    vector = np.ones((1, 6), np.float32)
+    vector, one = np.ones((1, 6), np.float32), np.ones(1, np.float32)
     logits = [
-        answer(cosine, tokens, {"sound": AudioQuery(scale * vector, np.ones(1))}, 6)["sound"]
+        answer(cosine, tokens, {"sound": AudioQuery(scale * vector, one)}, 6)["sound"]
         for scale in (0.1, 10.0)
     ]
     np.testing.assert_allclose(logits[0].logits, logits[1].logits, rtol=1e-5)

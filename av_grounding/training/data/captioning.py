@@ -62,7 +62,7 @@ class LabelCaptions:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ClipToCaption:
     """A clip as the captioner sees it, or why it cannot be shown."""
 
     clip: int
@@ -168,17 +168,17 @@ def caption_clips(
                 yield one.image, CaptionRow(one.clip, one.picture, None, one.labels, why)
 
 
-def shown_clips(shard: Path) -> Iterator[Shown]:
+def shown_clips(shard: Path) -> Iterator[ClipToCaption]:
     """The middle still of every clip, and its labels."""
     with open(shard, "rb") as file:
         for number, members in enumerate(list_members(shard)):
             try:
                 yield _shown(file.fileno(), f"{shard.name}[{number}]", number, members)
             except ValueError as error:
-                yield Shown(number, problem=one_line(error))
+                yield ClipToCaption(number, problem=one_line(error))
 
 
-def _shown(file: int, name: str, number: int, members: list[Member]) -> Shown:
+def _shown(file: int, name: str, number: int, members: list[Member]) -> ClipToCaption:
     stills = [m for m in members if f".{m.suffix.rsplit('.', 1)[-1]}" in PICTURE_SUFFIXES]
     facts = [m for m in members if m.suffix == "json"]
     if not (stills and facts):
@@ -190,7 +190,7 @@ def _shown(file: int, name: str, number: int, members: list[Member]) -> Shown:
     check_labels(labels)
     middle = len(stills) // 2
     image = media.decode_picture(pread(file, stills[middle]), name)
-    return Shown(number, middle, image, tuple(labels))
+    return ClipToCaption(number, middle, image, tuple(labels))
 
 
 def contact_sheet(pairs: Sequence[tuple[Picture, CaptionRow]]) -> Picture:

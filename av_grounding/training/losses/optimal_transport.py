@@ -59,31 +59,36 @@ def isolation(
     regularisation: float = 0.05,
     num_iterations: int = 100,
 ) -> Float[Tensor, ""]:
-    """L_ori: the sum over ordered pairs of a clip's valid maps, mean over the clips.
+    """L_ori: a sum over a clip's valid maps, the last its background's; mean over the clips.
 
-    The last map is the background's. `printed` takes all pairs, as the equation does. There every
-    foreground map is pulled to the complement of the background, that is to the union of the
-    objects, so it parts foreground from background and not one object from the other.
-    `isolating` takes the pairs of foreground maps, and their union against the background.
+    `printed` is the equation's sum over ordered pairs. There every foreground map is pulled to the
+    complement of the background, that is to the union of all objects, and two maps of the union
+    cost less than two of an object each: a complement is the cheaper, the more it covers.
+    `isolating` takes each map against the sum of all others, as far as they are positive. That is
+    least where the maps share out the picture, and the same as `printed` for two maps.
     """
     if pairs not in PAIRS:
         raise ValueError(f"pairs is {pairs!r}; expected one of {', '.join(PAIRS)}")
     num_clips, num_maps = valid.shape
     firsts, seconds = [], []
-    last = num_maps - 1
-    for n, m in combinations(range(last if pairs == "isolating" else num_maps), 2):
-        rows = valid[:, n] & valid[:, m]
-        firsts.append(maps[rows, n])
-        seconds.append(maps[rows, m])
-    if pairs == "isolating":
-        rows = valid[:, last] & valid[:, :last].any(dim=1)
-        hidden = ~valid[rows, :last, None]
-        firsts.append(maps[rows, :last].masked_fill(hidden, float("-inf")).amax(dim=1))
-        seconds.append(maps[rows, last])
+    if pairs == "printed":
+        for n, m in combinations(range(num_maps), 2):
+            rows = valid[:, n] & valid[:, m]
+            firsts.append(maps[rows, n])
+            seconds.append(maps[rows, m])
+    else:
+        for n in range(num_maps):
+            others = [m for m in range(num_maps) if m != n]
+            rows = valid[:, n] & valid[:, others].any(dim=1)
+            hidden = ~valid[rows][:, others, None]
+            firsts.append(maps[rows, n])
+            left = maps[rows][:, others].masked_fill(hidden, 0.0)
+            seconds.append(left.clamp_min(0.0).sum(dim=1))
     first, second = torch.cat(firsts), torch.cat(seconds)
     if not len(first):
         return maps.sum() * 0.0
     distances = complement_distance(
         first, second, centres, regularisation=regularisation, num_iterations=num_iterations
     )
-    return 2.0 * distances.sum() / num_clips
+    # The distance is symmetric: both orders of a pair cost the same, and one is computed.
+    return (2.0 if pairs == "printed" else 1.0) * distances.sum() / num_clips

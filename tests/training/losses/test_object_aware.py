@@ -28,7 +28,8 @@ def test_masks_do_not_vanish_far_from_their_thresholds():
     weights = object_aware.positive_weights(similarity, 0.65, 0.03)
     assert weights.dtype == torch.float32
     assert weights.sum().item() == pytest.approx(1.0)
-    assert weights[0, 1] / weights[0, 0] == pytest.approx(math.exp(-0.01 / 0.03), rel=2e-2)
+    ratio = (weights[0, 1] / weights[0, 0]).item()
+    assert ratio == pytest.approx(math.exp(-0.01 / 0.03), rel=2e-2)
     weights[0, 0].backward()
     assert similarity.grad[0, :2].abs().min() > 0.1
 

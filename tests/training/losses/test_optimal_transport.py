@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from av_grounding.training.losses.optimal_transport import (
+    PAIRS,
     cell_centres,
     complement_distance,
     isolation,
@@ -35,7 +36,7 @@ def test_equal_maps_cost_what_entropy_costs():
     # Complements of one another: what is left is the blur of the plan, 0.045 at 0.05.
     assert complement_distance(flat, flat, CENTRES).item() == pytest.approx(0.045, abs=1e-3)
     same = complement_distance(LEFT[None], 1.0 - LEFT[None], CENTRES).item()
-    assert same == pytest.approx(0.045, abs=0.01)
+    assert same == pytest.approx(0.035, abs=1e-3)
 
 
 def test_the_distance_is_that_of_the_plan_of_another_solver():
@@ -44,7 +45,8 @@ def test_the_distance_is_that_of_the_plan_of_another_solver():
     plan = ot.sinkhorn(mass, mass, cost.double().numpy(), 0.05, method="sinkhorn_log")
     expected = float((plan * cost.double().numpy()).sum())
     found = complement_distance(LEFT[None], RIGHT[None], CENTRES).item()
-    assert found == pytest.approx(expected, rel=1e-4)
+    # After 100 iterations; the other goes on until it has converged.
+    assert found == pytest.approx(expected, rel=1e-3)
     assert complement_distance(RIGHT[None], LEFT[None], CENTRES).item() == pytest.approx(
         found, rel=1e-4
     )
@@ -80,8 +82,16 @@ def test_the_printed_sum_rewards_both_maps_on_the_union_and_isolating_maps_apart
     assert ori(UNION, UNION, background, "printed") < apart
     assert apart < ori(LEFT, LEFT, background, "printed")
     apart = ori(LEFT, RIGHT, background, "isolating")
-    assert apart < ori(UNION, UNION, background, "isolating")
-    assert apart < ori(LEFT, LEFT, background, "isolating")
+    assert apart < 0.01
+    assert ori(UNION, UNION, background, "isolating") > 0.2
+    assert ori(LEFT, LEFT, background, "isolating") > 0.2
+
+
+def test_two_maps_cost_the_same_either_way():
+    maps = torch.stack([LEFT, 0.9 - 0.8 * UNION])[None]
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    printed, isolating = (isolation(maps, valid, CENTRES, pairs) for pairs in PAIRS)
+    torch.testing.assert_close(printed, isolating, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("pairs", ["printed", "isolating"])
