@@ -158,6 +158,9 @@ class StagesConfig:
     (004 section 4.2: google-bert/bert-base-uncased)."""
     text_dim: int = 256
     """Of the fixed word vectors."""
+    captions: str = "full"
+    """Of stages: full; labels, "an image of LABEL" without a background; shuffled, another clip's.
+    The latter two are controls of what captions add."""
     num_calibration_samples: int = 150
     calibration_seed: int = 0
 

@@ -96,6 +96,7 @@ def open_stages(config: OasslRun, data: Path, model: DualEncoder) -> StageBatche
         token_samples=model.audio_backbone.token_samples,
         batch_size=config.data.batch_size,
         text_dim=config.data.text_dim,
+        captions=config.data.captions,
     )
 
 

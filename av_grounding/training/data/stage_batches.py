@@ -20,11 +20,17 @@ from av_grounding.synthetic.stage_bank import ROLES, StageBank
 from av_grounding.training.data.synthetic_batches import SyntheticBatches, to_pixels
 
 LEVEL_RANGE_DB = 3.0
+CAPTIONS = ("full", "labels", "shuffled")
 
 
 def foreground_caption(class_name: str) -> str:
     """What a captioner is to say of an object that sounds."""
     return f"an image of a sounding {class_name}"
+
+
+def label_caption(class_name: str) -> str:
+    """What a label alone says of it."""
+    return f"an image of a {class_name}"
 
 
 def background_caption(silent: list[str]) -> str:
@@ -36,10 +42,20 @@ class StageBatches(SyntheticBatches):
     """Batches of the oassl recipe (see `ObjectAware`), from the banks in `stages` and `audio`."""
 
     def __init__(
-        self, data: Path, seed: int, *, batch_size: int, text_dim: int, **window: int
+        self,
+        data: Path,
+        seed: int,
+        *,
+        batch_size: int,
+        text_dim: int,
+        captions: str = "full",
+        **window: int,
     ) -> None:
+        """`captions`: full, or a control, see `StagesConfig`."""
         super().__init__(data, seed, **window)
-        self.batch_size, self.words = batch_size, WordVectors(text_dim)
+        if captions not in CAPTIONS:
+            raise ValueError(f"captions is {captions!r}; expected one of {', '.join(CAPTIONS)}")
+        self.batch_size, self.words, self.captions = batch_size, WordVectors(text_dim), captions
 
     @property
     def text_dim(self) -> int:
@@ -65,19 +81,25 @@ class StageBatches(SyntheticBatches):
             sounding = bank.classes[row, roles == ROLES.index("sounding")]
             silent = bank.classes[row, roles > ROLES.index("sounding")]
             names = [CLASSES[index] for index in sounding]
-            captions = [foreground_caption(name) for name in names]
+            describe = label_caption if self.captions == "labels" else foreground_caption
+            captions = [describe(name) for name in names]
             foreground[number, : len(names)] = self.words.encode(captions)
             valid[number, : len(names)] = True
             heard[number, sounding] = True
             backgrounds.append(background_caption([CLASSES[index] for index in silent]))
             clips.append(self.with_noise(self.draw_mixture(names, rng), rng))
-        return {
-            "pixels": to_pixels(pixels),
-            "audio": torch.from_numpy(np.stack(clips)),
+        texts = {
             "foreground": torch.from_numpy(foreground),
             "foreground_valid": torch.from_numpy(valid),
             "background": torch.from_numpy(self.words.encode(backgrounds)),
-            "background_valid": torch.ones(size, dtype=torch.bool),
+            "background_valid": torch.full((size,), self.captions != "labels"),
+        }
+        if self.captions == "shuffled":
+            texts = {name: value.roll(1, dims=0) for name, value in texts.items()}
+        return {
+            "pixels": to_pixels(pixels),
+            "audio": torch.from_numpy(np.stack(clips)),
+            **texts,
             "heard": torch.from_numpy(heard),
         }
 
