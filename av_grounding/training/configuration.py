@@ -158,6 +158,9 @@ class StagesConfig:
     (004 section 4.2: google-bert/bert-base-uncased)."""
     text_dim: int = 256
     """Of the fixed word vectors."""
+    lookalike_share: float = 0.5
+    """Of a batch's stages, chosen since a class sounds there that another of the batch shows still
+    and silent, as its caption says: by chance one pair in ten is of that kind."""
     captions: str = "full"
     """Of stages: full; labels, "an image of LABEL" without a background; shuffled, another clip's.
     The latter two are controls of what captions add."""

@@ -97,6 +97,7 @@ def open_stages(config: OasslRun, data: Path, model: DualEncoder) -> StageBatche
         batch_size=config.data.batch_size,
         text_dim=config.data.text_dim,
         captions=config.data.captions,
+        lookalike_share=config.data.lookalike_share,
     )
 
 

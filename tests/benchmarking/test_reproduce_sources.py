@@ -88,6 +88,27 @@ def test_control_captions_say_less_or_what_is_not_there(tmp_path):
 
 
 @needs_speech
+def test_partners_sound_where_another_is_still_and_silent(tmp_path):
+    build_banks(replace(RUN, data=replace(RUN.data, num_stages=60)), tmp_path, lambda *_: None)
+    options = {"num_samples": 40_960, "token_samples": 1280, "batch_size": 8, "text_dim": 8}
+    shares = {}
+    for share in (0.0, 0.5):
+        batches = StageBatches(tmp_path, 3, lookalike_share=share, **options)
+        bank, found = batches.stages, 0
+        for step in range(20):
+            rows = batches.draw_rows(np.random.default_rng(step))
+            assert len(set(rows)) == 8
+            still = (bank.roles[rows] == 2) & ~bank.active[rows]
+            silent = set(bank.classes[rows][still])
+            sounding = [set(bank.classes[row, bank.roles[row] == 0]) for row in rows]
+            found += sum(bool(one & silent) for one in sounding)
+        shares[share] = found / 160
+    assert shares[0.5] > 1.3 * shares[0.0]
+    with pytest.raises(ValueError, match=r"lookalike_share is 0\.9; expected"):
+        StageBatches(tmp_path, 3, lookalike_share=0.9, **options)
+
+
+@needs_speech
 def test_a_run_is_trained_measured_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "COMPARED", sources.COMPARED[3:4])
     monkeypatch.setattr(sources, "ABLATIONS", ())

@@ -170,7 +170,8 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
         f"{', '.join(map(str, schedule.ablation_seeds))}; {schedule.num_samples} test samples of "
         "each benchmark. Percent, mean ± standard deviation over seeds. A twin is of the class "
         "that sounds, and silent; the number of sources is given but where it says otherwise. "
-        "LVS's contrast is part of every run. Written by `av-grounding reproduce --paper oassl`."
+        "LVS's contrast, both ways, is part of every run. Written by `av-grounding reproduce "
+        "--paper oassl`."
     )
     yield ""
     yield f"| | {' | '.join(COLUMNS)} |"

@@ -49,10 +49,14 @@ class StageBatches(SyntheticBatches):
         batch_size: int,
         text_dim: int,
         captions: str = "full",
+        lookalike_share: float = 0.0,
         **window: int,
     ) -> None:
-        """`captions`: full, or a control, see `StagesConfig`."""
+        """`captions` and `lookalike_share`: see `StagesConfig`."""
         super().__init__(data, seed, **window)
+        if not 0.0 <= lookalike_share <= 0.5:
+            raise ValueError(f"lookalike_share is {lookalike_share}; expected 0 to 0.5")
+        self.lookalike_share = lookalike_share
         if captions not in CAPTIONS:
             raise ValueError(f"captions is {captions!r}; expected one of {', '.join(CAPTIONS)}")
         self.batch_size, self.words, self.captions = batch_size, WordVectors(text_dim), captions
@@ -68,7 +72,7 @@ class StageBatches(SyntheticBatches):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, 2, step))
         bank, size = self.stages, self.batch_size
-        rows = np.sort(rng.choice(len(bank.classes), size, replace=False))
+        rows = self.draw_rows(rng)
         pixels = bank.images[rows]
         flip = rng.random(size) < 0.5
         pixels[flip] = pixels[flip, :, ::-1]
@@ -102,6 +106,30 @@ class StageBatches(SyntheticBatches):
             **texts,
             "heard": torch.from_numpy(heard),
         }
+
+    @cached_property
+    def sounding(self) -> dict[int, np.ndarray]:
+        """Class -> the stages on which it sounds."""
+        is_sounding = self.stages.roles == ROLES.index("sounding")
+        return {
+            index: np.flatnonzero((is_sounding & (self.stages.classes == index)).any(axis=1))
+            for index in range(len(CLASSES))
+        }
+
+    def draw_rows(self, rng: np.random.Generator) -> np.ndarray:
+        """Different stages for a batch, some of them partners of others, see `lookalike_share`."""
+        bank, size = self.stages, self.batch_size
+        chosen = rng.choice(len(bank.classes), size, replace=False).tolist()
+        for place in range(round(self.lookalike_share * size)):
+            row = chosen[place]
+            still = (bank.roles[row] == ROLES.index("bystander")) & ~bank.active[row]
+            silent = bank.classes[row, still]
+            if len(silent):
+                partners = self.sounding[int(rng.choice(silent))]
+                partner = int(rng.choice(partners)) if len(partners) else row
+                if partner not in chosen:
+                    chosen[-1 - place] = partner
+        return np.sort(chosen)
 
     def draw_mixture(self, class_names: list[str], rng: np.random.Generator) -> np.ndarray:
         """Sounds of these classes, each up to 3 dB under the loudest possible."""

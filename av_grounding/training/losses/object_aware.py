@@ -86,12 +86,14 @@ def localising_contrast(
     thresholds: tuple[float, float],
     width: float,
     temperature: float,
+    is_symmetric: bool = False,
 ) -> Float[Tensor, ""]:
     """LVS's contrast, which 004's table 3 starts from: no text in it.
 
     The score of a pair is the mean similarity under its own positive mask. Image i must score
     higher with its own sound than with that of any clip j that `valid[i, j]` allows, and than the
-    part that its negative mask leaves.
+    part that its negative mask leaves. `is_symmetric` adds that sound j must score higher with its
+    own image than with any image i: that compares what looks alike for one sound.
     """
     positive = (positive_weights(similarity, thresholds[0], width) * similarity).sum(dim=-1)
     own = similarity.diagonal().T
@@ -99,4 +101,8 @@ def localising_contrast(
     keep = valid | torch.eye(len(valid), dtype=torch.bool, device=valid.device)
     logits = torch.cat([positive.masked_fill(~keep, float("-inf")), hard[:, None]], dim=1)
     target = torch.arange(len(valid), device=valid.device)
-    return F.cross_entropy(logits / temperature, target)
+    loss = F.cross_entropy(logits / temperature, target)
+    if not is_symmetric:
+        return loss
+    by_sound = positive.masked_fill(~keep, float("-inf")).T
+    return 0.5 * (loss + F.cross_entropy(by_sound / temperature, target))

@@ -100,6 +100,15 @@ def test_the_localising_contrast_prefers_the_own_sound_and_skips_shared_classes(
     similarity[0, 1] = similarity[1, 0] = torch.tensor([0.9, 0.0, 0.0, 0.0])
     confused = object_aware.localising_contrast(similarity, everybody, **options)
     assert confused.item() == pytest.approx(math.log(2), abs=1e-3)
+    # Sound 0 fits image 1 as well; no sound but its own fits image 0.
+    similarity[0, 1] = 0.0
+    one_way = object_aware.localising_contrast(similarity, everybody, **options)
+    both = object_aware.localising_contrast(similarity, everybody, **options, is_symmetric=True)
+    assert one_way.item() == pytest.approx(0.5 * math.log(2), abs=1e-3)
+    assert both.item() == pytest.approx(0.5 * math.log(2), abs=1e-3)
+    similarity[1, 0], similarity[0, 1] = 0.0, similarity[1, 1]
+    swapped = object_aware.localising_contrast(similarity, everybody, **options, is_symmetric=True)
+    assert swapped.item() == pytest.approx(both.item(), abs=1e-4)
     nobody = torch.zeros(2, 2, dtype=torch.bool)
     shared = object_aware.localising_contrast(similarity, nobody, **options)
     assert shared.item() < 1e-4
