@@ -73,7 +73,12 @@ def source_maps(
     seeds, silent = find_seeds(features, similarity, spec)
     if not seeds:
         return similarity[None]
-    groups = [[seed] for seed in seeds] if spec.num_sources else merged(seeds, features, spec)
+    groups = merged(seeds, features, spec)
+    if spec.num_sources:
+        # The loudest: what is left of one source's rim would else be the next one.
+        groups = groups[: spec.num_sources]
+        if len(groups) < spec.num_sources:
+            groups = split(seeds, features, spec.num_sources)
     # Each of a source's seeds, then silence: distances of unit vectors, so 0 to 4.
     looks = unit(features)
     distances = [
@@ -93,8 +98,8 @@ def find_seeds(
 ) -> tuple[list[int], Float32[np.ndarray, " c"]]:
     """The cell that stands for each candidate, the loudest first, and what silence looks like.
 
-    With `num_sources` given that many, as far as cells are left. Inferred: while something is
-    left that is loud enough, without those that look silent.
+    While something is left that is loud enough, without those that look silent. With `num_sources`
+    given there are at least that many, as far as cells are left: quieter ones, then silent ones.
     """
     looks = unit(features)
     # As log-sigmoids, which stay exact far under the threshold.
@@ -104,23 +109,20 @@ def find_seeds(
     silent = looks @ (weights / weights.sum()).astype(np.float32)
     silent /= max(float(np.linalg.norm(silent)), 1e-12)
     to_silent = distance(looks, silent)
-    left, seeds = similarity.copy(), []
-    num_wanted = spec.num_sources or spec.max_sources
-    for _ in range(spec.num_sources or 4 * spec.max_sources):
+    left, seeds, silent_seeds = similarity.copy(), [], []
+    for _ in range(4 * spec.max_sources):
         seed = int(np.argmax(left))
-        if not np.isfinite(left[seed]) or (
-            not spec.num_sources and left[seed] < spec.min_similarity
-        ):
+        is_quiet = left[seed] < spec.min_similarity
+        if not np.isfinite(left[seed]) or (is_quiet and len(seeds) >= spec.num_sources):
             break
         region = distance(looks, looks[:, seed]) < to_silent
         region[seed] = True
         looks_silent = float(looks[:, seed] @ silent) > spec.silent_cosine
-        if spec.num_sources or not looks_silent:
-            seeds.append(seed)
+        (silent_seeds if looks_silent else seeds).append(seed)
         left[region] = -np.inf
-        if len(seeds) == 2 * num_wanted:
+        if len(seeds) == 2 * spec.max_sources:
             break
-    return seeds, silent
+    return seeds + silent_seeds[: max(0, spec.num_sources - len(seeds))], silent
 
 
 def merged(
@@ -141,6 +143,18 @@ def merged(
                 waiting.extend(other for other in left if is_same[one, other])
         groups.append([seeds[one] for one in sorted(group)])
     return groups[: spec.max_sources]
+
+
+def split(seeds: list[int], features: Float32[np.ndarray, "c r"], num: int) -> list[list[int]]:
+    """Seeds in `num` groups, as far as there are so many: the most alike together first."""
+    groups = [[seed] for seed in seeds]
+    looks = unit(features)
+    while len(groups) > num:
+        means = unit(np.stack([looks[:, group].mean(axis=1) for group in groups], axis=1))
+        alike = np.triu(means.T @ means, 1) + np.tril(np.full((len(groups),) * 2, -np.inf))
+        first, second = np.unravel_index(int(np.argmax(alike)), alike.shape)
+        groups[first] += groups.pop(second)
+    return groups
 
 
 def unit(vectors: Float32[np.ndarray, "c r"]) -> Float32[np.ndarray, "c r"]:

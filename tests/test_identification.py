@@ -57,7 +57,27 @@ def test_a_given_number_is_kept_as_far_as_there_is_something_left(num):
     maps = source_maps(features, similarity, spec)
     assert maps.shape == (num, 40)
     seeds, _ = find_seeds(features, similarity, spec)
-    assert len(set(seeds)) == num
+    assert len(set(seeds)) == len(seeds) >= num
+
+
+def test_the_rim_of_one_source_is_not_the_second_of_two():
+    rim = (0.5 * BELL + 0.55 * WALL + 0.67 * AXES[3]).astype(np.float32)
+    features, similarity = scene((BELL, 0.9, 5), (rim, 0.7, 2), (DOG, 0.6, 4))
+    spec = SourcesSpec(num_sources=2, same_cosine=0.45, silent_cosine=0.9)
+    seeds, _ = find_seeds(features, similarity, spec)
+    assert 5 in seeds  # further from the bell than from the wall: a candidate by itself
+    maps = source_maps(features, similarity, spec)
+    assert [
+        int(one.argmax()) in range(*place)
+        for one, place in zip(maps, ((0, 5), (7, 11)), strict=True)
+    ] == [True, True]
+    assert len(source_maps(features, similarity, SourcesSpec(num_sources=3))) == 3
+
+
+def test_two_of_one_look_are_parted_where_two_are_asked_for():
+    features, similarity = scene((BELL, 0.7, 3), (WALL, 0.0, 4), (DOG, 0.8, 3))
+    half = SourcesSpec(num_sources=2, same_cosine=-1.0)
+    assert len(source_maps(features, similarity, half)) == 2
 
 
 def test_silence_and_what_looks_like_it_is_no_source():

@@ -16,6 +16,7 @@ from av_grounding.benchmarking.reproduction.sources import (
 )
 from av_grounding.cli import main
 from av_grounding.evaluation.benchmark import AudioClip
+from av_grounding.evaluation.prediction import GrounderPredictor, HeadGrids
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.training.configuration import OasslRun, override
@@ -56,11 +57,13 @@ def test_runs_are_one_seed_of_everything_first(tmp_path):
 def test_another_samples_sound_is_heard_and_never_ones_own():
     heard = []
 
-    class Listener:
-        is_told_sources = True
+    class Listener(GrounderPredictor):
+        def __init__(self):
+            self.is_told_sources = True
 
         def ground(self, image, clip, *args, **told):
             heard.append((image, float(clip.waveform[0]), args, told))
+            return HeadGrids({})
 
     swapped = SwappedClips(Listener())
     for number in range(3):

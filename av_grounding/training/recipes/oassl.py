@@ -184,18 +184,20 @@ class ObjectAware(Recipe):
     def isolate(
         self, batch: dict[str, Tensor], cells: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, ""]:
-        """L_ori (004 eq. 7) of this rank's clips: their maps have no negatives among others."""
+        """L_ori (004 eq. 7), each rank's from its own clips: maps have no negatives among others."""
         config = self.config
         texts = torch.cat(self.texts(batch), dim=1)
         maps = torch.einsum("bmc,bchw->bmhw", texts, cells)
         if config.transport_grid:
             maps = F.adaptive_avg_pool2d(maps, config.transport_grid)
         valid = torch.cat([batch["foreground_valid"], batch["background_valid"][:, None]], dim=1)
-        return isolation(
+        own = isolation(
             maps.flatten(2), valid, cell_centres(*maps.shape[2:], maps.device), config.pairs,
             regularisation=config.transport_regularisation,
             num_iterations=config.transport_iterations,
         )  # fmt: skip
+        # Told alike on all ranks, as the other terms are.
+        return gather_with_gradient(own[None]).mean()
 
     def contrast(
         self,
