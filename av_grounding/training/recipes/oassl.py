@@ -184,7 +184,7 @@ class ObjectAware(Recipe):
     def isolate(
         self, batch: dict[str, Tensor], cells: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, ""]:
-        """L_ori (004 eq. 7), each rank's from its own clips: maps have no negatives among others."""
+        """L_ori (004 eq. 7), each rank's from its own clips: no other clip is a negative."""
         config = self.config
         texts = torch.cat(self.texts(batch), dim=1)
         maps = torch.einsum("bmc,bchw->bmhw", texts, cells)
