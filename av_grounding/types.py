@@ -16,6 +16,8 @@ from typing import Any, Literal, NewType, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from av_grounding.identification import SourcesSpec, source_maps
+
 ImageTokens = NewType("ImageTokens", object)
 """What a backend's `encode_image` returns: opaque, it stays on the backend's device."""
 
@@ -93,9 +95,14 @@ class HeadAnswer:
     logits: Float32[np.ndarray, "m h w"]
     labels: tuple[str, ...] = ()
     audio: tuple[AudioChunk, ...] = ()
+    ids: tuple[int, ...] = ()
+    """Of each map's source, 1 to `max_sources`: the same from frame to frame while the source
+    stays. A stream gives them to models of several sources."""
+    max_sources: int = 0
+    """Sources that the model tells apart at most; 0: it does not number its maps."""
 
     def __post_init__(self) -> None:
-        for name, values in (("labels", self.labels), ("audio", self.audio)):
+        for name, values in (("labels", self.labels), ("audio", self.audio), ("ids", self.ids)):
             if values and len(values) != len(self.logits):
                 raise ValueError(
                     f"{len(values)} {name} for {len(self.logits)} maps: expected one each or none"
@@ -112,6 +119,19 @@ class HeadAnswer:
     def heatmaps(self) -> Float32[np.ndarray, "m h w"]:
         """Each map by itself, in [0, 1]."""
         return sigmoid(self.logits)
+
+    @property
+    def source_heatmaps(self) -> Float32[np.ndarray, "n h w"]:
+        """Of the sources 1 to `max_sources`, in [0, 1]; zeros for one that is not there."""
+        maps = np.zeros((self.max_sources, *self.logits.shape[1:]), np.float32)
+        for number, heatmap in zip(self.ids, self.heatmaps, strict=bool(self.max_sources)):
+            maps[number - 1] = heatmap
+        return maps
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each map shows: its label, or its source's number, where there is either."""
+        return self.labels or tuple(f"source {number}" for number in self.ids)
 
     @cached_property
     def score(self) -> float:
@@ -163,9 +183,7 @@ class HeadCalibration:
     scale: float = 1.0
     bias: float = 0.0
 
-    def logits(
-        self, similarity: Float[np.ndarray, "*shape"]
-    ) -> Float32[np.ndarray, "*shape"]:
+    def logits(self, similarity: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
         """The calibrated logits, within `MAX_LOGIT`."""
         logits = np.clip(self.scale * similarity + self.bias, -MAX_LOGIT, MAX_LOGIT)
         return logits.astype(np.float32, copy=False)
@@ -175,6 +193,7 @@ class HeadCalibration:
 
 
 Listens = Literal["recent", "utterance"]
+Compares = Literal["inner", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +255,26 @@ class ModelSpec:
     half a stride. A model with one token a window says here how far back that token lies."""
     separation: SeparationSpec | None = None
     """None: this model does not separate."""
+    compares: Compares = "inner"
+    """What a similarity is: the inner product with the pooled sound, or its cosine, for models
+    that were trained with pooled vectors of unit length."""
+    sources: SourcesSpec | None = None
+    """How the sound heads tell several sources apart; None: one map a head."""
+
+    def __post_init__(self) -> None:
+        if self.compares not in get_args(Compares):
+            raise ValueError(
+                f"compares is {self.compares!r}; expected one of {', '.join(get_args(Compares))}"
+            )
+
+    def with_sources(self, num: int) -> ModelSpec:
+        """So many maps for every frame; 0 infers how many. ValueError where the model has one."""
+        if self.sources is None:
+            raise ValueError(
+                "this model gives one map a head: expected a bundle of several sources, such as "
+                "models/synthetic-sources"
+            )
+        return replace(self, sources=replace(self.sources, num_sources=num))
 
     @property
     def num_window_samples(self) -> int:
@@ -250,6 +289,11 @@ class ModelSpec:
         """From a window's beginning to its first token's centre, in seconds."""
         half = 0.5 * self.token_stride_s
         return half if self.token_offset_s is None else self.token_offset_s
+
+    @property
+    def max_sources(self) -> int:
+        """How many sources it tells apart at most; 0: one map a head."""
+        return 0 if self.sources is None else self.sources.max_sources
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -424,9 +468,15 @@ class Backend(ABC):
     ) -> Float32[np.ndarray, "m r"]:
         """The maps of one head for its pooled query, whose similarity is known already.
 
-        By default one map, the similarity; a model of several sources gives one each.
+        One map, the similarity; a model of several sources gives one each, by what the cells
+        under it look like.
         """
-        return similarity[None]
+        if self.spec.sources is None:
+            return similarity[None]
+        # Similarity is linear in the queries: those of the axes are the image's own features.
+        axes = np.tile(np.eye(len(query), dtype=np.float32), (len(self.spec.heads), 1, 1))
+        features = self.similarity(tokens, axes)[self.spec.head_names.index(head)]
+        return source_maps(features, similarity, self.spec.sources)
 
     def labels(
         self, tokens: ImageTokens, head: str, maps: Float32[np.ndarray, "m r"]

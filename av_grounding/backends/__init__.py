@@ -52,7 +52,7 @@ def load_configured(
     The reason in `describe()` then begins with what was wrong. Raises as `load_backend` does.
     """
     try:
-        return load_backend(bundle, config.backend, config.device, compiles=compiles)
+        backend = load_backend(bundle, config.backend, config.device, compiles=compiles)
     except EXPECTED_TROUBLE as error:
         if not config.backend_fallback or (config.backend, config.device) == ("auto", "auto"):
             raise
@@ -60,7 +60,11 @@ def load_configured(
         wanted = f"{config.backend} on device {config.device}"
         reason = f"fallback from {wanted}: {error}; {backend.describe()['reason']}"
         logger.warning("backend %s, %s", backend.name, reason)
-        return _with_reason(backend, reason)
+        backend = _with_reason(backend, reason)
+    if config.num_sources:
+        # Not under the fallback: another backend has as many sources.
+        return backend.with_spec(backend.spec.with_sources(config.num_sources))
+    return backend
 
 
 def _load_named(bundle: Path, name: str, device: str) -> Backend:

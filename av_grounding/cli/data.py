@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from av_grounding.cli import data_extended_is3, data_shard, data_throughput
+from av_grounding.cli import data_caption, data_extended_is3, data_shard, data_throughput
 
-SUBCOMMANDS = (data_extended_is3, data_shard, data_throughput)
+SUBCOMMANDS = (data_caption, data_extended_is3, data_shard, data_throughput)
 """Modules with `add_parser`. Another one is a line above and a word here."""
 
 

@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--hop", type=_seconds_list, metavar="S[,S]", help="the stream's hop (the bundle's)"
     )
+    how.add_argument(
+        "--sources",
+        choices=("given", "auto"),
+        default="auto",
+        help="whether a model that tells sources apart is told their number (auto)",
+    )
     how.add_argument("--noise", type=Path, metavar="DIR", help="recordings to add to every clip")
     how.add_argument("--snr", type=float, metavar="DB", help="clip over noise, in dB")
     how.add_argument(
@@ -89,13 +95,13 @@ def execute(args: argparse.Namespace) -> int:
     def run(predictor: Predictor, what: str) -> Evaluation:
         return _run(args, benchmark, predictor, protocols, noise, what)
 
-    predictor = GrounderPredictor(grounder)
+    predictor = GrounderPredictor(grounder, sources=args.sources)
     model = {"bundle": bundle, **predictor.describe()}
     evaluation = run(predictor, "Evaluating")
     against = None
     streams = []
     for streaming in _streams(args):
-        stream = GrounderPredictor(grounder, streaming)
+        stream = GrounderPredictor(grounder, streaming, sources=args.sources)
         described = {"bundle": bundle, **stream.describe()}
         what = f"Streaming {described['window_s']:g} s by {described['hop_s']:g} s"
         streams.append((run(stream, what), described))
@@ -106,7 +112,7 @@ def execute(args: argparse.Namespace) -> int:
         from av_grounding.grounder import Grounder
 
         backend = load_backend(args.against, settings.backend, settings.device, compiles=False)
-        other = GrounderPredictor(Grounder(backend, grounder.config))
+        other = GrounderPredictor(Grounder(backend, grounder.config), sources=args.sources)
         against = (run(other, "Second"), {"bundle": str(args.against), **other.describe()})
     report = build_report(
         evaluation,

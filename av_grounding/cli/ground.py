@@ -14,11 +14,13 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "ground",
         parents=parents,
         help="ground one picture and one clip",
-        description="DIR gets sound.png, speech.png, overlay.png and heatmaps.npz.",
+        description="DIR gets sound.png, speech.png, overlay.png and heatmaps.npz; source_1.png, "
+        "… too, the strongest first, from a bundle that tells sources apart.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="a media file with sound")
     options.add_model(parser)
+    options.add_sources(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.set_defaults(execute=execute)
 
@@ -41,13 +43,22 @@ def execute(args: argparse.Namespace) -> int:
     with console.busy(args, "Listening"):
         grounding = grounder.ground(image, waveform, sample_rate_hz)
     size = image.shape[:2]
+    is_numbered = grounder.spec.sources is not None
     for head, answer in grounding.heads.items():
         large = resize_heatmap(answer.heatmap, *size)
         write_png(args.out / f"{head}.png", colorize(large, head))
+        for number, heatmap in enumerate(answer.heatmaps if is_numbered else (), 1):
+            write_png(
+                args.out / f"source_{number}.png", colorize(resize_heatmap(heatmap, *size), head)
+            )
     write_png(args.out / "overlay.png", overlay(image, grounding.heads, settings.overlay.alpha))
     with atomic_write(args.out / "heatmaps.npz") as file:
         maps = {head: answer.heatmap for head, answer in grounding.heads.items()}
         scores = {f"{head}_score": np.float32(grounding.score(head)) for head in grounding.heads}
+        if is_numbered:
+            (answer,) = grounding.heads.values()
+            maps["sources"] = answer.heatmaps
+            scores["source_score"] = answer.heatmaps.max(axis=(1, 2), initial=0.0)
         np.savez(file, **maps, **scores)
     result: dict[str, Any] = {"out": str(args.out)}
     lines = []
@@ -57,5 +68,10 @@ def execute(args: argparse.Namespace) -> int:
         result[head] = {"score": round(answer.score, 4), "peak_px": peak}
         place = "nothing" if peak is None else f"at {peak} px"
         lines.append(f"{head}: score {answer.score:.2f}, {place}")
+        if is_numbered:
+            peaks = [peak_px(one, *size) for one in answer.heatmaps]
+            result[head]["sources_px"] = peaks
+            where = ", ".join(f"{number} at {peak} px" for number, peak in enumerate(peaks, 1))
+            lines.append(f"sources: {where or 'none'}")
     console.show(args, result, *lines, f"written to {args.out}")
     return 0

@@ -29,10 +29,31 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sources",
+        dest="num_sources",  # `evaluate --sources` says something else
+        type=_num_sources,
+        metavar="N|auto",
+        help="maps of every frame, for a bundle that tells sources apart; default: auto, as many "
+        "as it finds",
+    )
+
+
+def _num_sources(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number from 1 on, or auto")
+    return int(text)
+
+
 def load_settings(args: argparse.Namespace) -> GroundingConfig:
     from av_grounding.config import config_from_mapping, load_config
 
     changes = dict(args.set)
+    if getattr(args, "num_sources", None) is not None:
+        changes["num_sources"] = args.num_sources
     return load_config(args.config, changes) if args.config else config_from_mapping(changes)
 
 

@@ -18,6 +18,16 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "An interrupted call goes on where it stopped.",
     )
     parser.add_argument(
+        "--paper",
+        choices=("sss", "oassl"),
+        default="sss",
+        help="sss: papers 000 and 001 (sss); oassl: paper 004, whose runs begin with --start",
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="BUNDLE",
+        help="oassl: encoders that every run begins with (models/synthetic-small)",
+    )  # fmt: skip
+    parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of the synthetic banks"
     )
     parser.add_argument(
@@ -27,15 +37,16 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--page", type=Path, required=True, metavar="FILE", help="Markdown file to write"
     )
     for name, default, text in (
-        ("steps", 1000, "steps of every run"),
+        ("steps", None, "steps of every run (1000; oassl: 300)"),
         ("pretext-steps", 700, "steps of the pretext they share"),
         ("aligner-steps", 120, "steps of every run's warm-up of the aligners"),
-        ("batch-size", 32, "images of a batch"),
-        ("num", 300, "test samples"),
+        ("batch-size", None, "images of a batch (32; oassl: 16)"),
+        ("num", None, "test samples (300; oassl: 150 of each benchmark)"),
     ):
         parser.add_argument(
-            f"--{name}", type=options.positive_int, default=default, help=f"{text} ({default})"
-        )
+            f"--{name}", type=options.positive_int, default=default,
+            help=f"{text} ({default})" if default else text,
+        )  # fmt: skip
     for name, default, text in (
         ("seeds", [1, 2, 3], "of the two recipes"),
         ("ablation-seeds", [1], "of the ablations"),
@@ -54,14 +65,19 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 def execute(args: argparse.Namespace) -> int:
     from av_grounding.benchmarking.reproduction.reproduce import reproduce
     from av_grounding.benchmarking.reproduction.runs import Budget, Run
+    from av_grounding.benchmarking.reproduction.sources import reproduce_sources
+    from av_grounding.config.bundles import drawn_world_bundle
     from av_grounding.training.loop.loop import Interrupted
 
+    is_oassl = args.paper == "oassl"
+    if args.start and not is_oassl:
+        raise ValueError("--start is for --paper oassl: the other runs share a pretext")
     schedule = Budget(
-        steps=args.steps,
+        steps=args.steps or (300 if is_oassl else 1000),
         pretext_steps=args.pretext_steps,
         aligner_steps=args.aligner_steps,
-        batch_size=args.batch_size,
-        num_samples=args.num,
+        batch_size=args.batch_size or (16 if is_oassl else 32),
+        num_samples=args.num or (150 if is_oassl else 300),
         seeds=tuple(args.seeds),
         ablation_seeds=tuple(args.ablation_seeds),
         settings=tuple(args.settings),
@@ -78,7 +94,13 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=current + stage + loss)
 
         try:
-            page = reproduce(schedule, args.data, args.out, args.page, progress, on_run)
+            if is_oassl:
+                start = args.start or drawn_world_bundle()
+                page = reproduce_sources(
+                    schedule, start, args.data, args.out, args.page, progress, on_run
+                )
+            else:
+                page = reproduce(schedule, args.data, args.out, args.page, progress, on_run)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code

@@ -110,7 +110,9 @@ class Dds:
         from av_grounding.transports.dds.node import DdsPublisher
 
         heads, inputs = grounder.spec.head_names, self._inputs
-        publisher = DdsPublisher(self._open_bus(), heads, settings)
+        publisher = DdsPublisher(
+            self._open_bus(), heads, settings, max_sources=grounder.spec.max_sources
+        )
         if inputs is not None:
             publisher.camera = lambda: inputs.camera
         return [Publishing(publisher, grounder.backend.describe(), inputs)]

@@ -19,10 +19,11 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav", "oneavm", "everyday"),
+        choices=("sss", "denseav", "oneavm", "oassl", "everyday"),
         help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); oneavm: "
-        "locate, separate and recognise (paper 003); everyday: photographs, recordings and voices "
-        "of packages (needs no --data)",
+        "locate, separate and recognise (paper 003); oassl: object-aware localisation of several "
+        "sources (paper 004); everyday: photographs, recordings and voices of packages (needs no "
+        "--data)",
     )
     parser.add_argument(
         "--preset",
@@ -65,13 +66,11 @@ def execute(args: argparse.Namespace) -> int:
         from av_grounding.training.everyday.run import EverydayRun, run_everyday
 
         config = override(EverydayRun(), args.settings)
-    elif args.recipe not in PRESETS[args.preset]:
-        raise ValueError(
-            f"no preset {args.preset} for {args.recipe}; expected one of "
-            f"{', '.join(name for name, kinds in PRESETS.items() if args.recipe in kinds)}"
-        )
-    else:
+    elif args.recipe in PRESETS[args.preset]:
         config = override(PRESETS[args.preset][args.recipe](), args.settings)
+    else:
+        known = ", ".join(name for name, recipes in PRESETS.items() if args.recipe in recipes)
+        raise ValueError(f"{args.recipe} has no preset {args.preset!r}; expected {known}")
     with console.progress(args, "Preparing", 1) as advance:
 
         def progress(stage: str, done: int, total: int, row: dict[str, float]) -> None:

@@ -125,6 +125,8 @@ class GroundingConfig:
     """Where that backend cannot run: take the best that can, and say so."""
     device: StrictStr = setting("auto")
     """Where the model runs: auto, cpu, cuda or cuda:INDEX."""
+    num_sources: Integer = setting(0, range=(0, 8))
+    """Maps of every frame, for a bundle that tells sources apart; 0: as many as it finds."""
     max_rate: StrictFloat = setting(0.0, range=(0.0, 1e3), live=True)
     """Heatmaps a second at most; 0: every frame."""
     max_image_age_ms: StrictFloat = setting(100.0, range=(1.0, 60e3), live=True)

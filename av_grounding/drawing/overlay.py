@@ -67,7 +67,7 @@ def overlay(
     result = cv2.add(result, cv2.resize(premultiplied, size), dtype=cv2.CV_8U)
     for head, answer in answers.items():
         if answer.score >= PRESENT and answer.heatmap.any():
-            _mark_maps(result, answer.heatmaps, answer.labels, styles[head])
+            _mark_maps(result, answer.heatmaps, answer.names, styles[head])
     if legend and min(height, width) >= MIN_LEGEND_PX:
         _draw_legend(result, answers, styles)
     return result
@@ -160,7 +160,6 @@ def _tell(
     left, top = max(0, left), min(max(0, y - chip.shape[0] // 2), height - chip.shape[0])
     box = image[top : top + chip.shape[0], left : left + chip.shape[1]]
     np.maximum((box * 0.35).astype(np.uint8), chip, out=box)
-
 
 
 def _draw_legend(

@@ -99,6 +99,8 @@ class Target:
     load_mask: Load[Float32[np.ndarray, "H W"]]
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     word_span_s: tuple[float, float] | None = None
+    tile: tuple[float, float] = (0.0, 1.0)
+    """Left and right end of the picture that it is in, where several stand side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,8 @@ class GroundingSample:
     """Samples that are judged together: the image of an interactive pair."""
     video_id: str = ""
     frame_s: float | None = None
+    load_twin: Load[Float32[np.ndarray, "H W"]] | None = None
+    """Mask of what looks like a target and is silent, where the benchmark asks for that."""
 
 
 @dataclass(frozen=True, kw_only=True)

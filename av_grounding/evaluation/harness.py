@@ -220,7 +220,11 @@ def _predict(
             _classify(benchmark, predictor, image, clip),
             num_classes=len(benchmark.info.class_names),
         )
-    grids = predictor.ground(image, clip, None, sample.frame_s)
+    # Only for models that tell sources apart, under a protocol of a known number of them.
+    told = {}
+    if getattr(predictor, "is_told_sources", False):
+        told["num_sources"] = len(sample.targets)
+    grids = predictor.ground(image, clip, None, sample.frame_s, **told)
     spans = [target.word_span_s for target in sample.targets if target.word_span_s is not None]
     timed = None
     if times_words and spans and benchmark.info.task in ("prompted", "simultaneous"):

@@ -115,8 +115,11 @@ class GrounderPredictor:
         streaming: StreamingOptions | None = None,
         *,
         word_margin_s: float = WORD_MARGIN_S,
+        sources: str = "auto",
     ) -> None:
+        """`sources`: "given" tells a model that tells sources apart how many there are."""
         self.streaming, self._word_margin_s = streaming, word_margin_s
+        self.is_told_sources = sources == "given" and bool(grounder.spec.max_sources)
         backend = grounder.backend
         if streaming and streaming.window_s not in (None, backend.spec.window_s):
             if streaming.window_s < backend.spec.hop_s:
@@ -143,7 +146,9 @@ class GrounderPredictor:
                 "hop_s": self._grounder.config.hop_s or spec.hop_s,
                 "frame_step_s": STREAM_FRAME_S,
             }
-        facts = {"window_s": spec.window_s, "heads": spec.head_names}
+        facts: dict[str, Any] = {"window_s": spec.window_s, "heads": spec.head_names}
+        if spec.max_sources:
+            facts["num_sources"] = "given" if self.is_told_sources else "inferred"
         return {**self._backend.describe(), **way, **facts}
 
     def ground(
@@ -152,24 +157,31 @@ class GrounderPredictor:
         clip: AudioClip | None,
         word_span_s: tuple[float, float] | None = None,
         frame_s: float | None = None,
+        num_sources: int = 0,
     ) -> HeadGrids:
+        grounder = self._grounder
+        if num_sources:
+            num_sources = min(num_sources, grounder.spec.max_sources)
+            grounder = grounder.with_spec(grounder.spec.with_sources(num_sources))
         if clip is None:
             clip = AudioClip(
                 np.zeros(self._backend.spec.num_window_samples, np.float32),
                 self._backend.spec.sample_rate_hz,
             )
         if self.streaming and word_span_s is None:
-            return self._stream(image, clip, frame_s)
+            return self._stream(grounder, image, clip, frame_s)
         if word_span_s is not None:
             start_s, stop_s = word_span_s
             word_span_s = (max(0.0, start_s - self._word_margin_s), stop_s + self._word_margin_s)
-        grounding = self._grounder.ground(
+        grounding = grounder.ground(
             image, clip.waveform, clip.sample_rate_hz, word_span_s=word_span_s
         )
         return _grids({head: [one] for head, one in grounding.heads.items()})
 
-    def _stream(self, image: np.ndarray, clip: AudioClip, frame_s: float | None) -> HeadGrids:
-        stream = self._grounder.stream()
+    def _stream(
+        self, grounder: Grounder, image: np.ndarray, clip: AudioClip, frame_s: float | None
+    ) -> HeadGrids:
+        stream = grounder.stream()
         chunk = max(1, round(STREAM_CHUNK_S * clip.sample_rate_hz))
         duration_s = len(clip.waveform) / clip.sample_rate_hz
         silence = np.zeros(

@@ -52,6 +52,10 @@ class Protocol:
     matching: Matching = "class_given"
     confidence: Confidence = "top_quarter"
     average: str = "samples"
+    per_tile: bool = False
+    """Whether pictures side by side are normalised, cut and scored each by itself."""
+    counts_extra: bool = False
+    """Whether a map beyond the number of sources scores 0 instead of not counting."""
 
     def describe(self) -> dict[str, Any]:
         """The definition, for a report."""
@@ -130,12 +134,14 @@ PROTOCOLS: dict[str, Protocol] = _named(
         name="greedy",
         tasks=SEVERAL,
         source="NoPrior (Kim et al. 2024)",
-        upsampling="bicubic_aligned",
+        upsampling="bicubic",
         normalisation="min_max_image",
         threshold="median_gt",
         average_precision="pixel_binarised",
         matching="greedy",
-        average="sources; a source without a map scores 0",
+        average="sources; a source without a map, and a map without a source, score 0",
+        per_tile=True,
+        counts_extra=True,
     ),
     Protocol(
         name="pixel_binarised_swapped",

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from av_grounding.files import brief, one_line, parse_json, read_text, write_json
+from av_grounding.identification import SourcesSpec
 from av_grounding.modeling.bundle_checks import check_spec
 from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec, SeparationSpec
 
 FORMAT = 2
 """Format 1 had no type, and named the answers of its heads apart from them; it is still read."""
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+LATER_FIELDS = ("token_offset_s", "separation", "compares", "sources")
 OPTIONAL = ("vocabulary",)
 """Fields of config.json that a bundle may do without."""
 
@@ -107,9 +109,9 @@ def _spec_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     values = asdict(spec)
     values["heads"] = list(values["heads"])
-    # Fields of later versions stand only where they are in use.
-    for name in ("token_offset_s", "separation"):
-        if values[name] is None:
+    # Bundles that do without what came later can be read by versions from before.
+    for name in LATER_FIELDS:
+        if getattr(spec, name) == ModelSpec.__dataclass_fields__[name].default:
             del values[name]
     return values
 
@@ -120,10 +122,10 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
             HeadSpec(**{**head, "calibration": HeadCalibration(**head.get("calibration", {}))})
             for head in values["heads"]
         )
-        separation = values.get("separation")
-        if separation is not None:
-            separation = SeparationSpec(**separation)
-        spec = ModelSpec(**{**values, "heads": heads, "separation": separation})
+        later = {"separation": SeparationSpec, "sources": SourcesSpec}
+        given = {name: kind for name, kind in later.items() if values.get(name) is not None}
+        parts = {name: kind(**values[name]) for name, kind in given.items()}
+        spec = ModelSpec(**{**values, "heads": heads, **parts})
         check_spec(spec)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         reason = one_line(error)

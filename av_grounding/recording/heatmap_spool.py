@@ -17,6 +17,8 @@ from av_grounding.types import Grounding
 # What the files beside the spool need to be closed: the npz's directory, the video's index.
 RESERVE_BYTES = 256 * 1024
 RESERVE_BYTES_PER_FRAME = 256
+SOURCES, SOURCE_SCORE = "sources", "source_score"
+"""Keys of the maps of single sources, by number, and of their largest values."""
 
 
 class HeatmapSpool:
@@ -55,6 +57,10 @@ class HeatmapSpool:
             is_regridded |= answer.heatmap.shape != grid
             record[f"{head}_score"] = answer.score
             record[head] = _on_grid(answer.heatmap, grid)
+            if answer.max_sources and SOURCES in (self._dtype.names or ()):
+                for number, heatmap in enumerate(answer.source_heatmaps):
+                    record[SOURCES][number] = _on_grid(heatmap, grid)
+                    record[SOURCE_SCORE][number] = heatmap.max()
         self.num_regridded += is_regridded
         begin = self._header_bytes + self.num_frames * self._dtype.itemsize
         self._claim(begin + self._dtype.itemsize)
@@ -79,7 +85,8 @@ class HeatmapSpool:
 
     def _start(self, grounding: Grounding) -> None:
         grids = {head: answer.heatmap.shape for head, answer in grounding.heads.items()}
-        self._dtype = _record_type(grids)
+        nums = [answer.max_sources for answer in grounding.heads.values()]
+        self._dtype = _record_type(grids, max(nums, default=0))
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
         self._spool = os.open(self.spool_path, flags, 0o666)
         self._reserve = os.open(self._reserve_path, flags, 0o666)
@@ -111,12 +118,19 @@ class HeatmapSpool:
         self._reserve_path.unlink(missing_ok=True)
 
 
-def _record_type(grids: Mapping[str, tuple[int, ...]]) -> np.dtype[Any]:
+def _record_type(grids: Mapping[str, tuple[int, ...]], num_sources: int = 0) -> np.dtype[Any]:
+    """Of models that tell sources apart, which have one head, also a map for each source."""
+    grid = next(iter(grids.values()), ())
+    of_sources = [
+        (SOURCE_SCORE, np.float32, (num_sources,)),
+        (SOURCES, np.float32, (num_sources, *grid)),
+    ]
     return np.dtype(
         [
             ("stamp_ns", np.int64),
             *((f"{head}_score", np.float32) for head in grids),
             *((head, np.float32, grid) for head, grid in grids.items()),
+            *(of_sources if num_sources else []),
         ]
     )
 

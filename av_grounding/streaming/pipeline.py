@@ -17,6 +17,7 @@ from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
 from av_grounding.streaming.pooling import Queries, answer
 from av_grounding.streaming.separating import LOOKAHEAD_S, LiveSeparation, Place
+from av_grounding.streaming.source_ids import SourceIds
 from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, Backend, Grounding, VoiceMarks
 
@@ -41,6 +42,8 @@ class GroundingStream:
         """Told once per hop what was marked since; runs in the thread that pushes audio."""
         self._hearing = Hearing(backend, self.config)
         self._separation: LiveSeparation | None = None
+        num = backend.spec.max_sources
+        self._source_ids = SourceIds(num) if num else None
         self._counters = dict.fromkeys(
             (
                 "num_audio_chunks",
@@ -75,6 +78,8 @@ class GroundingStream:
         self._start_timeline()
         self._stray.reset()
         self._last_frame_stamp_ns = None
+        if self._source_ids is not None:
+            self._source_ids.reset()
 
     @property
     def is_idle(self) -> bool:
@@ -192,6 +197,8 @@ class GroundingStream:
         if self._separation is not None:
             size = (height, width)
             self._separation.look(tokens, size, heads["sound"], self._hearing.merged_end)
+        if self._source_ids is not None:
+            heads = self._source_ids.name(heads, stamp_ns)
         return Grounding(heads, stamp_ns, frame_id, (height, width))
 
     def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:

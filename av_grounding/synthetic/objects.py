@@ -37,6 +37,9 @@ _SKETCHES: dict[str, Callable[[Sketch], None]] = {
 }
 CLASSES: tuple[str, ...] = tuple(_SKETCHES)
 
+SHAKE_DEG = 10.0
+"""An active object is drawn as the mean of three poses this far apart: a struck bell shakes."""
+
 
 @dataclass(frozen=True)
 class ObjectInstance:
@@ -66,12 +69,28 @@ def _drawing(instance: ObjectInstance) -> Drawing:
 
 
 def draw_premultiplied(
-    instance: ObjectInstance, size_px: int, angle_deg: float = 0.0, flip: bool = False
+    instance: ObjectInstance,
+    size_px: int,
+    angle_deg: float = 0.0,
+    flip: bool = False,
+    *,
+    is_active: bool = False,
 ) -> UInt8[np.ndarray, "s s 4"]:
-    """`draw_object` with the colour multiplied by alpha, ready for compositing."""
+    """`draw_object` with the colour multiplied by alpha, ready for compositing.
+
+    An active object is blurred by its own shaking: what one picture can show of a thing that
+    sounds, and of none that is silent.
+    """
     if size_px < 4:
         raise ValueError(f"got size_px {size_px}, expected 4 or more; draw the object larger")
-    return _drawing(instance).rasterise(size_px, angle_deg, flip)
+    drawing = _drawing(instance)
+    if not is_active:
+        return drawing.rasterise(size_px, angle_deg, flip)
+    poses = [
+        drawing.rasterise(size_px, angle_deg + turn, flip).astype(np.uint16)
+        for turn in (-SHAKE_DEG, 0.0, SHAKE_DEG)
+    ]
+    return (sum(poses) // 3).astype(np.uint8)
 
 
 def draw_object(

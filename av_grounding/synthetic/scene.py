@@ -40,7 +40,8 @@ class Placed:
     """An individual in a scene.
 
     `center` is (x, y) in [0, 1] of the image's width and height; `size` is the longest extent as
-    a fraction of the short side.
+    a fraction of the short side. `is_active`: in the state in which it sounds (see
+    `objects.draw_premultiplied`).
     """
 
     instance: ObjectInstance
@@ -48,6 +49,7 @@ class Placed:
     size: float
     angle_deg: float = 0.0
     flip: bool = False
+    is_active: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ def instance_seed(rng: np.random.Generator, split: str) -> int:
 
 
 def sample_scene(
-    rng: np.random.Generator, class_names: Sequence[str], split: str, *, aspect: float = 1.0
+    rng: np.random.Generator,
+    class_names: Sequence[str],
+    split: str,
+    *,
+    aspect: float = 1.0,
+    active: Sequence[bool] = (),
 ) -> SceneSpec:
-    """Place one new individual of each class, in random order and with little overlap.
+    """Place one new individual for each name, in random order and with little overlap.
 
-    `aspect` is width / height of the image that the scene is meant for.
+    `aspect` is width / height of the image that the scene is meant for; `active` says of each
+    name whether its individual is in its active state (none is, where it is empty).
     """
     num_objects = len(class_names)
     if not 1 <= num_objects <= MAX_NUM_OBJECTS:
@@ -107,6 +115,7 @@ def sample_scene(
             size=size,
             angle_deg=float(rng.uniform(-MAX_ANGLE_DEG, MAX_ANGLE_DEG)),
             flip=bool(rng.random() < 0.5),
+            is_active=bool(active[index]) if active else False,
         )
         for index, (x, y, size) in zip(rng.permutation(num_objects), circles, strict=True)
     )
@@ -144,7 +153,9 @@ def render_scene(spec: SceneSpec, height_px: int, width_px: int) -> Scene:
     masks = np.zeros((len(spec.objects), height_px, width_px), dtype=bool)
     for index, placed in enumerate(spec.objects):
         size_px = max(4, round(placed.size * min(height_px, width_px)))
-        sprite = draw_premultiplied(placed.instance, size_px, placed.angle_deg, placed.flip)
+        sprite = draw_premultiplied(
+            placed.instance, size_px, placed.angle_deg, placed.flip, is_active=placed.is_active
+        )
         left = round(placed.center[0] * width_px - size_px / 2)
         top = round(placed.center[1] * height_px - size_px / 2)
         x0, x1 = max(left, 0), min(left + size_px, width_px)

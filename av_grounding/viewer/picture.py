@@ -65,7 +65,7 @@ def _encode_head(answer: HeadAnswer) -> tuple[dict[str, Any], bytes]:
     """The maps one after the other; none where nothing was heard."""
     grids = [_bounded(heatmap) for heatmap in answer.heatmaps]
     height, width = (grids or [_bounded(answer.heatmap)])[0].shape
-    labels = answer.labels or (None,) * len(grids)
+    labels = answer.names or (None,) * len(grids)
     maps = [
         {"label": label, "peak": _peak(grid), "value": round(float(grid.max()), 4)}
         for label, grid in zip(labels, grids, strict=True)

@@ -532,7 +532,11 @@ def test_maps_of_a_model_that_knows_no_classes_count_as_one_where_one_is_asked_f
         ).tables
         for make in (several, both)
     )
-    assert several["median_gt"] == both["median_gt"]
+    as_one, as_two = both["median_gt"]["model"], several["median_gt"]["model"]
+    assert as_two | {"peak": 0, "count_right": 0} == as_one | {"peak": 0, "count_right": 0}
+    assert (as_one["count_right"], as_two["count_right"]) == (0.0, 1.0)
+    # Swapped maps are paired on their overlap, for CAP too.
+    assert as_two["peak"] == several["hungarian"]["model"]["cap"] == 1.0
     assert several["hungarian"]["model"]["mean_iou"] > both["hungarian"]["model"]["mean_iou"]
     alone = [sample(i) for i in range(6)]
     first, second = (
@@ -540,3 +544,64 @@ def test_maps_of_a_model_that_knows_no_classes_count_as_one_where_one_is_asked_f
         for make in (lambda i: np.stack([right(i)[0], right(i)[0] - 1.0]), right)
     )
     assert first == second
+
+
+def test_a_map_too_many_scores_nothing_where_the_protocol_counts_it():
+    class Unnamed(Answers):
+        def ground(self, *asked):
+            return replace(super().ground(*asked), is_by_target=False)
+
+    def make(num):
+        def maps(index):
+            own = [right(index, "speech")[0], right(index)[0]]
+            return np.stack([*own, *[np.full_like(own[0], -6.0)] * (num - 2)])
+
+        return maps
+
+    samples = [
+        sample(i, targets=(target(i), target(i, load_mask=partial(mask, i, "speech"))))
+        for i in range(6)
+    ]
+    two, three = (
+        evaluate_benchmark(
+            benchmark("multi_source", samples),
+            Unnamed({"sound": make(num)}),
+            all_of("multi_source"),
+        ).tables
+        for num in (2, 3)
+    )
+    for metric in ("cap", "mean_iou", "ciou@0.3"):
+        expected = two["greedy"]["model"][metric] * 2 / 3
+        assert three["greedy"]["model"][metric] == pytest.approx(expected)
+        assert three["hungarian"]["model"][metric] == two["hungarian"]["model"][metric]
+    assert three["greedy"]["model"]["count_right"] == 0.0
+    # Rows that are no model's have as many maps as there are sources.
+    assert three["greedy"]["centred_disc"] == two["greedy"]["centred_disc"]
+
+
+def test_pictures_side_by_side_are_scored_each_by_itself_where_the_protocol_says_so():
+    half = SIZE // 2
+    left, right_half = np.zeros((2, SIZE, SIZE), np.float32)
+    left[8:16, 2:10] = right_half[8:16, half + 2 : half + 10] = 1.0
+
+    def loud_and_faint(index):
+        return (10.0 * left + right_half)[None]
+
+    targets = (
+        target(0, load_mask=lambda: left, tile=(0.0, 0.5)),
+        target(0, load_mask=lambda: right_half, tile=(0.5, 1.0)),
+    )
+    tables = evaluate_benchmark(
+        benchmark("multi_source", [sample(0, targets=targets)]),
+        Answers({"sound": loud_and_faint}),
+        all_of("multi_source"),
+    ).tables
+    greedy = tables["greedy"]
+    # One map answers for both tiles; in each the object is all that is above the median.
+    assert greedy["model"]["mean_iou"] == pytest.approx(1.0)
+    assert greedy["model"]["cap"] == pytest.approx(1.0)
+    share = 64 / (SIZE * half)
+    assert greedy["whole_image"]["mean_iou"] == pytest.approx(share)
+    assert tables["hungarian"]["whole_image"]["mean_iou"] == pytest.approx(share / 2)
+    # A disc in every tile finds what a disc in the whole picture misses.
+    assert greedy["centred_disc"]["mean_iou"] > tables["hungarian"]["centred_disc"]["mean_iou"]

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,11 +17,12 @@ from av_grounding.training.loop.distributed import gather_with_gradient
 from av_grounding.training.loop.loop import Interrupted, Loop, LoopConfig, train
 from av_grounding.training.losses import objectives, regularizers
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
+from av_grounding.training.recipes.oassl import OasslConfig, ObjectAware
 from av_grounding.training.recipes.oneavm import OneAvm, OneAvmConfig
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
 
 NUM_LOCAL = 2
-RECIPES = ("sss", "denseav", "oneavm")
+RECIPES = ("sss", "denseav", "oneavm", "oassl")
 MODEL = ModelConfig(image_options={"dim": 8}, audio_options={"dim": 8, "num_mels": 16}, head_dim=4)
 SEPARATOR = SeparatingConfig(
     image_options={"dim": 8},
@@ -128,6 +130,29 @@ class Clips(Dataset):
         return clip | {"pixels": picture()}
 
 
+class Captioned(Clips):
+    """Batch m of clips with captions, as paper 004's recipe takes them."""
+
+    def __init__(self, size):
+        super().__init__(size, is_mixed=False)
+
+    def sample(self, index):
+        generator = torch.Generator().manual_seed(100 + index)
+        clip = super().sample(index)
+        return {
+            "pixels": clip["pixels"], "audio": clip["sound"],
+            "foreground": torch.randn(2, 6, generator=generator),
+            "foreground_valid": torch.tensor([True, index % 2 == 0]),
+            "background": torch.randn(6, generator=generator),
+            "background_valid": torch.tensor(index != 2),
+            "heard": torch.arange(3) == index % 3,
+        }  # fmt: skip
+
+
+class StillObjectAware(StillNorms, ObjectAware):
+    pass
+
+
 class StillMixAndSeparate(StillNorms, MixAndSeparate):
     pass
 
@@ -158,6 +183,10 @@ class StillOneAvm(StillNorms, OneAvm):
 def recipe(name):
     """A recipe of the package, on all cells and all pairs, and its data by batch size."""
     torch.manual_seed(0)
+    if name == "oassl":
+        config = OasslConfig(weight_contrast=1.0, transport_iterations=20)
+        model = DualEncoder(replace(MODEL, heads=("sound",)))
+        return StillObjectAware(model, config, 6), Captioned
     model = DualEncoder(MODEL)
     options = {"num_non_negative": 0, "sharpness_start": 4.0, "sharpness_end": 4.0}
     if name == "sss":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.acoustics import ACTIVE_LEVEL_DBFS, active_rms, mix
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.samples import Sample, draw_names
+from av_grounding.synthetic.scene import render_scene
+from av_grounding.synthetic.stage import draw_stage, lookalikes
 
 LEVEL_RANGE_DB = 3.0
 RATIO_RANGE_DB = 5.0
@@ -123,6 +126,16 @@ def trio(key: Key, index: int) -> Drawn:
     return _several(key, index, 3)
 
 
+def lookalike(key: Key, index: int) -> Drawn:
+    """One object sounds and looks it; its twin is silent and does not."""
+    return _lookalikes(key, index, 1)
+
+
+def lookalike_duet(key: Key, index: int) -> Drawn:
+    """Two objects sound; the twin of the first is silent."""
+    return _lookalikes(key, index, 2)
+
+
 def interactive(key: Key, index: int) -> Drawn:
     """Two samples a picture: its first object sounds, then its second."""
     names = draw_classes(key, index // 2, 2)
@@ -160,6 +173,28 @@ def _several(key: Key, index: int, num_sources: int) -> Drawn:
     total = sum_sounds(key, index, names[:num_sources])
     targets = tuple(scene.target("sound", name) for name in names[:num_sources])
     return grounding(key, index, scene.image, total.mixture, targets)
+
+
+def _lookalikes(key: Key, index: int, num_sources: int) -> Drawn:
+    stage = draw_stage(key.rng(index, SCENE), key.split, lambda rng: lookalikes(num_sources, rng))
+    height, width = key.samples.image_px
+    scene = render_scene(stage.scene, height, width)
+    sounding, (twin,) = stage.slots("sounding"), stage.slots("twin")
+    size = np.array([width, height, width, height])
+    names = [stage.actors[slot].class_name for slot in sounding]
+    total = sum_sounds(key, index, names)
+    targets = tuple(
+        Target(
+            head="sound",
+            class_name=name,
+            load_mask=PackedMask.of(scene.masks[slot]),
+            boxes=(tuple((scene.boxes[slot] / size).tolist()),),
+        )
+        for slot, name in zip(sounding, names, strict=True)
+    )
+    drawn = grounding(key, index, scene.image, total.mixture, targets)
+    sample = replace(drawn.sample, load_twin=PackedMask.of(scene.masks[twin]))
+    return replace(drawn, sample=sample)
 
 
 def draw_classes(key: Key, index: int, num: int) -> list[str]:

@@ -55,6 +55,17 @@ KINDS: dict[str, Kind] = {
     "synthetic-trio": Kind(
         "multi_source", ("sound",), f"Three of four objects sound at once; {_LEVELS}."
     ),
+    "synthetic-lookalike": Kind(
+        "localisation",
+        ("sound",),
+        "One object sounds and shakes, a silent twin of its class stands still, and one of "
+        "another class shakes in silence; twin: the share of samples whose peak lies on it.",
+    ),
+    "synthetic-lookalike-duet": Kind(
+        "multi_source",
+        ("sound",),
+        f"The same with two objects that sound; {_LEVELS}; twin: the peak of any map.",
+    ),
     "synthetic-interactive": Kind(
         "interactive",
         ("sound",),

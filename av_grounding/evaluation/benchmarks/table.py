@@ -176,6 +176,8 @@ BENCHMARKS: dict[str, Entry] = {
     "synthetic-solo": Entry("synthetic_kinds", "solo"),
     "synthetic-duet": Entry("synthetic_kinds", "duet"),
     "synthetic-trio": Entry("synthetic_kinds", "trio"),
+    "synthetic-lookalike": Entry("synthetic_kinds", "lookalike"),
+    "synthetic-lookalike-duet": Entry("synthetic_kinds", "lookalike_duet"),
     "synthetic-interactive": Entry("synthetic_kinds", "interactive"),
     "synthetic-silent": Entry("synthetic_kinds", "silent"),
     "synthetic-offscreen": Entry("synthetic_kinds", "offscreen"),

@@ -166,6 +166,7 @@ def _samples(
                     ((tile + left) / num, top, (tile + right) / num, bottom)
                     for left, top, right, bottom in boxes[file]
                 ),
+                tile=(tile / num, (tile + 1) / num),
             )
             for tile, (file, class_name) in enumerate(sources)
         )

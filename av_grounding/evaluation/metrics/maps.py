@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-Upsampling = Literal["bilinear", "bilinear_aligned", "bicubic_aligned"]
+Upsampling = Literal["bilinear", "bilinear_aligned", "bicubic", "bicubic_aligned"]
 ThresholdKind = Literal["median_gt", "median_ge", "absolute", "top_area", "fraction_of_max"]
 # The cubic convolution kernel of OpenCV and PyTorch.
 CUBIC_A = -0.75
@@ -25,7 +25,8 @@ def upsample(
 
     `bilinear`: half-pixel centres, as OpenCV's linear and PyTorch's align_corners=False (LVS,
     DenseAV). `bilinear_aligned`: corner on corner, align_corners=True (EZ-VSL, SSLalignment).
-    `bicubic_aligned`: the same with the cubic kernel (SLAVC, AVGN), which may overshoot. Values
+    `bicubic`, `bicubic_aligned`: the same two with the cubic kernel (NoPrior; SLAVC, AVGN), which
+    may overshoot. Values
     beyond the border repeat it. Sums of a few weighted rows and columns, so that the result has
     the same bits wherever and beside whatever it is computed.
     """
@@ -51,17 +52,19 @@ def _taps(
 ) -> tuple[Int[np.ndarray, "n o"], Float32[np.ndarray, "n o"]]:
     """Which inputs each output takes, and with what weight."""
     out = np.arange(num_out, dtype=np.float64)
-    if method == "bilinear":
-        position = np.maximum((out + 0.5) * num_in / num_out - 0.5, 0.0)
+    if method in ("bilinear", "bicubic"):
+        position = (out + 0.5) * num_in / num_out - 0.5
+        if method == "bilinear":
+            position = np.maximum(position, 0.0)
     elif method in ("bilinear_aligned", "bicubic_aligned"):
         position = out * (num_in - 1) / max(num_out - 1, 1)
     else:
         raise ValueError(
-            f"got upsampling {method!r}, expected bilinear, bilinear_aligned or bicubic_aligned"
+            f"got upsampling {method!r}, expected bilinear or bicubic, with or without _aligned"
         )
     base = np.floor(position).astype(np.int64)
     part = position - base
-    if method == "bicubic_aligned":
+    if method.startswith("bicubic"):
         offsets, weights = (-1, 0, 1, 2), [_cubic(part - k) for k in (-1, 0, 1, 2)]
     else:
         offsets, weights = (0, 1), [1.0 - part, part]

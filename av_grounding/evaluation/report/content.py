@@ -32,6 +32,8 @@ LABELS = {
     "cap": "CAP",
     "piap": "PIAP",
     "peak": "Peak",
+    "twin": "Peak on twin",
+    "count_right": "Number of sources right",
     "iiou@0.5": "IIoU@0.5",
     "iauc": "IAUC",
     "ext_ap": "Extended AP",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,19 +53,23 @@ def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
         "peak": [],
         "protocols": {},
     }
-    answers: dict[str, _Answer] = {MODEL: _Answer(cache.maps, truths)}
+    width = shape[1]
+    tiles = [slice(*(round(end * width) for end in target.tile)) for target in sample.targets]
+    answers: dict[str, _Answer] = {MODEL: _Answer(cache.maps, truths, tiles)}
     if is_sounding:
-        similar = cache.maps("similarity", "bilinear")
-        num_maps = len(similar)
-        row["peak"] = [
-            peak_hit(similar[min(j, num_maps - 1)], truth > 0) for j, truth in enumerate(truths)
-        ]
+        num_maps = len(cache.maps("similarity", "bilinear"))
+        every = cache.maps("similarity", "bilinear", "hungarian")
+        row["num_maps"] = len(every)
+        row["peak"] = _peaks(every, truths, job.grids.is_by_target)
+        if sample.load_twin is not None:
+            twin = np.asarray(loaded(sample.load_twin, sample.id)) > 0
+            row["twin"] = any(peak_hit(one, twin) for one in every)
         answers |= {
-            name: _Answer(None, truths, fixed=degenerate_mask(name, shape))
+            name: _Answer(None, truths, tiles, fixed=partial(degenerate_mask, name))
             for name in DEGENERATE[:2]
         }
         ceilings = [ceiling_map(truth) for truth in truths]
-        answers["ceiling"] = _Answer(None, truths, ceilings=ceilings)
+        answers["ceiling"] = _Answer(None, truths, tiles, ceilings=ceilings)
     for protocol in protocols:
         row["protocols"][protocol.name] = {
             name: answer.score(protocol, is_sounding) for name, answer in answers.items()
@@ -77,6 +82,16 @@ def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
     ]
     masks = tuple(PackedMask.of(truth) for truth in truths)
     return Scored(row, masks, arrays={"precision": np.mean(precision, axis=0)})
+
+
+def _peaks(
+    maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], is_by_target: bool
+) -> list[float]:
+    """Whether each source has the peak of its map; maps without names are paired best."""
+    hits = np.array([[peak_hit(one, truth > 0) for truth in truths] for one in maps])
+    if len(maps) == 1:
+        return hits[0].tolist()
+    return _matched(hits, multi_source.match(hits, "class_given" if is_by_target else "hungarian"))
 
 
 class _Maps:
@@ -106,7 +121,7 @@ class _Maps:
 
 
 class _Answer:
-    """Maps, or one fixed mask whatever the threshold, against the truths of a sample.
+    """Maps, or a fixed mask of every shape whatever the threshold, against a sample's truths.
 
     What several protocols share is computed once; ceiling maps have no interpolation at all.
     """
@@ -115,10 +130,13 @@ class _Answer:
         self,
         maps: Callable[..., list[np.ndarray]] | None,
         truths: Sequence[np.ndarray],
-        fixed: np.ndarray | None = None,
+        tiles: Sequence[slice],
+        fixed: Callable[[tuple[int, int]], np.ndarray] | None = None,
         ceilings: list[np.ndarray] | None = None,
     ) -> None:
         self._maps, self._truths, self._fixed, self._ceilings = maps, truths, fixed, ceilings
+        self._in_tiles = [truth[:, tile] for truth, tile in zip(truths, tiles, strict=True)]
+        self._tiles = tiles
         self._known: dict[tuple, Any] = {}
 
     def score(self, protocol: Protocol, is_sounding: bool) -> dict[str, Any]:
@@ -131,7 +149,12 @@ class _Answer:
             }
         if self._fixed is not None:
             return self._once(
-                ("fixed", protocol.average_precision, protocol.threshold == "sweep19"),
+                (
+                    "fixed",
+                    protocol.average_precision,
+                    protocol.threshold == "sweep19",
+                    protocol.per_tile,
+                ),
                 lambda: self._score_fixed(protocol),
             )
         return self._score_maps(protocol)
@@ -148,14 +171,21 @@ class _Answer:
         return self._known[key]
 
     def _score_fixed(self, protocol: Protocol) -> dict[str, Any]:
-        ious = [localisation.consensus_iou(self._fixed, truth) for truth in self._truths]
+        truths = self._in_tiles if protocol.per_tile else self._truths
+        masks = [self._fixed(truth.shape) for truth in truths]
+        ious = [
+            localisation.consensus_iou(mask, truth)
+            for mask, truth in zip(masks, truths, strict=True)
+        ]
         is_swapped = protocol.average_precision == "pixel_binarised_swapped"
         precision_of = (
             multi_source.swapped_average_precision
             if is_swapped
             else multi_source.binarised_average_precision
         )
-        precisions = [precision_of(self._fixed, truth > 0) for truth in self._truths]
+        precisions = [
+            precision_of(mask, truth > 0) for mask, truth in zip(masks, truths, strict=True)
+        ]
         scores = {"iou": ious, "ap": precisions, "piap": precisions, "confidence": 1.0}
         if protocol.threshold == "sweep19":
             scores["curve"] = ious * len(localisation.SWEEP)
@@ -173,7 +203,8 @@ class _Answer:
                 lambda: self._confidence(protocol),
             )
         values = raw
-        if protocol.normalisation == "min_max_image":
+        is_normalised = protocol.normalisation == "min_max_image"
+        if is_normalised and not protocol.per_tile:
             values = self._once(("min_max", *key), lambda: [min_max(one) for one in raw])
         num_maps, num_sources = len(values), len(self._truths)
         if protocol.threshold == "sweep19":
@@ -190,20 +221,29 @@ class _Answer:
         ious = np.empty((num_maps, num_sources))
         precisions = np.empty((num_maps, num_sources))
         for i in range(num_maps):
-            for j, truth in enumerate(self._truths):
+            for j, truth in enumerate(self._in_tiles if protocol.per_tile else self._truths):
+                own = values[i]
+                if protocol.per_tile:
+                    own = own[:, self._tiles[j]]
+                    own = min_max(own) if is_normalised else own
                 num_truth = int(np.count_nonzero(truth)) if protocol.threshold == "top_area" else 0
-                predicted = binarise(
-                    values[i], protocol.threshold, protocol.amount or 0.5, num_truth
-                )
+                predicted = binarise(own, protocol.threshold, protocol.amount or 0.5, num_truth)
                 ious[i, j] = localisation.consensus_iou(predicted, truth)
-                precisions[i, j] = self._precision_of(i, j, key, predicted, raw, protocol)
+                if protocol.per_tile:
+                    precisions[i, j] = _precision(own, predicted, truth, protocol)
+                else:
+                    precisions[i, j] = self._precision_of(i, j, key, predicted, raw, protocol)
         if num_maps == 1:
             # A head with one map for the whole mixture answers for every source with it.
             ious, precisions = (np.repeat(s, num_sources, axis=0) for s in (ious, precisions))
+        # Which map answers for which source is found once, on the overlap: CAP asks how good that
+        # answer is, and PIAP how good the best pairing could be.
+        answers = multi_source.match(ious, protocol.matching)
         return {
-            "iou": _matched(ious, multi_source.match(ious, protocol.matching)),
-            "ap": _matched(precisions, multi_source.match(precisions, "class_given")),
+            "iou": _matched(ious, answers),
+            "ap": _matched(precisions, answers),
             "piap": _matched(precisions, multi_source.match(precisions, "hungarian")),
+            "num_extra": max(0, num_maps - num_sources) if protocol.counts_extra else 0,
             "confidence": confidence,
         }
 

@@ -28,7 +28,8 @@ def _summarise_row(
     if not sounding:
         raise ValueError("got no sounding sample with a truth, expected one or more")
     scores = [row["protocols"][protocol.name][name] for row in sounding]
-    ious = np.array([iou for one in scores for iou in one["iou"]])
+    extra = [0.0] * sum(one.get("num_extra", 0) for one in scores)
+    ious = np.array([*(iou for one in scores for iou in one["iou"]), *extra])
     result: dict[str, float] = {}
     if protocol.threshold == "sweep19":
         curves = np.array([one["curve"] for one in scores])
@@ -41,13 +42,18 @@ def _summarise_row(
         result["auc"] = localisation.success_auc(ious)
     result["mean_iou"] = float(ious.mean())
     if task == "multi_source":
-        result["cap"] = mean_of(value for one in scores for value in one["ap"])
+        result["cap"] = mean_of([*(value for one in scores for value in one["ap"]), *extra])
         if protocol.average_precision != "pooled":
             result["piap"] = mean_of(value for one in scores for value in one["piap"])
     else:
         result["ap"] = mean_of(value for one in scores for value in one["ap"])
     if name == MODEL:
         result["peak"] = mean_of(hit for row in sounding for hit in row["peak"])
+        if twins := [row["twin"] for row in sounding if "twin" in row]:
+            result["twin"] = mean_of(twins)
+        if task == "multi_source":
+            right = [row.get("num_maps", 1) == len(row["class"]) for row in sounding]
+            result["count_right"] = mean_of(right)
     if task == "interactive" and protocol.score == "success_rate":
         worst = list(
             localisation.interactive_ious(ious, [row["group"] for row in sounding]).values()
@@ -92,7 +98,9 @@ def success_curves(
     sounding = [row for row in rows if row["presence"] == "sounding"]
     curves = {}
     for name in ROWS:
-        ious = [i for row in sounding for i in row["protocols"][protocol.name][name]["iou"]]
+        scores = [row["protocols"][protocol.name][name] for row in sounding]
+        ious = [i for one in scores for i in one["iou"]]
+        ious += [0.0] * sum(one.get("num_extra", 0) for one in scores)
         curves[name] = [localisation.success_rate(ious, at) for at in localisation.AUC_THRESHOLDS]
     return curves
 

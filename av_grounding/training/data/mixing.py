@@ -106,7 +106,7 @@ class MixedBatches(Dataset):
         """A batch's clips of a kind: pixels, audio, and how silent and foreign each part is."""
         settings = self.config.augmentation
         clips = [self.sources[kind].read(int(i), rng) for i in self.orders[kind][number]]
-        windows = [self.window(clip.waveform, rng) for clip in clips]
+        windows = [random_window(clip.waveform, self.num_samples, rng) for clip in clips]
         columns: dict[str, list[np.ndarray]] = {
             name: [] for name in ("pixels", "audio", "silent", "foreign", "clean")
         }
@@ -123,19 +123,20 @@ class MixedBatches(Dataset):
             del columns["clean"]
         return {name: torch.from_numpy(np.stack(rows)) for name, rows in columns.items()}
 
-    def window(
-        self, waveform: Float32[np.ndarray, " s"], rng: np.random.Generator
-    ) -> Float32[np.ndarray, " n"]:
-        """A random `clip_s` of a longer clip, zeros behind a shorter one."""
-        spare = len(waveform) - self.num_samples
-        start = int(rng.integers(spare + 1)) if spare > 0 else 0
-        cut = waveform[start : start + self.num_samples]
-        return np.pad(cut, (0, self.num_samples - len(cut)))
-
     def silent(self, window: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " m"]:
         """1 for parts that are silent beside the window's loudest, or padding; else 0."""
         level = np.sqrt(augmentation.per_token(np.square(window), self.num_masks))
         return (level <= SILENT_BELOW * level.max()).astype(np.float32)
+
+
+def random_window(
+    waveform: Float32[np.ndarray, " s"], num_samples: int, rng: np.random.Generator
+) -> Float32[np.ndarray, " n"]:
+    """A random piece of a longer clip, zeros behind a shorter one."""
+    spare = len(waveform) - num_samples
+    start = int(rng.integers(spare + 1)) if spare > 0 else 0
+    cut = waveform[start : start + num_samples]
+    return np.pad(cut, (0, num_samples - len(cut)))
 
 
 def mix(

@@ -57,7 +57,8 @@ class FileClips(ClipSet):
 
 def holds_clips(data: Path) -> bool:
     """Whether a folder holds shards or clips: the alternative is a folder of synthetic banks."""
-    return data.is_dir() and not (data / "scenes").is_dir() and any(data.iterdir())
+    is_bank = any((data / name).is_dir() for name in ("scenes", "stages"))
+    return data.is_dir() and not is_bank and any(data.iterdir())
 
 
 def open_clips(

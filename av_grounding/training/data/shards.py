@@ -139,8 +139,11 @@ class ShardClips(ClipSet):
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
 
-    def read(self, index: int, rng: np.random.Generator) -> Clip:
-        """Clip `index`; ValueError where it is damaged or has another sample rate."""
+    def read(self, index: int, rng: np.random.Generator, still: int | None = None) -> Clip:
+        """Clip `index`; ValueError where it is damaged or has another sample rate.
+
+        With `still` that one of its pictures, instead of any.
+        """
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         path = self.shards[number].path
         file, clips = self.opened(number)
@@ -151,8 +154,8 @@ class ShardClips(ClipSet):
         if not (stills and sounds):
             found = ", ".join(brief(member.suffix)[1:-1] for member in members[:MAX_LISTED])
             raise ValueError(f"{name}: has {found}; expected a picture and a sound")
-        still = stills[int(rng.integers(len(stills)))]
-        image = media.decode_picture(pread(file, still), name)
+        chosen = stills[int(rng.integers(len(stills))) if still is None else still]
+        image = media.decode_picture(pread(file, chosen), name)
         waveform, rate = media.decode_sound(pread(file, sounds[0]), name)
         if rate != self.sample_rate_hz:
             raise ValueError(

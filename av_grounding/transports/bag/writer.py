@@ -83,7 +83,12 @@ class BagWriter:
         self.num_frames += 1
 
     def write_answer(self, log_ns: int, frame: Frame, grounding: Grounding) -> None:
-        kept = {n: t for n, t in topics_of(grounding.heads).items() if t.kind in ANSWERS}
+        num = max((answer.max_sources for answer in grounding.heads.values()), default=0)
+        kept = {
+            name: topic
+            for name, topic in topics_of(grounding.heads, num).items()
+            if topic.kind in ANSWERS or topic.is_of_source
+        }
         outputs = encode_outputs(frame, grounding, self._options, is_wanted=kept.__contains__)
         for name, fields in outputs:
             self._write(name, log_ns, frame.stamp_ns, fields, Qos(depth=kept[name].depth))

@@ -50,8 +50,9 @@ class DdsPublisher:
         config: GroundingConfig | None = None,
         camera: Callable[[], CameraInfo | None] = lambda: None,
         statuses: Callable[[], Sequence[Status]] = lambda: (),
+        max_sources: int = 0,
     ) -> None:
-        """`heads`: those of the model that is published.
+        """`heads`: those of the model that is published, `max_sources` what it tells apart.
 
         `camera` gives the calibration, where it is known, and `statuses` what to diagnose.
         """
@@ -68,7 +69,8 @@ class DdsPublisher:
         self.age_ms = Recent()
         """From a frame's stamp to the moment its heatmaps are on the wire."""
         self._bus = bus.retain()
-        self._topics = {n: topic for n, topic in topics_of(heads).items() if topic.kind != "point"}
+        topics = topics_of(heads, max_sources)
+        self._topics = {n: topic for n, topic in topics.items() if topic.kind != "point"}
         self._writers: dict[str, Writer] = {
             name: bus.writer(name, topic.type_name, 1 if topic.is_lazy else HISTORY)
             for name, topic in self._topics.items()

@@ -68,7 +68,10 @@ def _hypothesis(name: str, score: float) -> Fields:
 
 
 def peaks_fields(peaks: Sequence[Peak], stamp_ns: int, frame_id: str) -> Fields:
-    """vision_msgs/Detection2DArray: class_id is the peak's name, boxes in pixels of the image."""
+    """vision_msgs/Detection2DArray: class_id is the peak's name, boxes in pixels of the image.
+
+    `id` is that of the peak's source.
+    """
     header = header_fields(stamp_ns, frame_id)
     still = Fields(
         "geometry_msgs/msg/PoseWithCovariance",
@@ -96,7 +99,7 @@ def peaks_fields(peaks: Sequence[Peak], stamp_ns: int, frame_id: str) -> Fields:
             pose=still,
         )
         return Fields(
-            "vision_msgs/msg/Detection2D", header=header, results=[result], bbox=box, id=""
+            "vision_msgs/msg/Detection2D", header=header, results=[result], bbox=box, id=peak.id
         )
 
     return Fields(

@@ -24,6 +24,8 @@ class Peak:
     size_y_px: float
     name: str = ""
     """What is there: the label of its map, or else its head."""
+    id: str = ""
+    """Of its source, the same from frame to frame; empty where sources are not told apart."""
 
 
 def find_peaks(
@@ -74,10 +76,16 @@ def peaks_of(
     threshold: float = 0.5,
     max_peaks: int = 5,
 ) -> list[Peak]:
-    """The peaks of all maps of an answer in one list, highest first, with their names."""
+    """The peaks of all maps of an answer in one list, highest first, with their names.
+
+    Where sources are told apart, a map is one source, and has its highest peak alone.
+    """
+    ids = [f"source_{number}" for number in answer.ids]
     peaks = [
-        replace(peak, name=name)
-        for name, heatmap in zip(answer.labels or repeat(head), answer.heatmaps, strict=False)
-        for peak in find_peaks(heatmap, image_size, threshold, max_peaks)
+        replace(peak, name=name, id=id)
+        for name, id, heatmap in zip(
+            answer.labels or repeat(head), ids or repeat(""), answer.heatmaps, strict=False
+        )
+        for peak in find_peaks(heatmap, image_size, threshold, 1 if ids else max_peaks)
     ]
     return sorted(peaks, key=lambda peak: -peak.score)[:max_peaks]

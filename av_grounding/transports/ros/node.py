@@ -154,7 +154,11 @@ class GroundingNode(Node):
             heads = backend.spec.head_names
             config.check_heads(heads)
             self._outputs = RosOutputs(
-                self, heads, config, separates=backend.spec.separation is not None
+                self,
+                heads,
+                config,
+                separates=backend.spec.separation is not None,
+                max_sources=backend.spec.max_sources,
             )
             if config.use_3d:
                 self._outputs.locator = PointLocator(

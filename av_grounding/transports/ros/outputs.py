@@ -45,6 +45,7 @@ class RosOutputs:
         config: GroundingConfig,
         *,
         separates: bool = False,
+        max_sources: int = 0,
     ) -> None:
         self._node = node
         self.config = config
@@ -60,8 +61,10 @@ class RosOutputs:
         self.is_clock_missing = False
         """Whether ages cannot be told, since the node follows a /clock that does not come."""
         # /diagnostics is the node's own, which has something to say in every state.
-        topics = topics_of(heads, separates=separates and _has_audio_messages())
-        self._topics = {n: topic for n, topic in topics.items() if not n.startswith("/")}
+        topics = topics_of(
+            heads, separates=separates and _has_audio_messages(), max_sources=max_sources
+        )
+        self._topics = {n: t for n, t in topics.items() if not n.startswith("/")}
         self._publishers = {n: self._publisher(topic) for n, topic in self._topics.items()}
 
     @property

@@ -22,7 +22,7 @@ from av_grounding.transports.messages import (
     rays_fields,
     score_fields,
 )
-from av_grounding.transports.topics.table import name_of
+from av_grounding.transports.topics.table import name_of, source_kind
 from av_grounding.types import Frame, Grounding
 
 
@@ -82,6 +82,15 @@ def encode_outputs(
             size = options.heatmap_size
             shown = resize_heatmap(answer.heatmap, *size) if size else answer.heatmap
             yield name, heatmap_fields(shown, *stamp, options.heatmap_encoding)
+    for head, answer in heads:
+        names = [name_of(source_kind(1 + i), head) for i in range(answer.max_sources)]
+        if not any(map(is_wanted, names)):
+            continue
+        for name, heatmap in zip(names, answer.source_heatmaps, strict=True):
+            if is_wanted(name):
+                size = options.heatmap_size
+                shown = resize_heatmap(heatmap, *size) if size else heatmap
+                yield name, heatmap_fields(shown, *stamp, options.heatmap_encoding)
     for head, answer in heads:
         if is_wanted(name := name_of("score", head)):
             yield name, score_fields(head, answer.score, *stamp)

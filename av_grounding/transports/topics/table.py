@@ -20,6 +20,8 @@ class Topic(NamedTuple):
     is_of_head: bool = True
     is_separated: bool = False
     """Of models that separate alone, and of their sound."""
+    is_of_source: bool = False
+    """One for each source that the model tells apart, its number in place of {source}."""
     head: str = ""
     """The head whose answer it carries; set by `topics_of`."""
 
@@ -43,6 +45,12 @@ TOPICS: dict[str, Topic] = {
             "heatmap",
             "sensor_msgs/msg/Image",
             "32FC1, absolute values in [0, 1]; all zeros: nothing heard",
+        ),
+        Topic(
+            "source_{source}/heatmap",
+            "sensor_msgs/msg/Image",
+            "heatmap of one source alone; all zeros: it is not there",
+            is_of_source=True,
         ),
         Topic(
             "heatmap/camera_info",
@@ -104,18 +112,33 @@ TOPICS: dict[str, Topic] = {
 """By kind: what is published of every head, and what belongs to none."""
 
 
-def topics_of(heads: Iterable[str], *, separates: bool = False) -> dict[str, Topic]:
-    """Name -> topic of everything that is published of a model with these heads."""
+def topics_of(
+    heads: Iterable[str], *, separates: bool = False, max_sources: int = 0
+) -> dict[str, Topic]:
+    """Name -> topic of everything that is published of a model with these heads.
+
+    `separates`: whether it separates sound. `max_sources`: how many sources it tells apart; 0 for
+    one that does not.
+    """
     heads = tuple(heads)
     separated = (SEPARATED,) if separates else ()
+    numbers = range(1, max_sources + 1)
     topics = (
-        topic._replace(head=head)
+        topic._replace(head=head, kind=kind)
         for topic in TOPICS.values()
+        for kind in (
+            [source_kind(number) for number in numbers] if topic.is_of_source else [topic.kind]
+        )
         for head in (
             separated if topic.is_separated else heads if topic.is_of_head else ("",)
         )
     )
     return {topic.name: topic for topic in topics}
+
+
+def source_kind(number: int) -> str:
+    """The kind of the heatmap topic of one source, numbered from 1."""
+    return f"source_{number}/heatmap"
 
 
 # What may come in, by role; best effort, newest image only, two seconds of audio.

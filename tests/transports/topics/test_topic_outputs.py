@@ -72,6 +72,28 @@ def test_a_head_that_the_model_lacks_has_no_topic():
     assert messages["music/score"].results[0].class_id == "music"
 
 
+def test_every_source_has_a_heatmap_of_its_own_and_a_detection_with_its_number():
+    first, second = np.zeros((2, *GRID), np.float32)
+    first[1, 6], first[4, 1], second[3, 3] = 0.875, 0.75, 0.625
+    several = replace(answer(first, second), ids=(2, 1), max_sources=3)
+    _, both = scene()
+    messages = published(replace(both, heads={"sound": several}))
+    assert set(messages) == set(topics_of(["sound"], 3)) - {"sound/point", "/diagnostics"}
+    heatmaps = [decode_heatmap(messages[f"sound/source_{n}/heatmap"]) for n in (1, 2, 3)]
+    np.testing.assert_allclose(heatmaps[0], second, atol=1e-6)
+    np.testing.assert_allclose(heatmaps[1], first, atol=1e-6)
+    assert not heatmaps[2].any()
+    # One for each source, although the first map has two maxima.
+    found = [
+        (one.id, one.results[0].hypothesis.class_id) for one in messages["sound/peaks"].detections
+    ]
+    assert found == [("source_2", "sound"), ("source_1", "sound")]
+    nothing = HeadAnswer(np.zeros((0, *GRID), np.float32), max_sources=3)
+    silent = published(replace(both, heads={"sound": nothing}))
+    assert not decode_heatmap(silent["sound/source_1/heatmap"]).any()
+    assert silent["sound/peaks"].detections == []
+
+
 def test_several_maps_are_one_heatmap_and_one_list_of_named_peaks():
     dog, radio = np.zeros(GRID, np.float32), np.zeros(GRID, np.float32)
     dog[1, 6], radio[4, 1] = 0.625, 0.875

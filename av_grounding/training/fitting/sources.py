@@ -1,0 +1,126 @@
+"""What a bundle of several sources learns from the validation split of the synthetic world:
+calibration, and when two candidates are two sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from av_grounding.grounder import Grounder, clip_hop_s
+from av_grounding.identification import SourcesSpec, find_seeds, merged
+from av_grounding.image import ResizeTransform
+from av_grounding.synthetic.acoustics import active_rms
+from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.samples import CLIP_S, IMAGE_PX, SyntheticSamples
+from av_grounding.synthetic.scene import render_scene
+from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
+from av_grounding.synthetic.stage import draw_stage
+from av_grounding.training.fitting.calibration import (
+    Cases,
+    as_arrays,
+    largest_similarities,
+    uncalibrated,
+)
+
+Progress = Callable[[int, int], None]
+MIN_SIMILARITY = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+SAME_COSINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SILENT_COSINE = (0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class StageSample:
+    """A stage of the validation split, its mixture, and a sound that nothing in it makes."""
+
+    image: np.ndarray
+    mixture: np.ndarray
+    absent: np.ndarray
+    num_sources: int
+
+
+def stage_samples(num: int, seed: int) -> Iterator[StageSample]:
+    """Sample i depends on the seed and i alone."""
+    world = SyntheticSamples("val", seed)
+    for index in range(num):
+        rng = world.rng(index, purpose=2)
+        stage = draw_stage(rng, world.split)
+        sounding = [stage.actors[slot].class_name for slot in stage.slots("sounding")]
+        shown = {actor.class_name for actor in stage.actors}
+        other = str(rng.permutation([name for name in CLASSES if name not in shown])[0])
+        mixture = np.zeros(round(CLIP_S * SAMPLE_RATE_HZ), np.float32)
+        for name in sounding:
+            sound = world.draw_sound(name, rng)
+            mixture += sound * np.float32(0.1 / max(active_rms(sound), 1e-6))
+        yield StageSample(
+            image=render_scene(stage.scene, IMAGE_PX, IMAGE_PX).image,
+            mixture=mixture / max(1.0, float(np.abs(mixture).max())),
+            absent=world.draw_sound(other, rng),
+            num_sources=len(sounding),
+        )
+
+
+def stage_cases(
+    grounder: Grounder, num: int, seed: int, progress: Progress | None = None
+) -> Cases:
+    """Largest similarities of stages with their own mixture, and with a sound from elsewhere."""
+    plain = uncalibrated(grounder)
+    found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.head_names}
+    for number, sample in enumerate(stage_samples(num, seed)):
+        for waveform, matching in ((sample.mixture, True), (sample.absent, False)):
+            grounding = plain.ground(
+                sample.image, waveform, SAMPLE_RATE_HZ, hop_s=clip_hop_s(plain.spec)
+            )
+            for head, peak in largest_similarities(grounding).items():
+                found[head].append((peak, matching))
+        if progress:
+            progress(number + 1, num)
+    return as_arrays(found)
+
+
+def fit_identification(
+    grounder: Grounder, num: int, seed: int, progress: Progress | None = None
+) -> tuple[SourcesSpec, float]:
+    """The thresholds under which most stages get the right number of sources, and their share.
+
+    NoPrior states its own for its own features; these depend on the model alike.
+    """
+    seen = []
+    for number, sample in enumerate(stage_samples(num, seed)):
+        seen.append((*features_of(grounder, sample), sample.num_sources))
+        if progress:
+            progress(number + 1, num)
+    base = grounder.spec.sources or SourcesSpec()
+    best, best_right = base, -1
+    for least, same, silent in product(MIN_SIMILARITY, SAME_COSINE, SILENT_COSINE):
+        spec = replace(
+            base, num_sources=0, min_similarity=least, same_cosine=same, silent_cosine=silent
+        )
+        right = sum(count(*one[:2], spec) == one[2] for one in seen)
+        if right > best_right:
+            best, best_right = spec, right
+    return best, best_right / max(len(seen), 1)
+
+
+def count(features: np.ndarray, similarity: np.ndarray, spec: SourcesSpec) -> int:
+    """How many sources are inferred."""
+    seeds, _ = find_seeds(features, similarity, spec)
+    return max(1, len(merged(seeds, features, spec))) if seeds else 1
+
+
+def features_of(grounder: Grounder, sample: StageSample) -> tuple[np.ndarray, np.ndarray]:
+    """The image's features (c, r) and their similarity (r,) with the clip's sound."""
+    one_map = uncalibrated(grounder.with_spec(replace(grounder.spec, sources=None)))
+    spec, backend = one_map.spec, one_map.backend
+    grounding = one_map.ground(
+        sample.image, sample.mixture, SAMPLE_RATE_HZ, hop_s=clip_hop_s(spec)
+    )
+    similarity = grounding["sound"].logits.reshape(-1)
+    placement = ResizeTransform.fit(*sample.image.shape[:2], spec.short_side_px, spec.patch_px)
+    tokens = backend.encode_image(placement.apply(sample.image))
+    num = backend.encode_audio(np.zeros(spec.num_window_samples, np.float32)).shape[1]
+    axes = np.tile(np.eye(num, dtype=np.float32), (len(spec.heads), 1, 1))
+    features = backend.similarity(tokens, axes)
+    return features[spec.head_names.index("sound")], similarity
