@@ -16,6 +16,8 @@ from typing import Any, Literal, NewType, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from av_grounding.regions import Regions
+
 ImageTokens = NewType("ImageTokens", object)
 """What a backend's `encode_image` returns: opaque, it stays on the backend's device."""
 
@@ -93,6 +95,8 @@ class HeadAnswer:
     logits: Float32[np.ndarray, "m h w"]
     labels: tuple[str, ...] = ()
     audio: tuple[AudioChunk, ...] = ()
+    regions: Regions | None = None
+    """What the maps are painted of, where the model answers for regions."""
 
     def __post_init__(self) -> None:
         for name, values in (("labels", self.labels), ("audio", self.audio)):
@@ -175,6 +179,7 @@ class HeadCalibration:
 
 
 Listens = Literal["recent", "utterance"]
+Compares = Literal["inner", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,15 @@ class ModelSpec:
     token_offset_s: float | None = None
     """From a window's beginning to the moment that its first token stands for, in seconds; None:
     half a stride. A model with one token a window says here how far back that token lies."""
+    compares: Compares = "inner"
+    """What a similarity is: the inner product with the pooled sound, or its cosine, for models
+    that were trained with pooled vectors of unit length."""
+
+    def __post_init__(self) -> None:
+        if self.compares not in get_args(Compares):
+            raise ValueError(
+                f"compares is {self.compares!r}; expected one of {', '.join(get_args(Compares))}"
+            )
 
     @property
     def num_window_samples(self) -> int:
@@ -410,6 +424,12 @@ class Backend(ABC):
     ) -> tuple[str, ...]:
         """What each map shows; none where the model has no names."""
         return ()
+
+    def regions(
+        self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]
+    ) -> Regions | None:
+        """The regions that these calibrated logits belong to; None for a model of cells."""
+        return None
 
     def separate(
         self,

@@ -114,7 +114,19 @@ def _load_torch(bundle: Path, device: str) -> Backend:
     from av_grounding.backends.torch_eager import TorchBackend
     from av_grounding.modeling.bundle import load_bundle
 
-    return TorchBackend(load_bundle(bundle), device)
+    loaded = load_bundle(bundle)
+    if has_regions(bundle):
+        from av_grounding.backends.torch_regions import RegionBackend
+
+        return RegionBackend(loaded, device)
+    return TorchBackend(loaded, device)
+
+
+def has_regions(bundle: Path) -> bool:
+    """Whether a bundle answers for regions, which are proposed by code and not by a graph."""
+    from av_grounding.modeling.bundle_config import read_config
+
+    return read_config(bundle).get("type") == "region_model"
 
 
 def _torch_device() -> str:

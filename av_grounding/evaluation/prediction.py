@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import ResizeTransform
+from av_grounding.regions import Regions
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import AudioQuery, answer
@@ -41,6 +42,8 @@ class HeadGrids:
     gated: tuple[str, ...] = ()
     is_by_target: bool = False
     """Whether map i was made for target i, as by a model that is told the classes."""
+    regions: Mapping[str, Regions] = field(default_factory=dict)
+    """What a head's maps are painted of, where the model answers for regions and heard."""
 
     def merged(self, head: str) -> Float32[np.ndarray, "h w"]:
         """All maps of a head in one, the largest value in each cell: for a single question."""
@@ -263,8 +266,12 @@ def _grids(answers: Mapping[str, list[HeadAnswer]]) -> HeadGrids:
 
     Maps are averaged one by one where their number stays, else their maximum is.
     """
-    logits, gated = {}, []
+    logits, gated, regions = {}, [], {}
     for head, of_head in answers.items():
+        known = [one.regions for one in of_head if one.regions is not None]
+        if known:  # of one picture, so only their scores differ
+            mean = np.mean([one.logits for one in known], axis=0, dtype=np.float32)
+            regions[head] = replace(known[0], logits=mean)
         heard = [one.logits for one in of_head if len(one.logits)]
         if not heard:
             gated.append(head)
@@ -273,4 +280,4 @@ def _grids(answers: Mapping[str, list[HeadAnswer]]) -> HeadGrids:
         if len({len(maps) for maps in heard}) > 1:
             heard = [maps.max(axis=0, keepdims=True) for maps in heard]
         logits[head] = np.mean(heard, axis=0, dtype=np.float32)
-    return HeadGrids(logits, tuple(gated))
+    return HeadGrids(logits, tuple(gated), regions=regions)

@@ -26,11 +26,13 @@ from av_grounding.modeling.bundle_config import (
     spec_to_json,
 )
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.region_model import RegionConfig, RegionModel
 from av_grounding.types import ModelSpec
 
 MAX_LISTED = 20
 MODEL_TYPES: dict[str, tuple[type[torch.nn.Module], type]] = {
     "dual_encoder": (DualEncoder, ModelConfig),
+    "region_model": (RegionModel, RegionConfig),
 }
 """Type in config.json -> the model and its configuration."""
 

@@ -107,8 +107,10 @@ def _spec_of_format_1(values: dict[str, Any]) -> dict[str, Any]:
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     values = asdict(spec)
     values["heads"] = list(values["heads"])
-    if spec.token_offset_s is None:
-        del values["token_offset_s"]
+    # Bundles that do without what came later can be read by versions from before.
+    for name in ("token_offset_s", "compares"):
+        if values[name] == ModelSpec.__dataclass_fields__[name].default:
+            del values[name]
     return values
 
 

@@ -122,6 +122,12 @@ def _answer(
         # By linearity the mean of the tokens' maps is the map of their pooled vector.
         shares = weights / weights.sum(dtype=np.float32)
         pooled, merged = shares @ query.vectors, shares.dot(similarity)
+    if backend.spec.compares == "cosine":
+        merged = merged / max(float(np.linalg.norm(pooled)), 1e-12)
     maps = backend.maps(tokens, head.name, pooled, merged)
     logits = backend.paint(tokens, head.calibration.logits(maps)[None])[0]
-    return HeadAnswer(logits, backend.labels(tokens, head.name, maps))
+    return HeadAnswer(
+        logits,
+        backend.labels(tokens, head.name, maps),
+        regions=backend.regions(tokens, head.calibration.logits(merged)),
+    )
