@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument("benchmark", type=_benchmark, metavar="BENCHMARK", help="see below")
     options.add_model(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--seed", type=options.seed, default=0, help="seed of the samples (0)")
     parser.add_argument(

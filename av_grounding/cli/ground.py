@@ -14,11 +14,13 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "ground",
         parents=parents,
         help="ground one picture and one clip",
-        description="DIR gets sound.png, speech.png, overlay.png and heatmaps.npz.",
+        description="DIR gets sound.png, speech.png, overlay.png and heatmaps.npz; of a model of "
+        "regions also regions.json and regions.png.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="a media file with sound")
     options.add_model(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.set_defaults(execute=execute)
 
@@ -28,7 +30,8 @@ def execute(args: argparse.Namespace) -> int:
 
     from av_grounding.drawing.overlay import colorize, overlay, peak_px
     from av_grounding.drawing.png import write_png
-    from av_grounding.files import atomic_write
+    from av_grounding.drawing.regions import describe_regions, draw_regions
+    from av_grounding.files import atomic_write, write_json
     from av_grounding.image import resize_heatmap
     from av_grounding.sources.media_file import MediaFile
     from av_grounding.sources.still import read_image
@@ -49,6 +52,10 @@ def execute(args: argparse.Namespace) -> int:
         maps = {head: answer.heatmap for head, answer in grounding.heads.items()}
         scores = {f"{head}_score": np.float32(grounding.score(head)) for head in grounding.heads}
         np.savez(file, **maps, **scores)
+    regions = {head: of.regions for head, of in grounding.heads.items() if of.regions}
+    if regions:
+        write_png(args.out / "regions.png", draw_regions(image, regions))
+        write_json(args.out / "regions.json", describe_regions(regions, size))
     result: dict[str, Any] = {"out": str(args.out)}
     lines = []
     for head, answer in grounding.heads.items():

@@ -45,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--image", metavar="TOPIC", help="which topic of SOURCE is the picture; default: the only"
     )
     options.add_model(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="record into this directory")
     parser.add_argument(
         "--duration", type=options.seconds, metavar="S", help="stop after this many seconds"
