@@ -19,8 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav", "everyday"),
+        choices=("sss", "denseav", "seac", "everyday"),
         help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); "
+        "seac: segment, associate, classify (paper 002); "
         "everyday: photographs, recordings and voices of packages (needs no --data)",
     )
     parser.add_argument(
@@ -65,6 +66,11 @@ def execute(args: argparse.Namespace) -> int:
 
         config = override(EverydayRun(), args.settings)
     else:
+        if args.recipe not in PRESETS[args.preset]:
+            known = [name for name, kinds in PRESETS.items() if args.recipe in kinds]
+            raise ValueError(
+                f"no preset {args.preset} for {args.recipe}; expected one of {', '.join(known)}"
+            )
         config = override(PRESETS[args.preset][args.recipe](), args.settings)
     with console.progress(args, "Preparing", 1) as advance:
 

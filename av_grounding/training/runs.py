@@ -19,7 +19,7 @@ from av_grounding.modeling.denseav import denseav_spec, num_tokens
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.pretrained import load_dino, load_hubert
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training.configuration import AnyRun, SssPaperRun, SssRun
+from av_grounding.training.configuration import AnyRun, SeacRun, SssPaperRun, SssRun
 from av_grounding.training.data.mixing import MixedBatches
 from av_grounding.training.data.open import holds_clips
 from av_grounding.training.data.synthetic_batches import PretextBatches
@@ -44,6 +44,7 @@ from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
 from av_grounding.training.recipes.lora import add_lora, merged
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
+from av_grounding.training.regions_run import run_seac
 from av_grounding.types import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ VALIDATE_EVERY = 500
 """Steps between two looks at real clips, where the settings say nothing."""
 
 
-def run(config: AnyRun, data: Path, out: Path, progress: Progress) -> Path:
+def run(config: AnyRun | SeacRun, data: Path, out: Path, progress: Progress) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
     `data` holds clips (see `training.data`), or the synthetic banks, which are drawn on first
@@ -61,6 +62,8 @@ def run(config: AnyRun, data: Path, out: Path, progress: Progress) -> Path:
     background with training and test. Raises ValueError for other settings than the run began
     with, and for data that does not serve.
     """
+    if isinstance(config, SeacRun):
+        return run_seac(config, data, out, progress)
     is_paper, is_real = isinstance(config, SssPaperRun), holds_clips(data)
     if is_paper and not is_real:
         raise ValueError(
