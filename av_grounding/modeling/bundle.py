@@ -67,6 +67,12 @@ def save_bundle(
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for key, value in model.state_dict().items()
     }
+    # Networks may share a tensor between two names; a file of safetensors may not.
+    places: set[int] = set()
+    for key, value in state.items():
+        if value.data_ptr() in places and value.numel():
+            state[key] = value.clone()
+        places.add(value.data_ptr())
     weights = directory / WEIGHTS_FILE
     try:
         with replacing(weights) as partial:

@@ -54,7 +54,7 @@ class Proposals:
 
 def suppressed(masks: Bool[np.ndarray, "n h w"], max_iou: float) -> Int[np.ndarray, " m"]:
     """Of masks in falling order those that share at most `max_iou` with every one kept before."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
     shared = flat @ flat.T
     areas = flat.sum(axis=1)
     iou = shared / np.maximum(areas[:, None] + areas - shared, 1.0)

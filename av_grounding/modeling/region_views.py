@@ -23,7 +23,7 @@ def local_views(
 
     height, width = image.shape[:2]
     views = np.empty((len(masks), size_px, size_px, 3), np.uint8)
-    for view, mask, box in zip(views, masks, boxes_of(masks), strict=True):
+    for view, mask, box in zip(views, masks, boxes_of(masks).tolist(), strict=True):
         x0, x1 = _span(box[0], box[2], width)
         y0, y1 = _span(box[1], box[3], height)
         rows, columns = (

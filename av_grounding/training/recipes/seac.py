@@ -77,7 +77,8 @@ class RegionContrast(Recipe):
 
     The batch holds `regions` (b, n, d), embeddings as `RegionModel.region_features` gives them,
     `region_valid` (b, n), and `sound` (b, s), the clip of each picture. With `masks_negatives`
-    also `sound_class` (b,) and `present` (b, classes), what each picture shows.
+    also `sound_class` (b,) and `present` (b, classes), what each picture shows. `mixture` (b,)
+    says which clips are mixed, by number within this rank, where it is not to be drawn.
     """
 
     model: RegionModel
@@ -105,9 +106,11 @@ class RegionContrast(Recipe):
     def forward(self, batch: dict[str, Tensor], step: int) -> dict[str, Float[Tensor, ""]]:
         config, waveforms = self.config, batch["sound"]
         num = len(waveforms)
-        mixture = drawn_mixtures(num, config.mixing_at(step), config.seed, step, rank())
+        mixture = batch.get("mixture")
+        if mixture is None:
+            mixture = drawn_mixtures(num, config.mixing_at(step), config.seed, step, rank())
         is_mixed = mixture is not None
-        mixture = torch.arange(num) if mixture is None else mixture
+        mixture = mixture if is_mixed else torch.arange(num)
         mixture = mixture.to(waveforms.device)
         num_sounds = int(mixture.max()) + 1
         # Added as they are: a sum of clips is what a microphone would hear.
