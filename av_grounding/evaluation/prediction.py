@@ -15,7 +15,7 @@ from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import ResizeTransform
-from av_grounding.regions import Regions
+from av_grounding.regions import Regions, painted
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.pooling import AudioQuery, answer
@@ -44,6 +44,8 @@ class HeadGrids:
     """Whether map i was made for target i, as by a model that is told the classes."""
     regions: Mapping[str, Regions] = field(default_factory=dict)
     """What a head's maps are painted of, where the model answers for regions and heard."""
+    region_classes: tuple[int, ...] = ()
+    """Of the sound head's regions, where classes were asked for: which of them; -1 for none."""
 
     def merged(self, head: str) -> Float32[np.ndarray, "h w"]:
         """All maps of a head in one, the largest value in each cell: for a single question."""
@@ -202,7 +204,12 @@ class GrounderPredictor:
         clip: AudioClip | None,
         prompts: Mapping[str, Callable[[], AudioClip]],
     ) -> HeadGrids:
-        """Zero-shot classes by their spoken names: the sound map, and one speech map a class."""
+        """Zero-shot classes: the sound map, and one map a class.
+
+        By their spoken names, or by what a model of regions calls each of them.
+        """
+        if getattr(self._backend, "names", ()):
+            return self._classify_regions(self.ground(image, clip), list(prompts))
         missing = {"sound", "speech"} - set(self._backend.spec.head_names)
         if missing:
             raise ValueError(
@@ -226,6 +233,22 @@ class GrounderPredictor:
             maps.append(heads["speech"].logits.max(axis=0))
         sound = self.ground(image, clip)
         return HeadGrids({"sound": sound.logits["sound"], "classes": np.stack(maps)}, sound.gated)
+
+    @staticmethod
+    def _classify_regions(grids: HeadGrids, names: list[str]) -> HeadGrids:
+        (sound,) = grids.logits["sound"].max(axis=0, keepdims=True)
+        maps = np.full((len(names), *sound.shape), GATED_LOGIT, np.float32)
+        classes: tuple[int, ...] = ()
+        if "sound" in grids.regions:
+            regions = grids.regions["sound"]
+            numbers = {name: number for number, name in enumerate(names)}
+            classes = tuple(numbers.get(label, -1) for label in regions.labels)
+            for number in set(classes) - {-1}:
+                own = np.array(classes) == number
+                maps[number] = painted(regions.masks[own], regions.logits[own], GATED_LOGIT)
+        return replace(
+            grids, logits={"sound": sound[None], "classes": maps}, region_classes=classes
+        )
 
     def _encode(self, image: np.ndarray) -> Any:
         spec = self._backend.spec

@@ -67,7 +67,8 @@ class AttentionAligner(nn.Module):
         self.norm = nn.LayerNorm(dim_in, eps=eps)
         self.attend = nn.Linear(dim_in, num_heads)
         self.project = nn.Linear(dim_in, num_heads * dim, bias=False)
-        nn.init.zeros_(self.attend.weight)
+        # All instants alike to begin with.
+        nn.init.normal_(self.attend.weight, std=0.02)
         nn.init.zeros_(self.attend.bias)
 
     def forward(self, x: Float[Tensor, "b d t"]) -> Float[Tensor, "b k c t"]:

@@ -23,6 +23,8 @@ KINDS = {"sam": "Sam", "sam2": "Sam2", "sam_hq": "SamHQ"}
 MIN_VERSIONS = {"sam": "4.48", "sam2": "4.56", "sam_hq": "4.53"}
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
+SAM2_PX, SAM2_STRIDES = 1024, (4, 8, 16)
+"""Side of the picture that SAM 2 takes, and how many pixels a cell of its feature maps has."""
 PROMPTS = ("boxes", "points")
 TEXT_ONLY = ("text_model", "text_projection", "visual_projection", "logit_scale")
 
@@ -33,7 +35,7 @@ class SamProposals(nn.Module):
     `prompts` "points" asks SAM at a grid of points instead, as its automatic masks do; the paper
     finds that small things are then missed (002 section 3.2). `detector_options` are fields of
     `Owlv2VisionConfig`, the other options those of the segmenter's vision encoder, prompt encoder
-    and mask decoder. Suppression is the paper's: boxes, at an IoU of `nms_iou`.
+    and mask decoder (of SAM 2's, `vision_options["backbone_options"]` the Hiera's). Suppression is the paper's: boxes, at an IoU of `nms_iou`.
     """
 
     def __init__(
@@ -114,8 +116,7 @@ class SamProposals(nn.Module):
     ) -> tuple[Float[Tensor, "n h w"], Float[np.ndarray, " n"]]:
         """One mask's logits for each box (p = 4) or point (p = 2), and their predicted IoU."""
         height, width = pixels.shape[1:]
-        size = self.segmenter.config.vision_config.image_size if self.kind != "sam2" else None
-        size = size or self.segmenter.prompt_encoder.image_size_px
+        size = self.segmenter.config.prompt_encoder_config.image_size
         rows, columns = (size, size)
         if self.kind != "sam2":  # whose own transform squeezes the picture to a square
             scale = size / max(height, width)
@@ -153,13 +154,17 @@ def _segmenter(
             f"proposals {kind!r} need transformers {MIN_VERSIONS[kind]} or later, this is "
             f"{transformers.__version__}: pip install -U transformers"
         )
+    if kind == "sam2":
+        side = prompt.get("image_size", SAM2_PX)
+        backbone = {"model_type": "sam2_hiera_det_model", "image_size": [side, side]}
+        backbone |= vision.get("backbone_options", {})
+        vision = {name: value for name, value in vision.items() if name != "backbone_options"}
+        sizes = [[side // stride] * 2 for stride in SAM2_STRIDES]
+        vision |= {"backbone_config": backbone, "backbone_feature_sizes": sizes}
     config = getattr(transformers, f"{name}Config")(
         vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder
     )
-    model = getattr(transformers, f"{name}Model")(config).eval()
-    if kind == "sam2":
-        model.prompt_encoder.image_size_px = config.prompt_encoder_config.image_size
-    return model
+    return getattr(transformers, f"{name}Model")(config).eval()
 
 
 def _detector(options: dict[str, Any]) -> nn.Module:

@@ -32,7 +32,24 @@ OPTIONS = {
         "decoder_options": {**SAM["decoder_options"], "vit_dim": 16},
         "detector_options": DETECTOR,
     },
-}
+    "sam2": {
+        "vision_options": {
+            "backbone_options": {
+                "hidden_size": 8, "blocks_per_stage": [1, 1, 2, 1],
+                "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 2, 2],
+                "window_size_per_stage": [4, 4, 4, 4], "global_attention_blocks": [3],
+                "window_positional_embedding_background_size": [4, 4],
+            },
+            "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16,
+        },
+        "prompt_options": {"hidden_size": 16, "image_size": 64, "mask_input_channels": 4},
+        "decoder_options": {
+            "hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16,
+        },
+        "detector_options": DETECTOR,
+    },
+}  # fmt: skip
 
 
 def proposals(kind, **changes):
@@ -40,7 +57,7 @@ def proposals(kind, **changes):
     return PROPOSALS[kind](num_regions=6, mask_px=48, **{**OPTIONS[kind], **changes}).eval()
 
 
-@pytest.mark.parametrize("kind", ["sam", "sam_hq"])
+@pytest.mark.parametrize("kind", ["sam", "sam2", "sam_hq"])
 def test_every_kept_box_gives_one_mask_of_the_picture(kind):
     found = proposals(kind)(IMAGE)
     assert 1 <= len(found.masks) <= 6
