@@ -1,4 +1,4 @@
-"""Regions of a picture with scores, and the pictures that are painted of them (002 section 2.3)."""
+"""Regions of a picture with scores, and the pictures painted of them (002 section 2.3)."""
 
 from __future__ import annotations
 
@@ -99,8 +99,6 @@ def packed(masks: Bool[np.ndarray, "*shape w"]) -> UInt8[np.ndarray, "*shape v"]
     return np.packbits(masks, axis=-1)
 
 
-def unpacked(
-    bits: UInt8[np.ndarray, "*shape v"], width: int
-) -> Bool[np.ndarray, "*shape w"]:
+def unpacked(bits: UInt8[np.ndarray, "*shape v"], width: int) -> Bool[np.ndarray, "*shape w"]:
     """What `packed` was given."""
     return np.unpackbits(bits, axis=-1, count=width).astype(bool)

@@ -167,9 +167,7 @@ class HeadCalibration:
     scale: float = 1.0
     bias: float = 0.0
 
-    def logits(
-        self, similarity: Float[np.ndarray, "*shape"]
-    ) -> Float32[np.ndarray, "*shape"]:
+    def logits(self, similarity: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
         """The calibrated logits, within `MAX_LOGIT`."""
         logits = np.clip(self.scale * similarity + self.bias, -MAX_LOGIT, MAX_LOGIT)
         return logits.astype(np.float32, copy=False)
@@ -425,9 +423,7 @@ class Backend(ABC):
         """What each map shows; none where the model has no names."""
         return ()
 
-    def regions(
-        self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]
-    ) -> Regions | None:
+    def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
         """The regions that these calibrated logits belong to; None for a model of cells."""
         return None
 

@@ -80,9 +80,7 @@ class BackendWrapper(Backend):
     ) -> tuple[str, ...]:
         return self.backend.labels(tokens, head, maps)
 
-    def regions(
-        self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]
-    ) -> Regions | None:
+    def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
         return self.backend.regions(tokens, logits)
 
     def separate(

@@ -72,9 +72,7 @@ def load_grounder(
         from av_grounding.grounder import Grounder
 
         if getattr(args, "regions", None):
-            backend = load_regions(
-                path, settings.backend, settings.device, proposals=args.regions
-            )
+            backend = load_regions(path, settings.backend, settings.device, proposals=args.regions)
         else:
             backend = load_configured(path, settings, compiles=compiles)
         settings.check_heads(backend.spec.head_names)

@@ -171,7 +171,6 @@ def write_label(
     np.maximum((box * 0.35).astype(np.uint8), chip, out=box)
 
 
-
 def _draw_legend(
     image: UInt8[np.ndarray, "H W 3"], answers: Answers, styles: Mapping[str, Style]
 ) -> None:

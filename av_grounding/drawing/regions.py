@@ -1,4 +1,4 @@
-"""Regions over their picture: outlined masks with names and scores, and the same as plain values."""
+"""Regions over their picture: outlined masks with names and scores; and as plain values."""
 
 from __future__ import annotations
 

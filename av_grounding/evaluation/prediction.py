@@ -220,13 +220,9 @@ class GrounderPredictor:
         for name, load in prompts.items():
             if name not in self._prompts:
                 hearing, heard = self._hear(load())
-                queries = listen_to_clip(
-                    hearing, self._backend.spec, self._grounder.config, heard
-                )
+                queries = listen_to_clip(hearing, self._backend.spec, self._grounder.config, heard)
                 if "speech" not in queries:
-                    raise ValueError(
-                        f"the prompt of class {name!r} holds no speech that is heard"
-                    )
+                    raise ValueError(f"the prompt of class {name!r} holds no speech that is heard")
                 self._prompts[name] = queries["speech"]
             said = self._prompts[name]
             heads = answer(self._backend, tokens, {"speech": said}, said.vectors.shape[1])

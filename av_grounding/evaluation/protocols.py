@@ -34,9 +34,9 @@ class Protocol:
     """How an answer is scored.
 
     `values`: similarities, what the bundle's calibration makes of them, or the relative scores of
-    regions (002 eq. 4; of a model of cells, its map between its own least and largest value). `threshold` and
-    `amount`: see `metrics.maps.binarise`; sweeps and oracles choose with the truth in view, so
-    they are upper bounds. `score`: the share of samples with enough IoU, or the mean IoU.
+    regions (002 eq. 4; of a model of cells, its map between its own least and largest value).
+    `threshold` and `amount`: see `metrics.maps.binarise`; sweeps and oracles choose with the truth
+    in view, so they are upper bounds. `score`: the share of samples with enough IoU, or mean IoU.
     `average`: what is averaged, in words.
     """
 

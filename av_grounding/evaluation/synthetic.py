@@ -171,7 +171,7 @@ def evaluate(
 
 
 def outlines(asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
-    """Head -> how well its maps' outlines follow the objects', beside mean IoU of the same maps."""
+    """Head -> how well its maps' outlines follow the objects', and mean IoU of the same maps."""
     rows = {}
     for head in dict.fromkeys(one.head for one in asked):
         own = [one for one in asked if one.head == head]

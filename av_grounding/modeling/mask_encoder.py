@@ -1,4 +1,4 @@
-"""The trained parts of SeAC (002 section 2.2): the mask encoder, and attention pooling of sound."""
+"""The trained parts of SeAC (002 section 2.2): mask encoder, and attention pooling of sound."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class RegionTokens:
 
 
 class RegionModel(DualEncoder):
-    """Regions with vectors (b, k, c, n), sound tokens (b, k, c, t), and the score of each region."""
+    """Regions with vectors (b, k, c, n), sound tokens (b, k, c, t), and each region's score."""
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)

@@ -134,9 +134,7 @@ def histograms(
     return np.concatenate(parts, axis=1) / sizes
 
 
-def borders(
-    labels: Int[np.ndarray, "h w"], gradient: Float32[np.ndarray, "h w"]
-) -> list[Border]:
+def borders(labels: Int[np.ndarray, "h w"], gradient: Float32[np.ndarray, "h w"]) -> list[Border]:
     """Of each segment its neighbours, by pairs of touching pixels (four to a pixel)."""
     num = int(labels.max()) + 1
     keys, strengths = [], []

@@ -1,4 +1,4 @@
-"""What an image encoder is shown of a region: the thing alone, and the thing in its surroundings."""
+"""What an image encoder is shown of a region: the thing alone, and in its surroundings."""
 
 from __future__ import annotations
 

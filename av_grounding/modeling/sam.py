@@ -35,7 +35,8 @@ class SamProposals(nn.Module):
     `prompts` "points" asks SAM at a grid of points instead, as its automatic masks do; the paper
     finds that small things are then missed (002 section 3.2). `detector_options` are fields of
     `Owlv2VisionConfig`, the other options those of the segmenter's vision encoder, prompt encoder
-    and mask decoder (of SAM 2's, `vision_options["backbone_options"]` the Hiera's). Suppression is the paper's: boxes, at an IoU of `nms_iou`.
+    and mask decoder (`vision_options["backbone_options"]`: of SAM 2's Hiera). Suppression is the
+    paper's: boxes, at an IoU of `nms_iou`.
     """
 
     def __init__(
@@ -124,7 +125,9 @@ class SamProposals(nn.Module):
         resized = F.interpolate(
             pixels[None], (rows, columns), mode="bilinear", antialias=True, align_corners=False
         )
-        padded = F.pad(_normalised(resized, SAM_MEAN, SAM_STD), (0, size - columns, 0, size - rows))
+        padded = F.pad(
+            _normalised(resized, SAM_MEAN, SAM_STD), (0, size - columns, 0, size - rows)
+        )
         factor = prompts.new_tensor([columns / width, rows / height] * (prompts.shape[1] // 2))
         placed = (prompts * factor)[None]
         asked = {"input_boxes": placed}

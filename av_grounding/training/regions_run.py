@@ -25,7 +25,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.bundle_config import WEIGHTS_FILE, store_spec
 from av_grounding.modeling.dual_encoder import head_specs
-from av_grounding.modeling.region_model import RegionConfig, RegionModel
+from av_grounding.modeling.region_model import RegionModel
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import CELL_PX, SceneBank
 from av_grounding.training.configuration import SeacRun
@@ -95,9 +95,7 @@ def build_model(config: SeacRun) -> RegionModel:
         for side in ("image", "audio")
         for name in ("backbone", "options")
     }
-    model = RegionModel(
-        replace(config.model, **own, normalize_audio=start.config.normalize_audio)
-    )
+    model = RegionModel(replace(config.model, **own, normalize_audio=start.config.normalize_audio))
     for name in ("image_backbone", "audio_backbone"):
         getattr(model, name).load_state_dict(getattr(start, name).state_dict())
     return model

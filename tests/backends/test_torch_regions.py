@@ -69,15 +69,16 @@ def test_a_bundle_of_cells_answers_for_regions_where_it_is_asked_to(tmp_path):
 
 
 def test_no_graph_is_promised_for_regions(bundle, tmp_path):
-    with pytest.raises(ValueError, match="backend 'cpu' for regions.*expected auto or torch"):
+    with pytest.raises(ValueError, match=r"backend 'cpu' for regions.*expected auto or torch"):
         load_backend(bundle, "cpu")
     with pytest.raises(ValueError, match="is a region_model, of which there are no graphs"):
         check_request(bundle, tmp_path / "out", "cpu", "fp32")
 
 
 def test_ground_leaves_the_regions_as_values_and_as_a_picture(bundle, tmp_path):
-    import cv2
     import wave
+
+    import cv2
 
     cv2.imwrite(str(tmp_path / "image.png"), IMAGE[..., ::-1])
     with wave.open(str(tmp_path / "clip.wav"), "wb") as file:

@@ -49,9 +49,7 @@ def test_each_protocol_has_its_own_threshold():
     names = ("per_video", "seac_0.5", "seac_0.9")
     protocols = [PROTOCOLS[name] for name in names]
     scored = score_mask(GroundingJob(sample, grids()), protocols)
-    found = {
-        one.name: summarise_masks([scored], one)["model"]["miou"] for one in protocols
-    }
+    found = {one.name: summarise_masks([scored], one)["model"]["miou"] for one in protocols}
     assert found["seac_0.5"] == pytest.approx(1.0, abs=1e-6)
     assert found["seac_0.9"] == pytest.approx(16 / 24, abs=1e-6)
     # Calibrated, all three regions lie above 0.5.
@@ -70,7 +68,7 @@ def test_a_region_is_called_by_its_name_where_it_sounds():
     )
     job = GroundingJob(sample, named, num_classes=3)
     scored = score_classes(job, [PROTOCOLS["seac"]])
-    result, per_class = summarise_classes(
+    result, _per_class = summarise_classes(
         [scored], PROTOCOLS["seac"], ("background", "bell", "dog")
     )
     assert result["model"]["miou_present"] == pytest.approx(1.0)

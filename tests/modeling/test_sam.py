@@ -96,9 +96,7 @@ def test_a_box_is_asked_for_in_the_frame_that_the_encoder_sees():
     with torch.no_grad():
         logits, _ = sam.masks(pixels, torch.tensor([[64.0, 48.0, 128.0, 96.0]]))
     # 128 pixels across become 64, and what lies below the picture is padding.
-    torch.testing.assert_close(
-        asked["input_boxes"], torch.tensor([[[32.0, 24.0, 64.0, 48.0]]])
-    )
+    torch.testing.assert_close(asked["input_boxes"], torch.tensor([[[32.0, 24.0, 64.0, 48.0]]]))
     assert asked["pixel_values"].shape == (1, 3, 64, 64)
     assert (asked["pixel_values"][:, :, 48:] == 0).all()
     assert logits.shape == (1, 48, 64)

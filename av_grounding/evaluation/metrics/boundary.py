@@ -79,7 +79,9 @@ def proposal_recall(
             for num, found in best.items():
                 found.append(float(iou[:num].max(initial=0.0)))
     if not all(best.values()):
-        raise ValueError("got no true mask with a pixel, expected one or more pictures with things")
+        raise ValueError(
+            "got no true mask with a pixel, expected one or more pictures with things"
+        )
     return {
         num: {
             "recall": float(np.mean(np.array(found) >= min_iou)),

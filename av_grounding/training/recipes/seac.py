@@ -54,9 +54,7 @@ class SeacConfig:
 
     def __post_init__(self) -> None:
         if self.mixing not in MIXING:
-            raise ValueError(
-                f"mixing is {self.mixing!r}; expected one of {', '.join(MIXING)}"
-            )
+            raise ValueError(f"mixing is {self.mixing!r}; expected one of {', '.join(MIXING)}")
         if not 0.0 <= self.mixing_end <= 1.0:
             raise ValueError(f"mixing_end is {self.mixing_end}; expected 0 to 1")
         if not 0.0 < self.temperature_min <= self.temperature <= self.temperature_max:
@@ -136,9 +134,7 @@ class RegionContrast(Recipe):
             features = self.model.audio_features(waveforms)
         return self.model.audio_aligner(features)
 
-    def allowed(
-        self, batch: dict[str, Tensor], mixture: Int[Tensor, " i"]
-    ) -> Bool[Tensor, "i k"]:
+    def allowed(self, batch: dict[str, Tensor], mixture: Int[Tensor, " i"]) -> Bool[Tensor, "i k"]:
         """Which images may be negatives of which mixtures: those that show nothing heard there."""
         classes = gather_with_gradient(batch["sound_class"])
         present = gather_with_gradient(batch["present"])

@@ -32,12 +32,8 @@ def test_the_positives_of_a_mixture_stand_inside_the_logarithm():
     # By hand: images 0 and 2 share sound 0, image 1 has sound 1.
     x = torch.tensor([[1.0, 0.5], [-0.5, 2.0], [0.0, 0.25]], dtype=torch.float64)
     e = x.exp()
-    of_sounds = -math.log((e[0, 0] + e[2, 0]) / e[:, 0].sum()) - math.log(
-        e[1, 1] / e[:, 1].sum()
-    )
-    of_images = -sum(
-        math.log(e[i, k] / e[i].sum()) for i, k in ((0, 0), (1, 1), (2, 0))
-    )
+    of_sounds = -math.log((e[0, 0] + e[2, 0]) / e[:, 0].sum()) - math.log(e[1, 1] / e[:, 1].sum())
+    of_images = -sum(math.log(e[i, k] / e[i].sum()) for i, k in ((0, 0), (1, 1), (2, 0)))
     expected = torch.tensor((of_sounds + of_images) / 3, dtype=torch.float64)
     torch.testing.assert_close(msa_micl(x, torch.tensor([0, 1, 0])), expected)
     # One image that explains the mixture is enough: the other may score as it likes.

@@ -112,7 +112,9 @@ def test_a_bank_goes_on_where_it_stopped_and_is_made_anew_for_others(
     np.testing.assert_array_equal(bank.masks(3, 1), proposed.masks)
     with torch.no_grad():
         features = model.region_features(scenes.images[3, 1], proposed.masks).numpy()
-    np.testing.assert_allclose(bank.features[3, 1, : len(features)], features, rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        bank.features[3, 1, : len(features)], features, rtol=2e-3, atol=1e-3
+    )
 
     # A stopped build segments what is missing and no more.
     (tmp_path / "regions-000002.npz").unlink()
