@@ -46,20 +46,28 @@ class Proposals:
         usable = masks.sum(axis=(1, 2)) >= min(MIN_MASK_PX, masks[0].size if len(masks) else 0)
         masks, confidence = masks[usable], np.asarray(confidence, np.float32)[usable]
         order = np.argsort(-confidence, kind="stable")
-        chosen = suppressed(masks[order], max_iou)[:num]
+        if max_iou < 1.0:
+            flat = masks[order].reshape(len(masks), masks.shape[1] * masks.shape[2])
+            order = order[suppressed(flat, np.ones(flat.shape[1]), max_iou)]
+        chosen = order[:num]
         if not len(chosen):
             return cls(np.ones((1, *masks.shape[1:]), bool), np.zeros(1, np.float32))
-        return cls(masks[order][chosen], confidence[order][chosen])
+        return cls(masks[chosen], confidence[chosen])
 
 
-def suppressed(masks: Bool[np.ndarray, "n h w"], max_iou: float) -> Int[np.ndarray, " m"]:
-    """Of masks in falling order those that share at most `max_iou` with every one kept before."""
-    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
-    shared = flat @ flat.T
-    areas = flat.sum(axis=1)
-    iou = shared / np.maximum(areas[:, None] + areas - shared, 1.0)
+def suppressed(
+    members: Bool[np.ndarray, "n p"], areas: Float[np.ndarray, " p"], max_iou: float
+) -> Int[np.ndarray, " m"]:
+    """Of regions in falling order those that share at most `max_iou` with every one kept before.
+
+    `members` says which parts of the picture, of the given areas, a region is made of.
+    """
+    parts = members.astype(np.float32)
+    shared = (parts * areas.astype(np.float32)) @ parts.T
+    own = np.diagonal(shared)
+    iou = shared / np.maximum(own[:, None] + own - shared, 1.0)
     kept: list[int] = []
-    for number in range(len(masks)):
+    for number in range(len(members)):
         if not kept or iou[number, kept].max() <= max_iou:
             kept.append(number)
     return np.array(kept, np.int64)
@@ -116,9 +124,10 @@ class ClassicalProposals(nn.Module):
         tree = RegionTree(watershed_segments(lab, gradient, self.segment_px), lab, gradient)
         saliency = tree.saliency()
         candidates = np.argsort(-saliency, kind="stable")[: 6 * self.num_regions]
-        return Proposals.best(
-            tree.masks(candidates), saliency[candidates], self.num_regions, self.max_iou
-        )
+        # What regions share is counted in whole segments, a hundred times fewer than pixels.
+        kept = suppressed(tree.members(candidates), tree.area[: tree.num_leaves], self.max_iou)
+        chosen = candidates[kept[: self.num_regions]]
+        return Proposals.best(tree.masks(chosen), saliency[chosen], self.num_regions)
 
 
 def lab_and_gradient(

@@ -112,10 +112,14 @@ class RegionTree:
 
     def masks(self, numbers: Int[np.ndarray, " m"]) -> Bool[np.ndarray, "m h w"]:
         """Where these regions lie."""
+        return self.members(numbers)[:, self.labels]
+
+    def members(self, numbers: Int[np.ndarray, " m"]) -> Bool[np.ndarray, "m n"]:
+        """Which segments these regions are made of."""
         member = np.zeros((len(numbers), self.num_leaves), bool)
         for row, number in zip(member, numbers, strict=True):
             row[self.leaves[number]] = True
-        return member[:, self.labels]
+        return member
 
 
 def histograms(

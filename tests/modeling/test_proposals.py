@@ -59,8 +59,12 @@ def test_specks_are_left_out_and_equals_keep_their_order():
 def test_of_masks_that_share_too_much_the_first_stays():
     masks = np.zeros((3, 10, 10), bool)
     masks[0, :, :6], masks[1, :, :5], masks[2, :, 6:] = True, True, True
-    assert suppressed(masks, 0.7).tolist() == [0, 2]
-    assert suppressed(masks, 0.9).tolist() == [0, 1, 2]
+    flat = masks.reshape(3, 100)
+    assert suppressed(flat, np.ones(100), 0.7).tolist() == [0, 2]
+    assert suppressed(flat, np.ones(100), 0.9).tolist() == [0, 1, 2]
+    # The same in columns of ten pixels each.
+    assert suppressed(masks[:, 0], np.full(10, 10.0), 0.7).tolist() == [0, 2]
+    np.testing.assert_array_equal(Proposals.best(masks, np.ones(3), 5, 0.7).masks, masks[[0, 2]])
 
 
 @settings(max_examples=20)
