@@ -26,6 +26,7 @@ from av_grounding.modeling.per_head import AlignerPerHead, TrunkPerHead
 from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
+from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 from av_grounding.types import HeadSpec
 
@@ -39,6 +40,7 @@ AUDIO_BACKBONES = {
     "conv": ConvAudioBackbone,
     "hubert": HubertBackbone,
     "per_head": TrunkPerHead,
+    "vggish": VggishBackbone,
 }
 IMAGE_ALIGNERS = {"pointwise": ImageAligner, "classes": ClassAligner, "regions": MaskEncoder}
 AUDIO_ALIGNERS = {

@@ -149,6 +149,7 @@ def has_speech():
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_speech(), reason="espeak-ng is not installed")
 def test_a_run_resumes_to_the_same_bundle_which_names_what_it_shows(tmp_path):
     start = save_small_bundle(tmp_path / "start")
