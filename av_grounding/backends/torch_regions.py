@@ -32,6 +32,12 @@ class RegionBackend(TorchBackend):
             raise TypeError(f"got a {type(bundle.model).__name__}, expected a RegionModel")
         super().__init__(bundle, device)
         self.names = tuple(names or bundle.info.get("things", ()))
+        known = bundle.model.num_classes
+        if self.names and known is not None and len(self.names) != known:
+            raise ValueError(
+                f"{len(self.names)} names for a model of {known} classes; expected one name a "
+                "class, in the same order"
+            )
 
     @torch.inference_mode()
     def similarity(

@@ -175,6 +175,12 @@ class RegionModel(DualEncoder):
         spread = scores[..., None, None].expand(*scores.shape, *masks.shape[-2:])
         return spread.masked_fill(~covered, -MAX_LOGIT).amax(dim=3).clamp_min(-MAX_LOGIT)
 
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes its regions are told apart by; None: it names none."""
+        is_by_channel = self.config.image_aligner == "classes"
+        return self.config.num_classes or (self.config.head_dim if is_by_channel else None)
+
     def region_classes(self, tokens: RegionTokens) -> Int[np.ndarray, " n"] | None:
         """The class of each region of one picture (section 2.3), None where there are no names.
 

@@ -5,8 +5,10 @@ import pytest
 
 from av_grounding.backends import load_backend, load_regions
 from av_grounding.backends.export import check_request
+from av_grounding.backends.torch_regions import RegionBackend
 from av_grounding.cli import main
 from av_grounding.grounder import Grounder
+from av_grounding.modeling.bundle import load_bundle
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.types import MAX_LOGIT
 from tests.helpers import signals
@@ -73,6 +75,13 @@ def test_no_graph_is_promised_for_regions(bundle, tmp_path):
         load_backend(bundle, "cpu")
     with pytest.raises(ValueError, match="is a region_model, of which there are no graphs"):
         check_request(bundle, tmp_path / "out", "cpu", "fp32")
+
+
+def test_names_must_be_as_many_as_classes(bundle):
+    loaded = load_bundle(bundle)
+    RegionBackend(loaded, names=("a", "b", "c"))
+    with pytest.raises(ValueError, match="2 names for a model of 3 classes"):
+        RegionBackend(loaded, names=("a", "b"))
 
 
 def test_ground_leaves_the_regions_as_values_and_as_a_picture(bundle, tmp_path):
