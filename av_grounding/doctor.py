@@ -55,6 +55,7 @@ def examine() -> list[Finding]:
         _cameras,
         _accelerator,
         _bundles,
+        _segmenters,
         _ros,
     )
     return [finding for check in checks for finding in check()]
@@ -87,6 +88,25 @@ def _python() -> Iterator[Finding]:
         yield Finding("Python", "ok", f"{version} ({sys.executable})")
     else:
         yield Finding("Python", "missing", version, "sudo apt-get install -y python3 python3-venv")
+
+
+def _segmenters() -> Iterator[Finding]:
+    """The networks that paper 002 takes its regions from; classical proposals need none."""
+    from av_grounding.modeling.sam import KINDS, MIN_VERSIONS
+
+    try:
+        import transformers
+    except ImportError:
+        return  # said among the packages
+    lacks = [kind for kind, name in KINDS.items() if not hasattr(transformers, f"{name}Model")]
+    lacks += [] if hasattr(transformers, "Owlv2ForObjectDetection") else ["owlv2 (its boxes)"]
+    if lacks:
+        newest = max(MIN_VERSIONS.get(kind, "0") for kind in lacks)
+        detail = f"transformers {transformers.__version__} has no {', '.join(lacks)}"
+        remedy = f"{sys.executable} -m pip install 'transformers>={newest}'"
+        yield Finding("segmenters", "optional", f"{detail}; classical proposals work", remedy)
+    else:
+        yield Finding("segmenters", "ok", f"{', '.join(KINDS)}, owlv2; their weights: a folder")
 
 
 def _packages() -> Iterator[Finding]:

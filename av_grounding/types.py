@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from av_grounding.identification import SourcesSpec, source_maps
+from av_grounding.regions import Regions
 
 ImageTokens = NewType("ImageTokens", object)
 """What a backend's `encode_image` returns: opaque, it stays on the backend's device."""
@@ -100,6 +101,8 @@ class HeadAnswer:
     stays. A stream gives them to models of several sources."""
     max_sources: int = 0
     """Sources that the model tells apart at most; 0: it does not number its maps."""
+    regions: Regions | None = None
+    """What the maps are painted of, where the model answers for regions."""
 
     def __post_init__(self) -> None:
         for name, values in (("labels", self.labels), ("audio", self.audio), ("ids", self.ids)):
@@ -483,6 +486,10 @@ class Backend(ABC):
     ) -> tuple[str, ...]:
         """What each map shows; none where the model has no names."""
         return ()
+
+    def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
+        """The regions that these calibrated logits belong to; None for a model of cells."""
+        return None
 
     def separation_masks(
         self,

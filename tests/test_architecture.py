@@ -12,7 +12,7 @@ PACKAGE = ROOT / "av_grounding"
 
 # From the ground up. A room may import rooms on lower levels and itself.
 LEVELS = (
-    {"files", "image_header", "extras", "identification"},
+    {"files", "image_header", "extras", "identification", "regions"},
     {"types", "config", "modeling"},
     {"audio", "image"},
     {"drawing"},

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from av_grounding.types import Backend
 
@@ -39,6 +39,8 @@ def load_backend(
     bundle = Path(bundle)
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
+    if has_regions(bundle):
+        return load_regions(bundle, name, device)
     if name == "auto":
         return _load_best(bundle, device, compiles)
     return _load_named(bundle, name, device)
@@ -119,6 +121,34 @@ def _load_torch(bundle: Path, device: str) -> Backend:
     from av_grounding.modeling.bundle import load_bundle
 
     return TorchBackend(load_bundle(bundle), device)
+
+
+def load_regions(
+    bundle: str | Path, name: str = "auto", device: str = "auto", **options: Any
+) -> Backend:
+    """A bundle as a backend that answers for regions of the picture; by PyTorch alone.
+
+    A bundle of a dual encoder answers with the same weights, by the regions that `options` say
+    (fields of `RegionConfig`, such as `proposals="grid"`). ValueError for another backend's name.
+    """
+    if name not in ("auto", "torch"):
+        raise ValueError(
+            f"backend {name!r} for regions, which are proposed by code and stand in no graph; "
+            "expected auto or torch"
+        )
+    from av_grounding.backends.torch_regions import RegionBackend, regions_of
+    from av_grounding.modeling.bundle import load_bundle
+
+    place = _torch_device() if device == "auto" else device
+    backend = RegionBackend(regions_of(load_bundle(bundle), **options), place)
+    return _told(backend, "regions are proposed by code, which no graph holds")
+
+
+def has_regions(bundle: Path) -> bool:
+    """Whether a bundle's own model answers for regions."""
+    from av_grounding.modeling.bundle_config import read_config
+
+    return read_config(bundle).get("type") == "region_model"
 
 
 def _torch_device() -> str:

@@ -197,7 +197,13 @@ def check_request(bundle_directory: Path, out: Path, name: str, precision: str) 
             f"precision {precision!r}; expected one of {', '.join(PRECISIONS[name])} for backend "
             f"{name}"
         )
-    weights = read_config(bundle_directory)["weights"]["sha256"]
+    config = read_config(bundle_directory)
+    if config.get("type") != "dual_encoder":
+        raise ValueError(
+            f"{bundle_directory} is a {config.get('type')}, of which there are no graphs: "
+            "expected a dual_encoder; backend torch runs this one as it is"
+        )
+    weights = config["weights"]["sha256"]
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"{out} is no directory; name a new one, or a bundle")
     if out.is_dir() and any(out.iterdir()):

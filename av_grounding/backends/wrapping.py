@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from av_grounding.regions import Regions
 from av_grounding.types import AudioStream, Backend, ImageTokens, ModelSpec
 
 
@@ -78,6 +79,9 @@ class BackendWrapper(Backend):
         self, tokens: ImageTokens, head: str, maps: Float32[np.ndarray, "m r"]
     ) -> tuple[str, ...]:
         return self.backend.labels(tokens, head, maps)
+
+    def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
+        return self.backend.regions(tokens, logits)
 
     def separation_masks(
         self,

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from av_grounding.backends import has_regions
 from av_grounding.backends.compiled import CompiledBackend
 from av_grounding.backends.image_sizes import default_image_size
 from av_grounding.backends.machine import cuda_device, gpu_facts
@@ -107,6 +108,8 @@ def _subjects() -> Iterator[list[Subject]]:
         bundle = save_bundle(folder, pair.model, pair.spec, name=pair.name)
         subjects = [Subject(pair.name, bundle, CAMERA_INPUT)]
         for shipped in find_bundles():
+            if has_regions(shipped):
+                continue  # of which there are no graphs
             spec = spec_from_json(read_config(shipped)["spec"])
             subjects.append(Subject(shipped.name, shipped, default_image_size(spec)))
         yield subjects

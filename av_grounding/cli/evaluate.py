@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument("benchmark", type=_benchmark, metavar="BENCHMARK", help="see below")
     options.add_model(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--seed", type=options.seed, default=0, help="seed of the samples (0)")
     parser.add_argument(
@@ -155,6 +156,9 @@ def _readable(report: dict[str, Any]) -> Iterator[Table]:
         rest.add_row(f"{head} head knows", f"{row['num_classes']} classes, {row['num']} samples")
     for name, value in report.get("word_timing", {}).items():
         rest.add_row(f"speech mAP, word timing: {name}", f"{100 * value:.1f}")
+    for reading, rows in report["outlines"].items():
+        for head, row in rows.items():
+            rest.add_row(f"{head} boundary F, {reading}", f"{100 * row['boundary_f']:.1f}")
     rest.add_row("dark maps below 0.5", f"{100 * report['gating']:.1f}")
     for case, share in report["gating_cases"].items():
         rest.add_row(f"  {case.replace('_', ' ').replace('.', ': ')}", f"{100 * share:.1f}")

@@ -15,12 +15,14 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         parents=parents,
         help="ground one picture and one clip",
         description="DIR gets sound.png, speech.png, overlay.png and heatmaps.npz; source_1.png, "
-        "… too, the strongest first, from a bundle that tells sources apart.",
+        "… too, the strongest first, from a bundle that tells sources apart; regions.json and "
+        "regions.png from a model of regions.",
     )
     parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture")
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="a media file with sound")
     options.add_model(parser)
     options.add_sources(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.set_defaults(execute=execute)
 
@@ -30,7 +32,8 @@ def execute(args: argparse.Namespace) -> int:
 
     from av_grounding.drawing.overlay import colorize, overlay, peak_px
     from av_grounding.drawing.png import write_png
-    from av_grounding.files import atomic_write
+    from av_grounding.drawing.regions import describe_regions, draw_regions
+    from av_grounding.files import atomic_write, write_json
     from av_grounding.image import resize_heatmap
     from av_grounding.sources.media_file import MediaFile
     from av_grounding.sources.still import read_image
@@ -60,6 +63,10 @@ def execute(args: argparse.Namespace) -> int:
             maps["sources"] = answer.heatmaps
             scores["source_score"] = answer.heatmaps.max(axis=(1, 2), initial=0.0)
         np.savez(file, **maps, **scores)
+    regions = {head: of.regions for head, of in grounding.heads.items() if of.regions}
+    if regions:
+        write_png(args.out / "regions.png", draw_regions(image, regions))
+        write_json(args.out / "regions.json", describe_regions(regions, size))
     result: dict[str, Any] = {"out": str(args.out)}
     lines = []
     for head, answer in grounding.heads.items():

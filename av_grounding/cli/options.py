@@ -48,6 +48,18 @@ def _num_sources(text: str) -> int:
     return int(text)
 
 
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--regions",
+        nargs="?",
+        const="classical",
+        choices=("classical", "grid"),
+        metavar="PROPOSALS",
+        help="answer for regions, not for cells (paper 002): classical (default) | grid; a bundle "
+        "of regions does so by itself",
+    )
+
+
 def load_settings(args: argparse.Namespace) -> GroundingConfig:
     from av_grounding.config import config_from_mapping, load_config
 
@@ -76,11 +88,14 @@ def load_grounder(
 
     path = bundle_path(args, settings)
     with busy(args, f"Loading {path}"):
-        from av_grounding.backends import load_configured
+        from av_grounding.backends import load_configured, load_regions
         from av_grounding.backends.economy import settle_threads
         from av_grounding.grounder import Grounder
 
-        backend = load_configured(path, settings, compiles=compiles)
+        if getattr(args, "regions", None):
+            backend = load_regions(path, settings.backend, settings.device, proposals=args.regions)
+        else:
+            backend = load_configured(path, settings, compiles=compiles)
         settings.check_heads(backend.spec.head_names)
         settle_threads(backend)
         return Grounder(backend, settings.stream)

@@ -46,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     options.add_model(parser)
     options.add_sources(parser)
+    options.add_regions(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="record into this directory")
     parser.add_argument(
         "--duration", type=options.seconds, metavar="S", help="stop after this many seconds"

@@ -19,11 +19,11 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav", "oneavm", "oassl", "everyday"),
-        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); oneavm: "
-        "locate, separate and recognise (paper 003); oassl: object-aware localisation of several "
-        "sources (paper 004); everyday: photographs, recordings and voices of packages (needs no "
-        "--data)",
+        choices=("sss", "denseav", "seac", "oneavm", "oassl", "everyday"),
+        help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); seac: "
+        "segment, associate, classify (paper 002); oneavm: locate, separate and recognise (paper "
+        "003); oassl: object-aware localisation of several sources (paper 004); everyday: "
+        "photographs, recordings and voices of packages (needs no --data)",
     )
     parser.add_argument(
         "--preset",

@@ -150,11 +150,20 @@ def _tell(
     height, width = image.shape[:2]
     if min(height, width) < MIN_LEGEND_PX:
         return
+    x, y = peak_px(heatmap, height, width)
+    write_label(image, label, (x, y), style)
+
+
+def write_label(
+    image: UInt8[np.ndarray, "H W 3"], label: str, at: tuple[int, int], style: Style
+) -> None:
+    """Text beside a point (x, y), on a dark ground, inside the image."""
+    height, width = image.shape[:2]
+    x, y = at
     size_px = max(12, round(min(height, width) / 34))
     chip = np.zeros((size_px * 3 // 2, size_px * (len(label) + 2), 3), np.uint8)
     end = draw_text(chip, label, (size_px // 3, size_px * 11 // 10), size_px, style.strong)
     chip = chip[:, : min(end + size_px // 3, width)]
-    x, y = peak_px(heatmap, height, width)
     reach = round(min(height, width) * 0.05)
     left = x + reach if x + reach + chip.shape[1] <= width else x - reach - chip.shape[1]
     left, top = max(0, left), min(max(0, y - chip.shape[0] // 2), height - chip.shape[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.windows import with_window
 from av_grounding.grounder import Grounder, longest_hop_s
 from av_grounding.image import ResizeTransform
+from av_grounding.regions import Regions, painted
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.places import NothingHeard
@@ -42,6 +43,10 @@ class HeadGrids:
     gated: tuple[str, ...] = ()
     is_by_target: bool = False
     """Whether map i was made for target i, as by a model that is told the classes."""
+    regions: Mapping[str, Regions] = field(default_factory=dict)
+    """What a head's maps are painted of, where the model answers for regions and heard."""
+    region_classes: tuple[int, ...] = ()
+    """Of the sound head's regions, where classes were asked for: which of them; -1 for none."""
 
     def merged(self, head: str) -> Float32[np.ndarray, "h w"]:
         """All maps of a head in one, the largest value in each cell: for a single question."""
@@ -215,7 +220,12 @@ class GrounderPredictor:
         clip: AudioClip | None,
         prompts: Mapping[str, Callable[[], AudioClip]],
     ) -> HeadGrids:
-        """Zero-shot classes by their spoken names: the sound map, and one speech map a class."""
+        """Zero-shot classes: the sound map, and one map a class.
+
+        By their spoken names, or by what a model of regions calls each of them.
+        """
+        if getattr(self._backend, "names", ()):
+            return self._classify_regions(self.ground(image, clip), list(prompts))
         missing = {"sound", "speech"} - set(self._backend.spec.head_names)
         if missing:
             raise ValueError(
@@ -256,6 +266,22 @@ class GrounderPredictor:
                 separated.append(np.zeros_like(mono))
         return np.stack(separated)
 
+    @staticmethod
+    def _classify_regions(grids: HeadGrids, names: list[str]) -> HeadGrids:
+        (sound,) = grids.logits["sound"].max(axis=0, keepdims=True)
+        maps = np.full((len(names), *sound.shape), GATED_LOGIT, np.float32)
+        classes: tuple[int, ...] = ()
+        if "sound" in grids.regions:
+            regions = grids.regions["sound"]
+            numbers = {name: number for number, name in enumerate(names)}
+            classes = tuple(numbers.get(label, -1) for label in regions.labels)
+            for number in set(classes) - {-1}:
+                own = np.array(classes) == number
+                maps[number] = painted(regions.masks[own], regions.logits[own], GATED_LOGIT)
+        return replace(
+            grids, logits={"sound": sound[None], "classes": maps}, region_classes=classes
+        )
+
     def _encode(self, image: np.ndarray) -> Any:
         spec = self._backend.spec
         placement = ResizeTransform.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
@@ -295,8 +321,12 @@ def _grids(answers: Mapping[str, list[HeadAnswer]]) -> HeadGrids:
 
     Maps are averaged one by one where their number stays, else their maximum is.
     """
-    logits, gated = {}, []
+    logits, gated, regions = {}, [], {}
     for head, of_head in answers.items():
+        known = [one.regions for one in of_head if one.regions is not None]
+        if known:  # of one picture, so only their scores differ
+            mean = np.mean([one.logits for one in known], axis=0, dtype=np.float32)
+            regions[head] = replace(known[0], logits=mean)
         heard = [one.logits for one in of_head if len(one.logits)]
         if not heard:
             gated.append(head)
@@ -305,4 +335,4 @@ def _grids(answers: Mapping[str, list[HeadAnswer]]) -> HeadGrids:
         if len({len(maps) for maps in heard}) > 1:
             heard = [maps.max(axis=0, keepdims=True) for maps in heard]
         logits[head] = np.mean(heard, axis=0, dtype=np.float32)
-    return HeadGrids(logits, tuple(gated))
+    return HeadGrids(logits, tuple(gated), regions=regions)

@@ -15,7 +15,7 @@ from av_grounding.evaluation.benchmark import Task
 from av_grounding.evaluation.metrics.maps import ThresholdKind, Upsampling
 from av_grounding.evaluation.metrics.multi_source import Matching
 
-Values = Literal["similarity", "calibrated"]
+Values = Literal["similarity", "calibrated", "regions"]
 Threshold = (
     ThresholdKind | Literal["sweep19", "oracle20_per_class", "oracle20_shared", "none", "argmax"]
 )
@@ -33,9 +33,10 @@ PROMPTED: tuple[Task, ...] = ("prompted", "simultaneous")
 class Protocol:
     """How an answer is scored.
 
-    `values`: similarities, or what the bundle's calibration makes of them. `threshold` and
-    `amount`: see `metrics.maps.binarise`; sweeps and oracles choose with the truth in view, so
-    they are upper bounds. `score`: the share of samples with enough IoU, or the mean IoU.
+    `values`: similarities, what the bundle's calibration makes of them, or the relative scores of
+    regions (002 eq. 4; of a model of cells, its map between its own least and largest value).
+    `threshold` and `amount`: see `metrics.maps.binarise`; sweeps and oracles choose with the truth
+    in view, so they are upper bounds. `score`: the share of samples with enough IoU, or mean IoU.
     `average`: what is averaged, in words.
     """
 
@@ -230,6 +231,29 @@ PROTOCOLS: dict[str, Protocol] = _named(
         amount=0.5,
         score="mean_iou",
         average="frames; F at the set's best of 255 thresholds",
+    ),
+    *(
+        Protocol(
+            name=f"seac_{amount}",
+            tasks=("segmentation",),
+            source=f"SeAC (002) eq. 4 over {amount}, which the paper does not state: {reading}",
+            values="regions",
+            threshold="absolute",
+            amount=amount,
+            score="mean_iou",
+            average="frames of a video, then videos; F at each video's best of 255 thresholds",
+        )
+        for amount, reading in ((0.5, "AVSBench's"), (0.9, "sigma of eq. 5"))
+    ),
+    Protocol(
+        name="seac",
+        tasks=("semantic",),
+        source="SeAC (002) eq. 5: the class of the best region over 0.9, each region by its name",
+        values="regions",
+        threshold="absolute",
+        amount=0.9,
+        score="mean_iou",
+        average="frames of a class, then classes",
     ),
     Protocol(
         name="avss",

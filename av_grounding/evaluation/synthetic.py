@@ -18,7 +18,9 @@ import numpy as np
 from av_grounding.evaluation.benchmark import HEADS
 from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from av_grounding.evaluation.harness import predict_samples
+from av_grounding.evaluation.metrics.boundary import best_boundary_f
 from av_grounding.evaluation.metrics.pointing import gated_share
+from av_grounding.evaluation.metrics.prompted import mean_iou
 from av_grounding.evaluation.panels import Panel, write_panels
 from av_grounding.evaluation.prediction import Predictor
 from av_grounding.evaluation.report.content import finite
@@ -30,6 +32,7 @@ from av_grounding.evaluation.scoring.heads import (
     ceilings,
     mean_leakage,
     published,
+    relative,
     score_heads,
 )
 from av_grounding.evaluation.scoring.rows import GroundingJob
@@ -48,6 +51,8 @@ PROTOCOL = {
     "miou_shared": "oracle20_shared",
     "peak": "largest value on the head's own object (expectation over ties; constant map: 0)",
     "leakage": "largest value on the other head's object, mean over both heads",
+    "outlines": "boundary F, 2 px at 224, at the best of 20 thresholds for all maps; relative: "
+    "each map from its least to its largest value, regions as 002 eq. 4",
     "gating": f"share of maps below {GATE} everywhere, mean over the rows of gating_cases",
 }
 
@@ -144,6 +149,10 @@ def evaluate(
         "per_class": per_class,
         "duration_s": round(time.perf_counter() - started_s, 1),
     }
+    report["outlines"] = {
+        reading: outlines(list(answers(jobs["mixture"], heads, read=read)))
+        for reading, read in (("calibrated", published), ("relative", relative))
+    }
     if stream is not None:
         report["streaming"] = scores("stream")
     if vocabulary is not None:
@@ -159,6 +168,21 @@ def evaluate(
     write_panels(out_dir / "panels.png", panels)
     write_json(out_dir / "report.json", report)
     return report
+
+
+def outlines(asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
+    """Head -> how well its maps' outlines follow the objects', and mean IoU of the same maps."""
+    rows = {}
+    for head in dict.fromkeys(one.head for one in asked):
+        own = [one for one in asked if one.head == head]
+        maps, masks = [one.heatmap for one in own], [one.mask for one in own]
+        best = best_boundary_f(maps, masks)
+        rows[head] = {
+            "boundary_f": best.value,
+            "threshold": best.threshold,
+            "miou": mean_iou(maps, masks, [one.class_name for one in own]).mean,
+        }
+    return rows
 
 
 def _dark_maps(

@@ -26,6 +26,7 @@ from av_grounding.modeling.bundle_config import (
     spec_to_json,
 )
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.region_model import RegionConfig, RegionModel
 from av_grounding.modeling.separator import SeparatingConfig, SeparatingEncoder
 from av_grounding.types import ModelSpec
 
@@ -33,6 +34,7 @@ MAX_LISTED = 20
 MODEL_TYPES: dict[str, tuple[type[torch.nn.Module], type]] = {
     "dual_encoder": (DualEncoder, ModelConfig),
     "separator": (SeparatingEncoder, SeparatingConfig),
+    "region_model": (RegionModel, RegionConfig),
 }
 """Type in config.json -> the model and its configuration."""
 
@@ -67,6 +69,12 @@ def save_bundle(
         key: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for key, value in model.state_dict().items()
     }
+    # Networks may share a tensor between two names; a file of safetensors may not.
+    places: set[int] = set()
+    for key, value in state.items():
+        if value.data_ptr() in places and value.numel():
+            state[key] = value.clone()
+        places.add(value.data_ptr())
     weights = directory / WEIGHTS_FILE
     try:
         with replacing(weights) as partial:

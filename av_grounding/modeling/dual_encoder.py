@@ -21,11 +21,13 @@ from av_grounding.modeling.classes import ClassAligner
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
+from av_grounding.modeling.mask_encoder import AttentionAligner, MaskEncoder
 from av_grounding.modeling.per_head import AlignerPerHead, TrunkPerHead
 from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.spectrogram import SpectrogramBackbone
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.modeling.transformer_backbones import HubertBackbone, ViTBackbone
+from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 from av_grounding.types import HeadSpec
 
@@ -40,12 +42,14 @@ AUDIO_BACKBONES = {
     "hubert": HubertBackbone,
     "per_head": TrunkPerHead,
     "spectrogram": SpectrogramBackbone,
+    "vggish": VggishBackbone,
 }
-IMAGE_ALIGNERS = {"pointwise": ImageAligner, "classes": ClassAligner}
+IMAGE_ALIGNERS = {"pointwise": ImageAligner, "classes": ClassAligner, "regions": MaskEncoder}
 AUDIO_ALIGNERS = {
     "pointwise": AudioAligner,
     "strided": StridedAudioAligner,
     "prototypes": AlignerPerHead,
+    "attention": AttentionAligner,
 }
 # Bundles and runs from before these options existed neither state nor know them.
 LATER_OPTIONS = (
@@ -107,7 +111,7 @@ class ModelConfig:
         """What `from_json` takes; options of later versions only where they are in use."""
         values = {**asdict(self), "heads": list(self.heads)}
         for name in LATER_OPTIONS:
-            if values[name] == getattr(ModelConfig(), name):
+            if values[name] == type(self).__dataclass_fields__[name].default:
                 del values[name]
         return values
 

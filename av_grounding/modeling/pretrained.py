@@ -79,6 +79,18 @@ def load_hubert(backbone: HubertBackbone, source: str | Path) -> None:
     load_exactly(backbone.hubert, _from_hub(HubertModel, source), source)
 
 
+def load_from_hub(
+    module: torch.nn.Module, source: str | Path, unused: tuple[str, ...] = ()
+) -> None:
+    """Give a model of `transformers` its pretrained weights: a name on the hub, or a folder.
+
+    `unused`: beginnings of names that the module goes without. Errors as above.
+    """
+    state = _from_hub(type(module), source)
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
+    load_exactly(module, kept, source)
+
+
 def load_exactly(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Load a state that must fit in every name and shape."""
     target = module.state_dict()

@@ -126,4 +126,8 @@ def _answer(
         merged = merged / max(float(np.linalg.norm(pooled)), 1e-12)
     maps = backend.maps(tokens, head.name, pooled, merged)
     logits = backend.paint(tokens, head.calibration.logits(maps)[None])[0]
-    return HeadAnswer(logits, backend.labels(tokens, head.name, maps))
+    return HeadAnswer(
+        logits,
+        backend.labels(tokens, head.name, maps),
+        regions=backend.regions(tokens, head.calibration.logits(merged)),
+    )

@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 from av_grounding.modeling.denseav import HOP_S, SHORT_SIDE_PX, WINDOW_S, denseav_config
 from av_grounding.modeling.dual_encoder import ModelConfig
+from av_grounding.modeling.region_model import RegionConfig
 from av_grounding.modeling.separator import SeparatingConfig
+from av_grounding.synthetic.objects import CLASSES
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.recipes.denseav import DenseavConfig
 from av_grounding.training.recipes.oassl import OasslConfig
 from av_grounding.training.recipes.oneavm import OneAvmConfig
+from av_grounding.training.recipes.seac import SeacConfig
 from av_grounding.training.recipes.sss import SssConfig
 
 
@@ -176,6 +179,51 @@ class DenseavPaperRun(SssPaperRun):
     recipe: DenseavConfig = field(default_factory=DenseavConfig)
 
 
+def small_regions() -> RegionConfig:
+    """Regions of the drawn world: embeddings of one dense pass, an encoder of half a million."""
+    return RegionConfig(
+        views="pooled",
+        head_dim=64,
+        image_aligner_options={"width": 128, "depth": 2, "dropout": 0.0},
+        proposals_options={"num_regions": 16},
+        num_classes=len(CLASSES),
+    )
+
+
+@dataclass(frozen=True)
+class SeacRun:
+    """Everything that `train seac` needs for the small bundle of regions (002)."""
+
+    recipe_name: ClassVar[str] = "seac"
+    stage: ClassVar[str] = "association"
+
+    name: str = "synthetic-regions"
+    start: str = ""
+    """The bundle whose frozen backbones it has; empty: the shipped one of the drawn world."""
+    window_s: float = 2.56
+    hop_s: float = 0.16
+    short_side_px: int = 160
+    num_scenes: int = 1200
+    """Scenes whose regions are kept, in two views each."""
+    model: RegionConfig = field(default_factory=small_regions)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(
+            num_scene_groups=300, num_utterances_per_class=1, batch_size=48,
+            num_calibration_samples=60,
+        )
+    )  # fmt: skip
+    recipe: SeacConfig = field(default_factory=lambda: SeacConfig(masks_negatives=True))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=600, warmup_steps=30, seed=2, weight_decay=0.01, ema_decay=0.99,
+            precision="fp32", checkpoint_every=50,
+        )
+    )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        return run_to_json(self)
+
+
 AnyRun = SssRun | SssPaperRun
 
 
@@ -233,6 +281,7 @@ PRESETS = {
     "synthetic": {
         "sss": SssRun,
         "denseav": DenseavRun,
+        "seac": SeacRun,
         "oneavm": OneAvmRun,
         "oassl": OasslRun,
     },

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
-from av_grounding.training.configuration import AnyRun, SssRun
+from av_grounding.training.configuration import AnyRun, SeacRun, SssRun
 from av_grounding.training.data.batches import open_batches
 from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.mixing import MixingConfig
@@ -80,7 +80,7 @@ def open_banks(config: SssRun, data: Path, model: DualEncoder) -> Material:
     return Material(batches, held_out, NUM_VALIDATION_BATCHES, naming_pairs)
 
 
-def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
+def build_banks(config: SssRun | SeacRun, data: Path, progress: Progress) -> None:
     """Draw what is missing of scenes, sounds and utterances, for validation where it is wanted."""
     wanted = [("train", data, 1.0)]
     if config.loop.validate_every:
@@ -101,7 +101,7 @@ def build_banks(config: SssRun, data: Path, progress: Progress) -> None:
         )  # fmt: skip
 
 
-def window_of(config: SssRun, model: DualEncoder) -> dict[str, int]:
+def window_of(config: SssRun | SeacRun, model: DualEncoder) -> dict[str, int]:
     return {
         "num_samples": round(config.window_s * config.model.sample_rate_hz),
         "token_samples": model.audio_backbone.token_samples,

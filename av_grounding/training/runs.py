@@ -23,6 +23,7 @@ from av_grounding.training.configuration import (
     AnyRun,
     OasslRun,
     OneAvmRun,
+    SeacRun,
     SssPaperRun,
     SssRun,
 )
@@ -52,6 +53,7 @@ from av_grounding.training.recipes.lora import add_lora, merged
 from av_grounding.training.recipes.oneavm import OneAvm, OneAvmConfig
 from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
+from av_grounding.training.regions_run import run_seac
 from av_grounding.training.sources_run import run_oassl
 from av_grounding.types import ModelSpec, SeparationSpec
 
@@ -61,7 +63,7 @@ VALIDATE_EVERY = 500
 """Steps between two looks at real clips, where the settings say nothing."""
 
 
-def run(config: AnyRun | OasslRun, data: Path, out: Path, progress: Progress) -> Path:
+def run(config: AnyRun | OasslRun | SeacRun, data: Path, out: Path, progress: Progress) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
     `data` holds clips (see `training.data`), or the synthetic banks, which are drawn on first
@@ -72,6 +74,8 @@ def run(config: AnyRun | OasslRun, data: Path, out: Path, progress: Progress) ->
     """
     if isinstance(config, OasslRun):
         return run_oassl(config, data, out, progress)
+    if isinstance(config, SeacRun):
+        return run_seac(config, data, out, progress)
     is_paper, is_real = isinstance(config, SssPaperRun), holds_clips(data)
     if is_paper and not is_real:
         raise ValueError(

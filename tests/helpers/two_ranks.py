@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
+from av_grounding.modeling.region_model import RegionConfig, RegionModel
 from av_grounding.modeling.separator import SeparatingConfig, SeparatingEncoder
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.distributed import gather_with_gradient
@@ -19,11 +20,18 @@ from av_grounding.training.losses import objectives, regularizers
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast
 from av_grounding.training.recipes.oassl import OasslConfig, ObjectAware
 from av_grounding.training.recipes.oneavm import OneAvm, OneAvmConfig
+from av_grounding.training.recipes.seac import RegionContrast, SeacConfig
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
 
 NUM_LOCAL = 2
-RECIPES = ("sss", "denseav", "oneavm", "oassl")
+RECIPES = ("sss", "denseav", "seac", "oneavm", "oassl")
 MODEL = ModelConfig(image_options={"dim": 8}, audio_options={"dim": 8, "num_mels": 16}, head_dim=4)
+REGIONS = RegionConfig(
+    image_options={"dim": 8},
+    audio_options={"dim": 8, "num_mels": 16},
+    image_aligner_options={"width": 8, "depth": 1, "num_attention_heads": 2, "dropout": 0.0},
+    head_dim=4,
+)
 SEPARATOR = SeparatingConfig(
     image_options={"dim": 8},
     audio_options={"dim": 8, "num_mels": 16, "widths": (4, 4)},
@@ -180,6 +188,29 @@ class StillOneAvm(StillNorms, OneAvm):
     pass
 
 
+class RegionClips(Clips):
+    """Regions and a clip each, every two neighbours mixed."""
+
+    def __init__(self, size):
+        super().__init__(size, False)
+
+    def __getitem__(self, number):
+        return super().__getitem__(number) | {"mixture": torch.arange(self.size) // 2}
+
+    def sample(self, index):
+        clip = super().sample(index)
+        generator = torch.Generator().manual_seed(index + 1000)
+        own = {
+            "regions": torch.randn(5, 8, generator=generator),
+            "region_valid": torch.arange(5) < 2 + index % 4,
+        }
+        return own | {key: clip[key] for key in ("sound", "sound_class", "present")}
+
+
+class StillSeac(StillNorms, RegionContrast):
+    pass
+
+
 def recipe(name):
     """A recipe of the package, on all cells and all pairs, and its data by batch size."""
     torch.manual_seed(0)
@@ -194,6 +225,8 @@ def recipe(name):
     if name == "oneavm":
         config = OneAvmConfig(**options, condition="attended", uniform_conditions=0.0)
         return StillOneAvm(SeparatingEncoder(SEPARATOR), config), Partners
+    if name == "seac":
+        return StillSeac(RegionModel(REGIONS), SeacConfig(masks_negatives=True)), RegionClips
     config = DenseavConfig(**options)
     return StillDenseav(model, config), lambda size: Clips(size, False)
 

@@ -90,6 +90,20 @@ KINDS: dict[str, Kind] = {
         "both it and another, then the other alone.",
         num=250,
     ),
+    "synthetic-s4": Kind(
+        "segmentation",
+        ("sound",),
+        "Videos of five seconds and frames, as AVSBench's single-source part: one of two to four "
+        "drifting objects sounds all the time.",
+        num=250,
+    ),
+    "synthetic-ms3": Kind(
+        "segmentation",
+        ("sound",),
+        "The same with several sources, as AVSBench's other part: two of three objects sound all "
+        "the time.",
+        num=250,
+    ),
     "synthetic-semantic": Kind(
         "semantic",
         ("sound",),

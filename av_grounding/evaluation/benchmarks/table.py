@@ -182,6 +182,8 @@ BENCHMARKS: dict[str, Entry] = {
     "synthetic-silent": Entry("synthetic_kinds", "silent"),
     "synthetic-offscreen": Entry("synthetic_kinds", "offscreen"),
     "synthetic-segmentation": Entry("synthetic_videos", "segmentation"),
+    "synthetic-s4": Entry("synthetic_videos", "segmentation"),
+    "synthetic-ms3": Entry("synthetic_videos", "segmentation"),
     "synthetic-semantic": Entry("synthetic_videos", "semantic"),
     "synthetic-retrieval": Entry("synthetic_pairs", "retrieval"),
     "synthetic-disentanglement": Entry("synthetic_pairs", "disentanglement"),

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from av_grounding.evaluation.benchmark import HEADS
-from av_grounding.evaluation.metrics.maps import centred_disc
+from av_grounding.evaluation.metrics.maps import centred_disc, min_max
 from av_grounding.evaluation.metrics.pointing import peak_hit, peak_leak
 from av_grounding.evaluation.metrics.prompted import mean_iou, pooled_average_precision
 from av_grounding.evaluation.metrics.ranking import average_precision
 from av_grounding.evaluation.prediction import HeadGrids
 from av_grounding.evaluation.scoring.rows import GroundingJob, sigmoid
 from av_grounding.image import resize_heatmap
+from av_grounding.regions import sound_map
 
 MAX_SCORED_PX = 320
 """Shorter side of a truth above which every second pixel is scored, as often as it takes."""
@@ -38,6 +39,19 @@ def published(grids: HeadGrids, head: str) -> Float32[np.ndarray, "h w"]:
     """A head's heatmap, zeros where it heard nothing."""
     merged = grids.merged(head)
     return np.zeros_like(merged) if head in grids.gated else sigmoid(merged)
+
+
+def relative(grids: HeadGrids, head: str) -> Float32[np.ndarray, "h w"]:
+    """A head's map between its smallest value, 0, and its largest, 1: of regions as 002 eq. 4.
+
+    Zeros where it heard nothing.
+    """
+    if head in grids.gated:
+        return np.zeros_like(grids.merged(head))
+    if head in grids.regions:
+        regions = grids.regions[head]
+        return sound_map(regions.masks, regions.logits)
+    return min_max(grids.merged(head))
 
 
 def answers(

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from av_grounding.evaluation.benchmark import GroundingSample, SemanticSample
 from av_grounding.evaluation.metrics import segmentation, semantic
-from av_grounding.evaluation.metrics.maps import whole_image
+from av_grounding.evaluation.metrics.maps import upsample, whole_image
 from av_grounding.evaluation.packed_mask import PackedMask
+from av_grounding.evaluation.prediction import HeadGrids
 from av_grounding.evaluation.protocols import Protocol
+from av_grounding.evaluation.scoring.heads import relative
 from av_grounding.evaluation.scoring.rows import (
     DEGENERATE,
     MODEL,
@@ -23,12 +26,20 @@ from av_grounding.evaluation.scoring.rows import (
     loaded,
     mean_of,
 )
+from av_grounding.regions import class_map
 
 ROWS = (MODEL, *DEGENERATE)
+REGIONS = "model, relative"
+"""Key of the model's F curve by relative scores (see `Protocol.values`)."""
+CLASSES_OF_REGIONS = "model, regions"
 
 
 def score_mask(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scored:
-    """IoU at 0.5 and the F curve of one frame; an empty truth has its own rule and no F."""
+    """IoU and the F curve of one frame; an empty truth has its own rule and no F.
+
+    IoU is of the values and the threshold that each protocol names; of none, calibrated ones at
+    0.5.
+    """
     sample = job.sample
     assert isinstance(sample, GroundingSample)
     (target,) = sample.targets
@@ -47,6 +58,14 @@ def score_mask(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scored:
         "gated": list(job.grids.gated),
         "iou": {name: segmentation.frame_iou(p >= 0.5, truth) for name, p in answers.items()},
     }
+    if any(protocol.values == "regions" for protocol in protocols):
+        values = upsample(relative(job.grids, target.head), *truth.shape, "bilinear")
+        answers[REGIONS] = values
+        row["relative_iou"] = {
+            protocol.name: segmentation.frame_iou(values > protocol.amount, truth)
+            for protocol in protocols
+            if protocol.values == "regions"
+        }
     curves = {}
     if truth.any():
         curves = {name: segmentation.f_measure_curve(p, truth) for name, p in answers.items()}
@@ -57,16 +76,19 @@ def summarise_masks(scored: Sequence[Scored], protocol: Protocol) -> dict[str, d
     """mIoU and F of every row; a video counts once under `per_video`."""
     rows = [one.row for one in scored if one.row is not None]
     videos = [row["video"] for row in rows]
-    is_per_video = protocol.name == "per_video"
+    is_per_video = protocol.name != "batch_invariant"
     result = {}
     for name in ROWS:
         ious = [row["iou"][name] for row in rows]
+        curve = name
+        if name == MODEL and protocol.values == "regions":
+            ious, curve = [row["relative_iou"][protocol.name] for row in rows], REGIONS
         if is_per_video:
             ious = [mean_of(own) for own in by_class(videos, ious).values()]
         metrics = {"miou": mean_of(ious)}
-        with_truth = [i for i, one in enumerate(scored) if name in one.arrays]
+        with_truth = [i for i, one in enumerate(scored) if curve in one.arrays]
         if with_truth:
-            curves = np.stack([scored[i].arrays[name] for i in with_truth])
+            curves = np.stack([scored[i].arrays[curve] for i in with_truth])
             metrics["f"] = (
                 mean_of(
                     segmentation.f_measure_per_video(
@@ -104,6 +126,8 @@ def score_classes(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scor
         "centred_disc": np.where(disc, common, 0),
         "ceiling": truth,
     }
+    if "sound" in job.grids.regions:
+        answers[CLASSES_OF_REGIONS] = _by_regions(job.grids, shape, protocols)
     counts = {
         name: semantic.frame_counts(predicted, truth, num_classes)
         for name, predicted in answers.items()
@@ -120,6 +144,21 @@ def score_classes(job: GroundingJob, protocols: Sequence[Protocol] = ()) -> Scor
     return Scored(row, (PackedMask.of(truth),), arrays=counts)
 
 
+def _by_regions(
+    grids: HeadGrids, shape: tuple[int, int], protocols: Sequence[Protocol]
+) -> Int[np.ndarray, "H W"]:
+    """C of 002 eq. 5; zeros where nothing was heard."""
+    import cv2
+
+    if "sound" in grids.gated:
+        return np.zeros(shape, np.int64)
+    sigma = next((one.amount for one in protocols if one.values == "regions"), 0.9)
+    regions = grids.regions["sound"]
+    named = class_map(regions.masks, regions.logits, np.array(grids.region_classes), sigma)
+    large = cv2.resize(named.astype(np.float32), shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return large.astype(np.int64)
+
+
 def summarise_classes(
     scored: Sequence[Scored], protocol: Protocol, class_names: Sequence[str]
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
@@ -134,7 +173,15 @@ def summarise_classes(
         raise ValueError("got padding alone, expected one or more real frames")
     result, per_class = {}, {}
     for name in ROWS:
-        scores = semantic.semantic_scores([arrays[name] for arrays in kept])
+        key = name
+        if name == MODEL and protocol.values == "regions":
+            key = CLASSES_OF_REGIONS
+            if not all(key in arrays for arrays in kept):
+                raise ValueError(
+                    f"protocol {protocol.name} scores named regions, of which this model has none:"
+                    " expected a bundle of regions with class embeddings"
+                )
+        scores = semantic.semantic_scores([arrays[key] for arrays in kept])
         result[name] = {
             "miou": scores.miou,
             "f": scores.f,

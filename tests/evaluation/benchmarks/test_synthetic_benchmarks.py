@@ -177,6 +177,24 @@ def test_videos_have_a_truth_for_every_second():
     assert moved.max() > 30
 
 
+@pytest.mark.parametrize(("name", "num_sounding"), [("s4", 1), ("ms3", 2)])
+def test_what_sounds_in_a_twin_of_avsbench_does_so_from_first_to_last(name, num_sounding):
+    _, samples = opened(name, num=6)
+    first, last, other = samples[0], samples[4], samples[5]
+    assert first.video_id == last.video_id != other.video_id
+    assert first.frame_s is None
+    names = first.targets[0].class_name.split("+")
+    assert len(names) == num_sounding
+    assert last.targets[0].class_name == first.targets[0].class_name
+    clips = [sample.load_clip().waveform for sample in (first, last)]
+    np.testing.assert_array_equal(*clips)
+    assert len(clips[0]) == 5 * 16_000
+    masks = [np.asarray(sample.targets[0].load_mask()) > 0 for sample in (first, last)]
+    # It drifts, and something beside it is silent.
+    assert (masks[0] & masks[1]).any()
+    assert (masks[0] != masks[1]).any()
+
+
 def test_semantic_prompts_say_the_class_names():
     benchmark, _ = opened("semantic", num=1)
     assert benchmark.info.class_names == ("background", *CLASSES)
