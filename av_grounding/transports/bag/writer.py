@@ -86,7 +86,7 @@ class BagWriter:
         num = max((answer.max_sources for answer in grounding.heads.values()), default=0)
         kept = {
             name: topic
-            for name, topic in topics_of(grounding.heads, num).items()
+            for name, topic in topics_of(grounding.heads, max_sources=num).items()
             if topic.kind in ANSWERS or topic.is_of_source
         }
         outputs = encode_outputs(frame, grounding, self._options, is_wanted=kept.__contains__)

@@ -69,7 +69,7 @@ class DdsPublisher:
         self.age_ms = Recent()
         """From a frame's stamp to the moment its heatmaps are on the wire."""
         self._bus = bus.retain()
-        topics = topics_of(heads, max_sources)
+        topics = topics_of(heads, max_sources=max_sources)
         self._topics = {n: topic for n, topic in topics.items() if topic.kind != "point"}
         self._writers: dict[str, Writer] = {
             name: bus.writer(name, topic.type_name, 1 if topic.is_lazy else HISTORY)

@@ -78,7 +78,10 @@ def test_every_source_has_a_heatmap_of_its_own_and_a_detection_with_its_number()
     several = replace(answer(first, second), ids=(2, 1), max_sources=3)
     _, both = scene()
     messages = published(replace(both, heads={"sound": several}))
-    assert set(messages) == set(topics_of(["sound"], 3)) - {"sound/point", "/diagnostics"}
+    assert set(messages) == set(topics_of(["sound"], max_sources=3)) - {
+        "sound/point",
+        "/diagnostics",
+    }
     heatmaps = [decode_heatmap(messages[f"sound/source_{n}/heatmap"]) for n in (1, 2, 3)]
     np.testing.assert_allclose(heatmaps[0], second, atol=1e-6)
     np.testing.assert_allclose(heatmaps[1], first, atol=1e-6)
