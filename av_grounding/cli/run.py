@@ -148,8 +148,6 @@ def execute(args: argparse.Namespace) -> int:
         return _live(*inputs, args.duration, on_progress, additions, settings, dds.watches_sound)
 
     _run(args, settings, start, stream, recorder, report, total_s, additions)
-    for addition in additions:
-        report |= addition.describe()
     lines = [line for addition in additions for line in addition.readable()]
     console.show(args, report, *_readable(report, args.out), *lines)
     return 0
@@ -186,6 +184,8 @@ def _run(
                     recorder.finish(report)
             raise
         report |= {**run_report.as_dict(), "num_frames_present": present.counts}
+        for addition in additions:
+            report |= addition.describe()
         if recorder is not None:
             recorder.finish(report)
             report["recording"] = recorder.describe()

@@ -104,7 +104,7 @@ class SeparationSettings:
     y_px: StrictFloat = setting(0.0, range=(0.0, 1e5), live=True)
     """ROS: row of that point in the image."""
     lookahead_s: StrictFloat = setting(
-        0.32, name="lookahead_ms", scale=1e3, range=(0.0, 10e3), live=True
+        0.32, name="separation.lookahead_ms", scale=1e3, range=(0.0, 10e3), live=True
     )
     """ROS: sound after a moment that is heard before the moment is separated."""
 
