@@ -134,7 +134,7 @@ def test_extras_are_those_of_setup():
         for extra, lines in ast.literal_eval(given).items()
     }
     assert asked.keys() - extras.MODULES.keys() == {"fuzz", "test"}
-    distributions = {"piper": "piper_tts", "sklearn": "scikit_learn"}
+    distributions = {"ot": "POT", "piper": "piper_tts", "sklearn": "scikit_learn"}
     for extra, modules in extras.MODULES.items():
         assert {distributions.get(name, name) for name in modules} == asked[extra], extra
     assert extras.PURPOSES.keys() == extras.MODULES.keys()

@@ -198,10 +198,10 @@ def check_request(bundle_directory: Path, out: Path, name: str, precision: str) 
             f"{name}"
         )
     config = read_config(bundle_directory)
-    if config.get("type") != "dual_encoder":
+    if config.get("type") == "region_model":
         raise ValueError(
             f"{bundle_directory} is a {config.get('type')}, of which there are no graphs: "
-            "expected a dual_encoder; backend torch runs this one as it is"
+            "backend torch runs it as it is"
         )
     weights = config["weights"]["sha256"]
     if out.is_symlink() or (out.exists() and not out.is_dir()):

@@ -68,6 +68,7 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 
 def execute(args: argparse.Namespace) -> int:
     _check(args)
+    from av_grounding.backends import has_regions
     from av_grounding.evaluation.benchmarks import DRAWN, open_benchmark
     from av_grounding.evaluation.noise import NoiseBank
     from av_grounding.evaluation.prediction import GrounderPredictor
@@ -83,13 +84,17 @@ def execute(args: argparse.Namespace) -> int:
     with console.busy(args, f"Opening {name}"):
         benchmark = open_benchmark(name, args.data, num=args.num, seed=args.seed, part=args.part)
     task = benchmark.info.task
+    bundle = str(options.bundle_path(args, settings))
     if args.all_protocols:
-        protocols = tuple(protocols_of(task).values())
+        # seac's classes are those of named regions (002 eq. 5), which other models have none of.
+        answers_regions = bool(args.regions) or has_regions(Path(bundle))
+        protocols = tuple(
+            one for one in protocols_of(task).values() if answers_regions or one.name != "seac"
+        )
     else:
         protocols = (find_protocol(args.protocol, task),)
     noise = NoiseBank(args.noise, args.snr) if args.noise else None
     grounder = options.load_grounder(args, settings, compiles=False)
-    bundle = str(options.bundle_path(args, settings))
     started_s = time.perf_counter()
 
     def run(predictor: Predictor, what: str) -> Evaluation:

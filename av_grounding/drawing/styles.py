@@ -41,6 +41,10 @@ class RecordedAnswer:
     labels: tuple[str, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return self.labels
+
+    @property
     def heatmaps(self) -> Float32[np.ndarray, "1 h w"]:
         return self.heatmap[None]
 

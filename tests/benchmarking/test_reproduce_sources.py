@@ -116,7 +116,7 @@ def test_a_run_is_trained_measured_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "COMPARED", sources.COMPARED[3:4])
     monkeypatch.setattr(sources, "ABLATIONS", ())
     start = tmp_path / "start"
-    model = replace(override(OasslRun(), TINY).model, heads=("sound", "speech"))
+    model = replace(override(OasslRun(), list(TINY)).model, heads=("sound", "speech"))
     spec = load_bundle(save_small_bundle(tmp_path / "small")).spec
     save_bundle(start, DualEncoder(model), spec, name="start")
     page = tmp_path / "docs/sources.md"
