@@ -22,6 +22,14 @@ from tests.helpers.watched import PATIENT_S, command
 
 PATIENT = "/**: {ros__parameters: {max_image_age_ms: 60000.0}}\n"
 """A busy machine is not what is tested here."""
+# PortAudio may leave this process under real-time scheduling, which children inherit: two such
+# hogs would let nothing else run at all.
+HOG = """
+import os
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+while True:
+    pass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def wait_for_frames(process, out, num=15):
 @pytest.fixture
 def load():
     """Two processes that take all the CPU they get."""
-    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    hogs = [subprocess.Popen([sys.executable, "-c", HOG]) for _ in range(2)]
     yield
     for hog in hogs:
         hog.kill()
