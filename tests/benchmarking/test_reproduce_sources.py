@@ -111,6 +111,7 @@ def test_partners_sound_where_another_is_still_and_silent(tmp_path):
         StageBatches(tmp_path, 3, lookalike_share=0.9, **options)
 
 
+@pytest.mark.slow
 @needs_speech
 def test_a_run_is_trained_measured_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "COMPARED", sources.COMPARED[3:4])

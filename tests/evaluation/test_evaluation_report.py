@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -130,7 +131,9 @@ def hiss():
 
 def test_the_command_measures_the_stream_against_the_whole_clip(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("av_grounding.evaluation.benchmarks.open_benchmark", open_known)
+    bundle = Path(__file__).parents[2] / "models" / "synthetic-small"
     command = ["evaluate", "synthetic-simultaneous", "--num", "2", "--out", str(tmp_path)]
+    command += ["--model", str(bundle)]
     assert main([*command, "--streaming", "--hop", "0.16,0.32", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     stored = json.loads((tmp_path / "report.json").read_text())
