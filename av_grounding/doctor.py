@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from av_grounding import extras
 from av_grounding.config import MODEL_ENVIRONMENT_VARIABLE, find_bundles, read_vocabulary
 from av_grounding.files import one_line, read_json
+from av_grounding.modeling.segmenters import MIN_VERSIONS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,21 +93,20 @@ def _python() -> Iterator[Finding]:
 
 def _segmenters() -> Iterator[Finding]:
     """The networks that paper 002 takes its regions from; classical proposals need none."""
-    from av_grounding.modeling.sam import KINDS, MIN_VERSIONS
+    from packaging.version import Version
 
     try:
-        import transformers
-    except ImportError:
+        installed = Version(importlib.metadata.version("transformers"))
+    except importlib.metadata.PackageNotFoundError:
         return  # said among the packages
-    lacks = [kind for kind, name in KINDS.items() if not hasattr(transformers, f"{name}Model")]
-    lacks += [] if hasattr(transformers, "Owlv2ForObjectDetection") else ["owlv2 (its boxes)"]
+    lacks = [kind for kind, least in MIN_VERSIONS.items() if installed < Version(least)]
     if lacks:
-        newest = max(MIN_VERSIONS.get(kind, "0") for kind in lacks)
-        detail = f"transformers {transformers.__version__} has no {', '.join(lacks)}"
+        newest = max((MIN_VERSIONS[kind] for kind in lacks), key=Version)
+        detail = f"transformers {installed} has no {', '.join(lacks)}"
         remedy = f"{sys.executable} -m pip install 'transformers>={newest}'"
         yield Finding("segmenters", "optional", f"{detail}; classical proposals work", remedy)
     else:
-        yield Finding("segmenters", "ok", f"{', '.join(KINDS)}, owlv2; their weights: a folder")
+        yield Finding("segmenters", "ok", f"{', '.join(MIN_VERSIONS)}; their weights: a folder")
 
 
 def _packages() -> Iterator[Finding]:

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.modeling.proposals import ClassicalProposals, GridProposals, Proposals
 from av_grounding.modeling.region_views import global_views, local_views, mask_weights
-from av_grounding.modeling.sam import KINDS, SamProposals
+from av_grounding.modeling.sam import SamProposals
+from av_grounding.modeling.segmenters import KINDS
 from av_grounding.types import MAX_LOGIT
 
 PROPOSALS: dict[str, Any] = {

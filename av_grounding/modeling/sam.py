@@ -17,10 +17,8 @@ from torch.nn import functional as F
 
 from av_grounding.modeling.pretrained import load_from_hub
 from av_grounding.modeling.proposals import Proposals, mask_size
+from av_grounding.modeling.segmenters import KINDS, MIN_VERSIONS
 
-KINDS = {"sam": "Sam", "sam2": "Sam2", "sam_hq": "SamHQ"}
-"""Segmenter -> how `transformers` calls its classes."""
-MIN_VERSIONS = {"sam": "4.48", "sam2": "4.56", "sam_hq": "4.53"}
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 SAM2_PX, SAM2_STRIDES = 1024, (4, 8, 16)
@@ -176,7 +174,8 @@ def _detector(options: dict[str, Any]) -> nn.Module:
         from transformers import Owlv2Config, Owlv2ForObjectDetection
     except ImportError:
         raise ImportError(
-            "boxes need transformers with Owlv2 (4.35 or later): pip install -U transformers"
+            f"boxes need transformers with Owlv2 ({MIN_VERSIONS['owlv2']} or later): "
+            "pip install -U transformers"
         ) from None
     text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
             "num_attention_heads": 1, "vocab_size": 8}  # fmt: skip
