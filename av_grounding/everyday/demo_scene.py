@@ -22,12 +22,11 @@ from av_grounding.everyday.scene import (
 )
 from av_grounding.everyday.spoken import speak
 from av_grounding.everyday.things import cut_out, recording
-from av_grounding.synthetic.acoustics import SAMPLE_RATE_HZ, mix, reverberate
-from av_grounding.synthetic.demo_scene import Event
+from av_grounding.synthetic.acoustics import SAMPLE_RATE_HZ
+from av_grounding.synthetic.demo_scene import Event, soundtrack
 
 DURATION_S = 30.0
 DRIFT_PX = 22.0
-SPEECH_OVER_SOUND_DB = 2.0
 PLACE = 20
 """Hills, on which nothing of the vocabulary stands."""
 
@@ -94,20 +93,14 @@ class EverydayDemo:
     @cached_property
     def waveform(self) -> Float32[np.ndarray, " s"]:
         """The whole soundtrack, 16 kHz mono."""
-        num_samples = round(DURATION_S * SAMPLE_RATE_HZ)
-        tracks = {kind: np.zeros(num_samples, np.float32) for kind in ("sound", "speech")}
-        for number, (event, seed) in enumerate(zip(TIMELINE, self._seeds, strict=True)):
-            if event.kind == "sound":
-                address = VALIDATION.recordings[self.class_names[event.slot]][0]
-                size = round(event.duration_s * SAMPLE_RATE_HZ)
-                clip = filled(recording(address), size, np.random.default_rng(seed))
-            else:
-                clip = speak(event.carrier, VOICES[number % len(VOICES)])
-            clip = reverberate(clip, seed)
-            start = round(event.start_s * SAMPLE_RATE_HZ)
-            stop = min(start + len(clip), num_samples)
-            tracks[event.kind][start:stop] += clip[: stop - start]
-        return mix(tracks["sound"], tracks["speech"], -SPEECH_OVER_SOUND_DB).mixture
+        return soundtrack(TIMELINE, self._seeds, DURATION_S, self._clip)
+
+    def _clip(self, number: int, event: Event, seed: int) -> Float32[np.ndarray, " s"]:
+        if event.kind == "speech":
+            return speak(event.carrier, VOICES[number % len(VOICES)])
+        address = VALIDATION.recordings[self.class_names[event.slot]][0]
+        size = round(event.duration_s * SAMPLE_RATE_HZ)
+        return filled(recording(address), size, np.random.default_rng(seed))
 
 
 def _at_rest(thing: Shown) -> PlacedCutOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,6 +22,7 @@ from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
 from av_grounding.synthetic.speech import VOICES, synthesize_utterance
 
 DURATION_S = 26.0
+SPEECH_OVER_SOUND_DB = 2.0
 DRIFT = 0.05
 """How far an object wanders from its place, as a fraction of the image's sides."""
 
@@ -46,6 +48,23 @@ TIMELINE = (
     Event("speech", 2, 18.2, 2.5, "can you see the {noun}"),
     Event("speech", 0, 21.0, 2.5, "look at the {noun}"),
 )
+
+
+def soundtrack(
+    timeline: Sequence[Event],
+    seeds: Sequence[int],
+    duration_s: float,
+    clip_of: Callable[[int, Event, int], Float32[np.ndarray, " _"]],
+) -> Float32[np.ndarray, " s"]:
+    """Sounds and speech of a timeline in a room, 16 kHz mono; `clip_of(number, event, seed)`."""
+    num_samples = round(duration_s * SAMPLE_RATE_HZ)
+    tracks = {kind: np.zeros(num_samples, np.float32) for kind in ("sound", "speech")}
+    for number, (event, seed) in enumerate(zip(timeline, seeds, strict=True)):
+        clip = reverberate(clip_of(number, event, seed), seed)
+        start = round(event.start_s * SAMPLE_RATE_HZ)
+        stop = min(start + len(clip), num_samples)
+        tracks[event.kind][start:stop] += clip[: stop - start]
+    return mix(tracks["sound"], tracks["speech"], -SPEECH_OVER_SOUND_DB).mixture
 
 
 class DemoScene:
@@ -93,22 +112,13 @@ class DemoScene:
     @cached_property
     def waveform(self) -> Float32[np.ndarray, " s"]:
         """The whole soundtrack, 16 kHz mono."""
-        num_samples = round(DURATION_S * SAMPLE_RATE_HZ)
-        tracks = {
-            "sound": np.zeros(num_samples, np.float32),
-            "speech": np.zeros(num_samples, np.float32),
-        }
-        for event, seed, voice in zip(TIMELINE, self.seeds, self.voices, strict=True):
-            name = self.class_names[event.slot]
-            if event.kind == "sound":
-                clip = synthesize_sound(name, seed, event.duration_s)
-            else:
-                clip = synthesize_utterance(name, event.carrier, voice, seed).waveform
-            clip = reverberate(clip, seed)
-            start = round(event.start_s * SAMPLE_RATE_HZ)
-            stop = min(start + len(clip), num_samples)
-            tracks[event.kind][start:stop] += clip[: stop - start]
-        return mix(tracks["sound"], tracks["speech"], -2.0)[0]
+        return soundtrack(TIMELINE, self.seeds, DURATION_S, self._clip)
+
+    def _clip(self, number: int, event: Event, seed: int) -> Float32[np.ndarray, " s"]:
+        name = self.class_names[event.slot]
+        if event.kind == "sound":
+            return synthesize_sound(name, seed, event.duration_s)
+        return synthesize_utterance(name, event.carrier, self.voices[number], seed).waveform
 
     def sounding(self, time_s: float) -> str | None:
         """The class of the object that sounds at a time, if any."""

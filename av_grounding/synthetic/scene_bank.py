@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from av_grounding.files import write_json
+from av_grounding.synthetic.bank_arrays import draw_arrays
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import SceneSpec, render_scene, sample_scene
 
@@ -74,23 +73,17 @@ class SceneBank:
         done.unlink(missing_ok=True)
         num = spec.num_groups * spec.num_scenes_per_group
         size, grid = spec.size_px, spec.size_px // CELL_PX
-
-        def create(name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-            return np.lib.format.open_memmap(directory / name, "w+", dtype, shape)
-
-        images = create("images.npy", np.uint8, (num, 2, size, size, 3))
-        index = create("index.npy", np.uint8, (num, 2, grid, grid))
-        classes = create("classes.npy", np.int8, (num, MAX_OBJECTS))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            tasks = pool.map(render_group, [spec] * spec.num_groups, range(spec.num_groups))
-            for group, rendered in enumerate(tasks):
-                first = group * spec.num_scenes_per_group
-                for array, part in zip((images, index, classes), rendered, strict=True):
-                    array[first : first + spec.num_scenes_per_group] = part
-                if progress:
-                    progress(group + 1, spec.num_groups)
-        for array in (images, index, classes):
-            array.flush()
+        arrays = {
+            "images": (np.uint8, (num, 2, size, size, 3)),
+            "index": (np.uint8, (num, 2, grid, grid)),
+            "classes": (np.int8, (num, MAX_OBJECTS)),
+        }
+        groups = range(spec.num_groups)
+        for num_done in draw_arrays(
+            directory, arrays, render_group, spec, groups, workers=workers
+        ):
+            if progress:
+                progress(num_done // spec.num_scenes_per_group, spec.num_groups)
         write_json(done, asdict(spec))
         return cls(directory)
 

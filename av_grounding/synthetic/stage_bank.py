@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from av_grounding.files import write_json
+from av_grounding.synthetic.bank_arrays import draw_arrays
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import MAX_NUM_OBJECTS
 from av_grounding.synthetic.scene_bank import render_view
@@ -66,26 +65,18 @@ class StageBank:
         directory.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)
         num, size = spec.num_stages, spec.size_px
-
-        def create(name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-            return np.lib.format.open_memmap(directory / name, "w+", dtype, shape)
-
-        arrays = (
-            create("images.npy", np.uint8, (num, size, size, 3)),
-            create("classes.npy", np.int8, (num, MAX_NUM_OBJECTS)),
-            create("roles.npy", np.int8, (num, MAX_NUM_OBJECTS)),
-            create("active.npy", np.bool_, (num, MAX_NUM_OBJECTS)),
-        )
+        arrays = {
+            "images": (np.uint8, (num, size, size, 3)),
+            "classes": (np.int8, (num, MAX_NUM_OBJECTS)),
+            "roles": (np.int8, (num, MAX_NUM_OBJECTS)),
+            "active": (np.bool_, (num, MAX_NUM_OBJECTS)),
+        }
         firsts = range(0, num, CHUNK)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            tasks = pool.map(render_stages, [spec] * len(firsts), firsts)
-            for first, parts in zip(firsts, tasks, strict=True):
-                for array, part in zip(arrays, parts, strict=True):
-                    array[first : first + len(part)] = part
-                if progress:
-                    progress(min(first + CHUNK, num), num)
-        for array in arrays:
-            array.flush()
+        for num_done in draw_arrays(
+            directory, arrays, render_stages, spec, firsts, workers=workers
+        ):
+            if progress:
+                progress(num_done, num)
         write_json(done, asdict(spec))
 
 
