@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,13 +17,16 @@ logger = logging.getLogger(__name__)
 BACKBONES = frozenset({"image_backbone", "audio_backbone"})
 
 
-def start_from(model: DualEncoder, bundle: Path) -> tuple[str, ...]:
+def start_from(model: DualEncoder, bundle: Path, *, whole: bool = False) -> tuple[str, ...]:
     """Give `model` the bundle's parts that fit it whole, by name and shapes; which those are.
 
     Of the aligners' rows, which lie head by head, it takes those of its own heads by name.
-    ValueError where nothing fits.
+    ValueError where nothing fits; with `whole` also where the encoders differ, or a head is
+    missing.
     """
     source = load_bundle(bundle).model
+    if whole:
+        check_encoders(model, source, bundle)
     taken = []
     for name, part in model.named_children():
         theirs = getattr(source, name, None)
@@ -46,6 +51,21 @@ def start_from(model: DualEncoder, bundle: Path) -> tuple[str, ...]:
         )
     logger.info("%s begin as in %s", ", ".join(taken), bundle)
     return tuple(taken)
+
+
+def check_encoders(model: DualEncoder, source: DualEncoder, bundle: Path) -> None:
+    """ValueError unless `source` is the same model, with further heads or without."""
+    if missing := sorted(set(model.heads) - set(source.heads)):
+        raise ValueError(
+            f"{bundle} has no head {' and '.join(missing)}, it has {', '.join(source.heads)}: "
+            "expected a bundle with the heads that are trained"
+        )
+    wanted = replace(model.config, heads=source.heads)
+    if json.dumps(source.config.to_json()) != json.dumps(wanted.to_json()):
+        raise ValueError(
+            f"{bundle} holds other encoders than the run's settings: expected the same model, "
+            "but for its heads"
+        )
 
 
 def is_by_head(part: str, key: str) -> bool:

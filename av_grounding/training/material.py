@@ -7,19 +7,28 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
-from av_grounding.training.configuration import AnyRun, SeacRun, SssRun
+from av_grounding.training.configuration import (
+    AnyRun,
+    DataConfig,
+    OasslRun,
+    SeacRun,
+    SssRun,
+    StagesConfig,
+)
 from av_grounding.training.data.batches import open_batches
 from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PartnerBatches
 from av_grounding.training.fitting.head_names import NUM_NAMING_BATCHES, Pairs
 from av_grounding.training.loop.run_folder import Progress
+from av_grounding.types import HeadSpec, ModelSpec
 
 logger = logging.getLogger(__name__)
 LAYOUTS = {"sss": "triplets", "denseav": "pairs"}
@@ -28,6 +37,8 @@ VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
 MAX_VALIDATION_BATCHES = 50
 """Of real clips."""
 RATIO_DB = 6.0
+
+SmallRun = SssRun | SeacRun | OasslRun
 
 
 @dataclass(frozen=True)
@@ -82,27 +93,63 @@ def open_banks(config: SssRun, data: Path, model: DualEncoder) -> Material:
 
 def build_banks(config: SssRun | SeacRun, data: Path, progress: Progress) -> None:
     """Draw what is missing of scenes, sounds and utterances, for validation where it is wanted."""
-    wanted = [("train", data, 1.0)]
-    if config.loop.validate_every:
-        wanted.append(("val", data / VALIDATION, VALIDATION_SHARE))
     size = config.data
-    for split, folder, share in wanted:
+    for split, folder, share in bank_folders(config, data):
         num_groups = math.ceil(share * size.num_scene_groups)
         SceneBank.build(
             folder / "scenes",
             SceneBankSpec(split, num_groups, config.short_side_px, size.bank_seed),
             progress=lambda done, total: progress("scenes", done, total, {}),
         )
-        AudioBank.build(
-            folder / "audio", split, seed=size.bank_seed,
-            num_sounds_per_class=math.ceil(share * size.num_sounds_per_class),
-            num_utterances_per_class=math.ceil(share * size.num_utterances_per_class),
-            progress=lambda done, total: progress("audio", done, total, {}),
-        )  # fmt: skip
+        num_utterances = math.ceil(share * size.num_utterances_per_class)
+        build_sounds(size, split, folder, share, num_utterances, progress)
 
 
-def window_of(config: SssRun | SeacRun, model: DualEncoder) -> dict[str, int]:
+def bank_folders(config: SmallRun, data: Path) -> Iterator[tuple[str, Path, float]]:
+    """(split, folder, share of the size that is set) of each bank that a run wants."""
+    yield "train", data, 1.0
+    if config.loop.validate_every:
+        yield "val", data / VALIDATION, VALIDATION_SHARE
+
+
+def build_sounds(
+    size: DataConfig | StagesConfig,
+    split: str,
+    folder: Path,
+    share: float,
+    num_utterances_per_class: int,
+    progress: Progress,
+) -> None:
+    """Synthesise what is missing of a split's sounds and utterances."""
+    AudioBank.build(
+        folder / "audio", split, seed=size.bank_seed,
+        num_sounds_per_class=math.ceil(share * size.num_sounds_per_class),
+        num_utterances_per_class=num_utterances_per_class,
+        progress=lambda done, total: progress("audio", done, total, {}),
+    )  # fmt: skip
+
+
+def window_of(config: SmallRun, model: DualEncoder) -> dict[str, int]:
     return {
         "num_samples": round(config.window_s * config.model.sample_rate_hz),
         "token_samples": model.audio_backbone.token_samples,
     }
+
+
+def spec_of(
+    config: SmallRun, model: DualEncoder, heads: tuple[HeadSpec, ...], **further: Any
+) -> ModelSpec:
+    """Of a small model, under a default calibration until one is fitted; `further` fields of a
+    `ModelSpec` belong to its recipe."""
+    num_samples, token_samples = window_of(config, model).values()
+    return ModelSpec(
+        heads=heads,
+        sample_rate_hz=config.model.sample_rate_hz,
+        window_s=config.window_s,
+        hop_s=config.hop_s,
+        num_tokens=num_samples // token_samples,
+        short_side_px=config.short_side_px,
+        patch_px=model.patch_px,
+        context_s=model.audio_backbone.context_s,
+        **further,
+    )

@@ -9,7 +9,7 @@ learned its own from captions.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,17 @@ from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import CELL_PX, SceneBank
 from av_grounding.training.configuration import SeacRun
 from av_grounding.training.data.region_bank import RegionBank, RegionBatches
-from av_grounding.training.fitting.calibration import fit_cases, synthetic_cases
+from av_grounding.training.fitting.calibration import (
+    fit_cases,
+    reliability_facts,
+    synthetic_cases,
+)
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.curves import draw_curves
 from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
-from av_grounding.training.material import build_banks, window_of
+from av_grounding.training.material import build_banks, spec_of, window_of
 from av_grounding.training.recipes.seac import RegionContrast
-from av_grounding.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 CLASS_STEPS, CLASS_SCALE = 300, 20.0
@@ -78,8 +81,9 @@ def run_seac(config: SeacRun, data: Path, out: Path, progress: Progress) -> Path
         "temperature": round(float(trained.temperature.detach()), 5),
         "settings": config.to_json(),
     }
+    spec = spec_of(config, model, head_specs(model.heads), compares="cosine")
     bundle = save_bundle(
-        out / "bundle", model, region_spec(config, model), name=config.name, info=info,
+        out / "bundle", model, spec, name=config.name, info=info,
         vocabulary={"sound": list(CLASSES)},
     )  # fmt: skip
     draw_curves(out, out / "curves.png")
@@ -146,21 +150,6 @@ def class_embeddings(
     return embeddings
 
 
-def region_spec(config: SeacRun, model: RegionModel) -> ModelSpec:
-    num_samples, token_samples = window_of(config, model).values()
-    return ModelSpec(
-        heads=head_specs(model.heads),
-        sample_rate_hz=config.model.sample_rate_hz,
-        window_s=config.window_s,
-        hop_s=config.hop_s,
-        num_tokens=num_samples // token_samples,
-        short_side_px=config.short_side_px,
-        patch_px=model.patch_px,
-        context_s=model.audio_backbone.context_s,
-        compares="cosine",
-    )
-
-
 def calibrate(bundle: Path, config: SeacRun, progress: Progress) -> None:
     """Fit the head's calibration on the synthetic validation split and store it."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
@@ -170,7 +159,7 @@ def calibrate(bundle: Path, config: SeacRun, progress: Progress) -> None:
     )  # fmt: skip
     calibrations, reliabilities = fit_cases(grounder, cases)
     info = {
-        "reliability": {head: asdict(one) for head, one in reliabilities.items()},
+        **reliability_facts(reliabilities),
         "start": sha256(Path(config.start or drawn_world_bundle()) / WEIGHTS_FILE)[:16],
     }
     store_spec(bundle, grounder.spec.with_heads(calibration=calibrations), info)

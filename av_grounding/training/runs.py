@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,12 @@ from av_grounding.training.configuration import (
 from av_grounding.training.data.mixing import MixedBatches
 from av_grounding.training.data.open import holds_clips
 from av_grounding.training.data.synthetic_batches import PretextBatches
-from av_grounding.training.fitting.calibration import fit_cases, pair_cases, synthetic_cases
+from av_grounding.training.fitting.calibration import (
+    fit_cases,
+    pair_cases,
+    reliability_facts,
+    synthetic_cases,
+)
 from av_grounding.training.fitting.evidence_floor import evidence_floors
 from av_grounding.training.fitting.head_names import name_heads
 from av_grounding.training.initial import start_from
@@ -45,6 +50,7 @@ from av_grounding.training.material import (
     build_banks,
     open_banks,
     open_clips,
+    spec_of,
     window_of,
 )
 from av_grounding.training.recipes.contrast import Contrast, ContrastConfig
@@ -228,22 +234,12 @@ class Later(Dataset):
 
 
 def small_spec(config: SssRun, model: DualEncoder) -> ModelSpec:
-    num_samples, token_samples = window_of(config, model).values()
     separation = None
     if isinstance(config, OneAvmRun):
         log_mel = model.audio_backbone.log_mel
         separation = SeparationSpec(log_mel.window, log_mel.hop)
-    return ModelSpec(
-        separation=separation,
-        heads=head_specs(model.heads, salience_power=config.salience_power),
-        sample_rate_hz=config.model.sample_rate_hz,
-        window_s=config.window_s,
-        hop_s=config.hop_s,
-        num_tokens=num_samples // token_samples,
-        short_side_px=config.short_side_px,
-        patch_px=model.patch_px,
-        context_s=model.audio_backbone.context_s,
-    )
+    heads = head_specs(model.heads, salience_power=config.salience_power)
+    return spec_of(config, model, heads, separation=separation)
 
 
 def paper_spec(config: SssPaperRun, model: DualEncoder, temperature: float) -> ModelSpec:
@@ -288,5 +284,4 @@ def calibrate(
             raise
         logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
         return
-    info = {"reliability": {head: asdict(r) for head, r in reliabilities.items()}}
-    store_spec(bundle, spec.with_heads(calibration=calibrations), info)
+    store_spec(bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities))

@@ -7,7 +7,7 @@ interrupted run goes on; the speech trunk's training resumes inside its stage.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,13 @@ from av_grounding.training.everyday.weights import (
     package_file,
     read_sound_weights,
 )
-from av_grounding.training.fitting.calibration import fit_cases, synthetic_cases
+from av_grounding.training.fitting.calibration import (
+    fit_cases,
+    reliability_facts,
+    synthetic_cases,
+)
 from av_grounding.training.fitting.evidence_floor import evidence_floors, reached_floor
-from av_grounding.training.speech import SpeechConfig, train_speech
+from av_grounding.training.speech import SpeechConfig, load_trunk, train_speech
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
@@ -87,8 +91,9 @@ def run_everyday(config: EverydayRun, out: Path, progress: Progress) -> Path:
         "num_other_sounds": len(others),
         "origins": _licences(sounds),
     }
+    speech, _ = load_trunk(speech_file)
     return build_bundle(
-        out / "bundle", load_file(speech_file), load_file(sound_file), windows.nouns, facts,
+        out / "bundle", speech.state_dict(), load_file(sound_file), windows.nouns, facts,
         config, progress,
     )  # fmt: skip
 
@@ -125,8 +130,9 @@ def calibrate_everyday(bundle: Path, num: int, seed: int, progress: Progress) ->
     spec = grounder.spec.with_heads(min_token_norm=floors)
     cases = synthetic_cases(grounder.with_spec(spec), num, seed, told, samples=samples)
     calibrations, reliabilities = fit_cases(grounder, cases)
-    info = {"reliability": {head: asdict(r) for head, r in reliabilities.items()}}
-    store_spec(bundle, spec.with_heads(calibration=calibrations), info)
+    store_spec(
+        bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities)
+    )
 
 
 class KnownSamples:

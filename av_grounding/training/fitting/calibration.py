@@ -7,8 +7,8 @@ object is there) and non-matching pairs (it is not), so that 0.5 means "as likel
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,11 @@ def as_arrays(found: dict[str, list[tuple[float, bool]]]) -> Cases:
         head: (np.array([p for p, _ in rows]), np.array([m for _, m in rows], bool))
         for head, rows in found.items()
     }
+
+
+def reliability_facts(reliabilities: Mapping[str, Reliability]) -> dict[str, Any]:
+    """As a bundle's info keeps them."""
+    return {"reliability": {head: asdict(one) for head, one in reliabilities.items()}}
 
 
 def fit_cases(

@@ -24,9 +24,10 @@ from av_grounding.training.data.stage_batches import (
     background_caption,
     foreground_caption,
 )
+from av_grounding.training.initial import start_from
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.recipes.oassl import OasslConfig, ObjectAware
-from av_grounding.training.sources_run import begin_with, build_banks
+from av_grounding.training.sources_run import build_banks
 from tests.helpers.make_clips import color_of, make_vggsound
 from tests.helpers.small_bundle import save_small_bundle
 from tests.training.recipes.test_sss import needs_speech
@@ -133,16 +134,16 @@ def test_a_model_begins_with_the_head_of_a_bundle_that_has_more(tmp_path):
     source = load_bundle(bundle).model
     torch.manual_seed(7)
     model = DualEncoder(MODEL)
-    begin_with(model, bundle)
+    start_from(model, bundle, whole=True)
     pixels, wave = torch.rand(1, 3, 64, 64), 0.1 * torch.randn(1, 20_480)
     for one in (model, source):
         one.eval()
     torch.testing.assert_close(model.encode_image(pixels), source.encode_image(pixels)[:, :1])
     torch.testing.assert_close(model.encode_audio(wave), source.encode_audio(wave)[:, :1])
     with pytest.raises(ValueError, match="holds other encoders than the run's settings"):
-        begin_with(DualEncoder(replace(MODEL, head_dim=4)), bundle)
+        start_from(DualEncoder(replace(MODEL, head_dim=4)), bundle, whole=True)
     with pytest.raises(ValueError, match="has no head music, it has sound, speech"):
-        begin_with(DualEncoder(replace(MODEL, heads=("music",))), bundle)
+        start_from(DualEncoder(replace(MODEL, heads=("music",))), bundle, whole=True)
 
 
 RUN = OasslRun(
