@@ -13,11 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
-from av_grounding.streaming.pooling import AudioQuery, answer
-from av_grounding.types import Backend
+from av_grounding.streaming.pooling import answer, pool
+from av_grounding.types import Backend, HeadAnswer
 
 NUM_WARM_UP = 5
+
+
+def ground_window(
+    backend: Backend, image: UInt8[np.ndarray, "H W 3"], window: Float32[np.ndarray, " s"]
+) -> dict[str, HeadAnswer]:
+    """Every head's answer to an image for the time mean of a window."""
+    tokens, heard = backend.encode_image(image), backend.encode_audio(window)
+    weights = np.ones(heard.shape[2], np.float32)
+    queries = {
+        head: pool(of_head.T, weights)
+        for head, of_head in zip(backend.spec.head_names, heard, strict=True)
+    }
+    return answer(backend, tokens, queries, heard.shape[1])
 
 
 def measure_case(
@@ -48,13 +62,7 @@ def measure_case(
         backend.encode_audio(window)
 
     def end_to_end() -> None:
-        tokens = backend.encode_image(image)
-        pooled = backend.encode_audio(window).mean(axis=-1)
-        queries = {
-            head: AudioQuery(pooled[index][None], np.ones(1, np.float32))
-            for index, head in enumerate(backend.spec.head_names)
-        }
-        for one in answer(backend, tokens, queries, pooled.shape[1]).values():
+        for one in ground_window(backend, image, window).values():
             _ = one.heatmap
 
     end_to_end()

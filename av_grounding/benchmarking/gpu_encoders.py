@@ -18,11 +18,11 @@ from av_grounding.backends.compiled import CompiledBackend
 from av_grounding.backends.cuda_graph import call_durations_ms
 from av_grounding.backends.graphs import Graphs, build_graphs
 from av_grounding.backends.precision import in_precision
+from av_grounding.benchmarking.gpu_case import ground_window
 from av_grounding.benchmarking.gpu_ceilings import Ceilings, Demand, demand
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.dual_encoder import DualEncoder
-from av_grounding.streaming.pooling import AudioQuery, answer
 from av_grounding.types import Grounding
 
 IMAGE_SIZE = (224, 224)
@@ -64,13 +64,7 @@ def measure_backend(
             tokens.ready.synchronize()
 
     def end_to_end() -> None:
-        tokens = backend.encode_image(image)
-        pooled = backend.encode_audio(waveform).mean(axis=-1)
-        queries = {
-            head: AudioQuery(pooled[index][None], np.ones(1, np.float32))
-            for index, head in enumerate(backend.spec.head_names)
-        }
-        publish(Grounding(answer(backend, tokens, queries, pooled.shape[1]), stamp_ns=0))
+        publish(Grounding(ground_window(backend, image, waveform), stamp_ns=0))
 
     return {
         "encoder_ms": encoders,

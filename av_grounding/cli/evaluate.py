@@ -75,7 +75,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.part != "test" and not args.benchmark.startswith("everyday"):
         raise ValueError(f"--part {args.part} is of everyday alone: leave it out")
     if args.voices is not None:
-        _check_voices(args.benchmark, args.voices)
+        if args.benchmark != "synthetic":
+            raise ValueError(f"--voices {args.voices} is of synthetic alone: leave it out")
+        from av_grounding.everyday.voices import list_voices
+
+        list_voices(args.voices)  # which says what is wrong with an engine
     if args.benchmark not in DEFAULT_NUM or evaluate_protocols.is_asked_for(args):
         return evaluate_protocols.execute(args)
     settings = options.load_settings(args)
@@ -104,16 +108,6 @@ def execute(args: argparse.Namespace) -> int:
         )  # fmt: skip
     console.show(args, report, *_readable(report), f"{args.out}/report.json, panels.png")
     return 0
-
-
-def _check_voices(benchmark: str, engine: str) -> None:
-    from av_grounding.everyday.voices import ENGINES
-
-    if benchmark != "synthetic":
-        raise ValueError(f"--voices {engine} is of synthetic alone: leave it out")
-    if engine not in ENGINES:
-        raise ValueError(f"--voices {engine!r}; expected one of {', '.join(ENGINES)}")
-    ENGINES[engine].require()
 
 
 def _readable(report: dict[str, Any]) -> Iterator[Table]:

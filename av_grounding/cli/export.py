@@ -138,36 +138,59 @@ def _examples(
     advance: console.Advance,
 ) -> _Inputs:
     from av_grounding.cli.export_examples import read_examples
-    from av_grounding.evaluation import export_check
 
-    # mAP on drawings means nothing where they were never seen.
-    knows_drawings = "source" not in config["info"] and "vocabulary" not in config
     if args.examples is not None:
         num = min(args.num, NUM_CALIBRATION)
         return _Inputs(*read_examples(args.examples, spec, size, num, advance), None)
+    # mAP on drawings means nothing where they were never seen.
+    knows_drawings = "source" not in config["info"] and "vocabulary" not in config
     if args.out is None:
-        try:
-            if not knows_drawings:
-                examples = export_check.everyday_examples(spec, size, NUM_UNASKED, args.seed)
-            else:
-                drawn = export_check.draw_samples("train", args.seed, NUM_UNASKED, spec, (size,))
-                examples = export_check.examples_of(drawn, spec)
-        except (ImportError, OSError, RuntimeError, ValueError):
-            # Such as no voice to speak with: enough to see that nothing is broken.
-            noise = noise_examples(spec, size, NUM_UNASKED)
-            return _Inputs(noise, noise, None, is_real=False)
-        return _Inputs(examples, examples, None)
+        return _few(spec, size, args.seed, knows_drawings)
     num_calibration = NUM_CALIBRATION if precision == "int8" else 1
     if not knows_drawings:
+        from av_grounding.evaluation.export_check import everyday_examples
+
+        num_test = min(args.num, NUM_CALIBRATION)
         try:
-            calibration = export_check.everyday_examples(spec, size, num_calibration, args.seed)
-            num_test = min(args.num, NUM_CALIBRATION)
-            test = export_check.everyday_examples(
-                spec, size, num_test, args.seed, first=num_calibration
+            return _Inputs(
+                everyday_examples(spec, size, num_calibration, args.seed),
+                everyday_examples(spec, size, num_test, args.seed, first=num_calibration),
+                None,
             )
-            return _Inputs(calibration, test, None)
         except FileNotFoundError as error:
             print(f"av-grounding: examples are drawn ones: {error}", file=sys.stderr)
+    return _drawn(args, spec, size, num_calibration, advance, is_measured=knows_drawings)
+
+
+def _few(spec: ModelSpec, size: tuple[int, int], seed: int, knows_drawings: bool) -> _Inputs:
+    """Of the world that the bundle knows, to see that nothing is broken."""
+    from av_grounding.evaluation import export_check
+
+    try:
+        if knows_drawings:
+            drawn = export_check.draw_samples("train", seed, NUM_UNASKED, spec, (size,))
+            examples = export_check.examples_of(drawn, spec)
+        else:
+            examples = export_check.everyday_examples(spec, size, NUM_UNASKED, seed)
+    except (ImportError, OSError, RuntimeError, ValueError):
+        # Such as no voice to speak with: noise does as well.
+        noise = noise_examples(spec, size, NUM_UNASKED)
+        return _Inputs(noise, noise, None, is_real=False)
+    return _Inputs(examples, examples, None)
+
+
+def _drawn(
+    args: argparse.Namespace,
+    spec: ModelSpec,
+    size: tuple[int, int],
+    num_calibration: int,
+    advance: console.Advance,
+    *,
+    is_measured: bool,
+) -> _Inputs:
+    """Of the drawn world, with its mAP where that `is_measured`."""
+    from av_grounding.evaluation import export_check
+
     draw = [("train", num_calibration), ("test", args.num)]
     calibration, samples = (
         export_check.draw_samples(split, args.seed, num, spec, (size,)) for split, num in draw
@@ -183,7 +206,7 @@ def _examples(
         return export_check.synthetic_map(backend, samples, step)
 
     examples = [export_check.examples_of(of, spec) for of in (calibration, samples)]
-    return _Inputs(*examples, measure if knows_drawings else None)
+    return _Inputs(*examples, measure if is_measured else None)
 
 
 def noise_examples(spec: ModelSpec, size: tuple[int, int], num: int) -> Examples:

@@ -11,11 +11,11 @@ import hashlib
 import io
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import soxr
 from jaxtyping import Float32
 
@@ -131,13 +131,8 @@ def _espeak_test(engine: str) -> frozenset[str]:
 
 def cache_folder() -> Path:
     """Where what was said is kept: AV_GROUNDING_VOICES, else below the user's cache folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("AV_GROUNDING_VOICES") or base / "av_grounding" / "voices")
-
-
-def clear_cache() -> None:
-    """Forget all that was said."""
-    shutil.rmtree(cache_folder(), ignore_errors=True)
+    chosen = os.environ.get("AV_GROUNDING_VOICES")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("av_grounding") / "voices"
 
 
 def _cache_path(key: str) -> Path:

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 STAGES = (
     # expansion, channels, blocks, stride of the first, kernel
@@ -88,10 +87,3 @@ class EfficientNetLiteBackbone(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         return self.head(self.blocks(self.stem(x)))
-
-
-def image_logits(
-    features: Float[Tensor, "b d h w"], weight: Float[Tensor, "n d"], bias: Float[Tensor, " n"]
-) -> Float[Tensor, "b n h w"]:
-    """The classifier behind the global mean, in every cell: a class activation map with bias."""
-    return F.conv2d(features, weight[:, :, None, None], bias)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -82,10 +81,3 @@ class AttentionAligner(nn.Module):
 def pooled_sound(tokens: Float[Tensor, "b k c t"]) -> Float[Tensor, "b k c"]:
     """The unit vector of the attention-pooled sound, a-hat of 002 eq. 7."""
     return F.normalize(tokens.mean(dim=-1), dim=-1)
-
-
-def region_cosines(
-    tokens: Float[Tensor, "b k c n"], sound: Float[Tensor, "b k c"]
-) -> Float[Tensor, "b k n"]:
-    """s_n = cos(f-hat_n, a-hat) of each picture with its own sound (002 section 2.2)."""
-    return torch.einsum("bkcn,bkc->bkn", tokens, sound)
