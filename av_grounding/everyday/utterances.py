@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,22 +10,34 @@ import numpy as np
 from av_grounding.everyday import voices
 from av_grounding.everyday.corpus import say_noun
 from av_grounding.synthetic.acoustics import normalize_level
-from av_grounding.synthetic.samples import Speak
-from av_grounding.synthetic.speech import Utterance, phrase
+from av_grounding.synthetic.speech import Speak, Utterance, phrase
 
 
-def speaker(spoken_by: Sequence[str]) -> Speak:
-    """What `SyntheticSamples(speak=...)` takes: voice, rate and pitch are drawn from the seed.
+@dataclass(frozen=True)
+class Speaker:
+    """What `SyntheticSamples(speak=...)` and `AudioBank.build` take: voice, rate and pitch are
+    drawn from the seed.
 
     `spoken_by` are identifiers of `voices.list_voices`. Levels are those of the world's own
     utterances, and what is said is cached.
     """
-    if not spoken_by:
-        raise ValueError("no voices to speak with; expected some of voices.list_voices()")
 
-    def speak(class_name: str, carrier: str, seed: int) -> Utterance:
+    spoken_by: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.spoken_by:
+            raise ValueError("no voices to speak with; expected some of voices.list_voices()")
+        for engine in sorted({voice.partition(":")[0] for voice in self.spoken_by}):
+            known = voices.list_voices(engine)  # which says what is wrong with an engine
+            for voice in self.spoken_by:
+                if voice.startswith(f"{engine}:") and voice not in known:
+                    raise ValueError(
+                        f"unknown voice {voice!r}; expected some of {', '.join(known[:8])}"
+                    )
+
+    def __call__(self, class_name: str, carrier: str, seed: int) -> Utterance:
         rng = np.random.default_rng(seed)
-        voice = spoken_by[rng.integers(len(spoken_by))]
+        voice = self.spoken_by[rng.integers(len(self.spoken_by))]
         rate, pitch = rng.choice((0.85, 1.0, 1.15)), rng.choice((0.92, 1.0, 1.08))
         noun = class_name.replace("_", " ")
         said, span_s = say_noun(noun, carrier, voice, rate, pitch, cached=True)
@@ -37,10 +49,8 @@ def speaker(spoken_by: Sequence[str]) -> Speak:
             voice=voice,
         )
 
-    return speak
-
 
 @lru_cache
 def speaker_of(engine: str) -> Speak | None:
     """The speaker behind `--voices ENGINE`: all its voices; None for the world's own."""
-    return None if engine == "own" else speaker(voices.list_voices(engine))
+    return None if engine == "own" else Speaker(voices.list_voices(engine))

@@ -24,6 +24,7 @@ from av_grounding.synthetic.sounds import synthesize_sound
 from av_grounding.synthetic.speech import (
     CARRIERS,
     VOICES,
+    Speak,
     Utterance,
     engine_version,
     synthesize_utterance,
@@ -58,6 +59,7 @@ class _Parameters:
     seed: int
     engine: str
     code: str
+    speakers: str = ""
     format: int = _FORMAT
 
     def __post_init__(self) -> None:
@@ -99,9 +101,11 @@ class AudioBank:
         seed: int,
         progress: Callable[[int, int], None] | None = None,
         workers: int = 2,
+        speak: Speak | None = None,
     ) -> AudioBank:
         """Synthesise the bank unless `directory` already holds it; `progress(done, total)`.
 
+        Every second utterance is `speak`'s where that is given; worker processes get a copy.
         None stands for `default_directory()/audio/<split>`. Classes are written one by one, each
         complete or not at all, so that a build that was stopped goes on where it was. Raises
         RuntimeError where espeak-ng is missing.
@@ -114,6 +118,7 @@ class AudioBank:
             seed,
             engine_version(),
             _code_digest(),
+            repr(speak) if speak else "",
         )
         if _read_json(directory / _INDEX) == asdict(parameters):
             return cls.open(directory)
@@ -131,7 +136,9 @@ class AudioBank:
         # Not forked: the caller may hold threads, of torch for one.
         pool = ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn"))
         try:
-            jobs = [pool.submit(_build_class, directory, name, parameters) for name in missing]
+            jobs = [
+                pool.submit(_build_class, directory, name, parameters, speak) for name in missing
+            ]
             for num_now, job in enumerate(as_completed(jobs), num_done + 1):
                 job.result()
                 if progress is not None:
@@ -198,7 +205,9 @@ class AudioBank:
         return {**self.__dict__, "_parts": {}}
 
 
-def _build_class(directory: Path, class_name: str, parameters: _Parameters) -> None:
+def _build_class(
+    directory: Path, class_name: str, parameters: _Parameters, speak: Speak | None
+) -> None:
     rng = np.random.default_rng((parameters.seed, CLASSES.index(class_name)))
     num_sounds = parameters.num_sounds_per_class
     sounds = np.stack(
@@ -212,10 +221,13 @@ def _build_class(directory: Path, class_name: str, parameters: _Parameters) -> N
     # Shuffled rounds rather than free draws: every voice and phrase occurs about equally often.
     voice_order = _rounds(len(voices), len(seeds), rng)
     carrier_order = _rounds(len(CARRIERS), len(seeds), rng)
-    for seed, voice_index, carrier_index in zip(seeds, voice_order, carrier_order, strict=True):
-        utterance = synthesize_utterance(
-            class_name, CARRIERS[carrier_index], voices[voice_index], seed
-        )
+    drawn = zip(seeds, voice_order, carrier_order, strict=True)
+    for number, (seed, voice_index, carrier_index) in enumerate(drawn):
+        carrier = CARRIERS[carrier_index]
+        if speak is not None and number % 2:
+            utterance = speak(class_name, carrier, seed)
+        else:
+            utterance = synthesize_utterance(class_name, carrier, voices[voice_index], seed)
         waveforms.append(_to_int16(utterance.waveform))
         entries.append(
             {

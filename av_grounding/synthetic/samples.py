@@ -20,10 +20,8 @@ from av_grounding.synthetic.acoustics import add_noise, mix, reverberate
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import instance_seed, render_scene, sample_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
-from av_grounding.synthetic.speech import CARRIERS, VOICES, Utterance, synthesize_utterance
+from av_grounding.synthetic.speech import CARRIERS, VOICES, Speak, Utterance, synthesize_utterance
 
-Speak = Callable[[str, str, int], Utterance]
-"""(class name, carrier, seed) to what somebody says."""
 SPLITS = ("train", "val", "test")
 IMAGE_PX = 224
 CLIP_S = 3.2

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -73,6 +74,9 @@ class Utterance:
     word_span_s: tuple[float, float]
     voice: str
 
+
+Speak = Callable[[str, str, int], Utterance]
+"""(class name, carrier, seed) -> the phrase, said by another speaker than the world's own."""
 
 # Voice files of espeak-ng; "en-gb" alone is not a name that the library's voice lookup knows.
 _ACCENTS = (

@@ -35,6 +35,8 @@ class DataConfig:
     pretext_clips: int = 64
     num_calibration_samples: int = 300
     calibration_seed: int = 0
+    voices: tuple[str, ...] = ()
+    """Of other engines than espeak-ng, "engine:voice"; they say every second utterance."""
 
 
 def small_model() -> ModelConfig:
@@ -49,6 +51,9 @@ class SssRun:
     stage: ClassVar[str] = "mix-and-separate"
 
     name: str = "synthetic-small"
+    start: str = ""
+    """A bundle whose weights training begins with, where names and shapes fit; empty: the
+    backbones begin with their pretext."""
     window_s: float = 2.56
     hop_s: float = 0.16
     short_side_px: int = 160
@@ -98,9 +103,6 @@ class OneAvmRun(SssRun):
     stage: ClassVar[str] = "unified"
 
     name: str = "synthetic-separator"
-    init: str = ""
-    """A bundle whose weights training begins with, where names and shapes fit (003 table 4);
-    empty: the image backbone begins with its pretext."""
     model: SeparatingConfig = field(default_factory=small_separator)
     data: DataConfig = field(
         default_factory=lambda: DataConfig(

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from av_grounding.everyday.utterances import Speaker
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
@@ -102,7 +103,7 @@ def build_banks(config: SssRun | SeacRun, data: Path, progress: Progress) -> Non
             progress=lambda done, total: progress("scenes", done, total, {}),
         )
         num_utterances = math.ceil(share * size.num_utterances_per_class)
-        build_sounds(size, split, folder, share, num_utterances, progress)
+        build_sounds(size, split, folder, share, num_utterances, progress, size.voices)
 
 
 def bank_folders(config: SmallRun, data: Path) -> Iterator[tuple[str, Path, float]]:
@@ -119,12 +120,14 @@ def build_sounds(
     share: float,
     num_utterances_per_class: int,
     progress: Progress,
+    voices: tuple[str, ...] = (),
 ) -> None:
     """Synthesise what is missing of a split's sounds and utterances."""
     AudioBank.build(
         folder / "audio", split, seed=size.bank_seed,
         num_sounds_per_class=math.ceil(share * size.num_sounds_per_class),
         num_utterances_per_class=num_utterances_per_class,
+        speak=Speaker(voices) if voices else None,
         progress=lambda done, total: progress("audio", done, total, {}),
     )  # fmt: skip
 

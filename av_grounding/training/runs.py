@@ -122,7 +122,7 @@ def train_recipe(
     torch.manual_seed(config.loop.seed)
     model = build_model(config, progress)
     material = open_clips(config, data) if is_real else open_banks(config, data, model)
-    if not is_real and not (isinstance(config, OneAvmRun) and config.init):
+    if not is_real and not config.start:
         learn_pretext(model, config, data, pretext or out / "pretext", progress)
     recipe = make_recipe(model, config.recipe)
     warm_up_aligners(recipe, material.batches, config.aligners, out / "aligners", progress)
@@ -155,9 +155,9 @@ def build_model(config: AnyRun, progress: Progress) -> DualEncoder:
     pretraining, which nothing here uses.
     """
     model = model_of(config.model)
-    if isinstance(config, OneAvmRun) and config.init:
-        start_from(model, Path(config.init))
     if isinstance(config, SssRun):
+        if config.start:
+            start_from(model, Path(config.start))
         model.image_backbone.to(memory_format=torch.channels_last)
         return model
     progress("weights", 0, 1, {})

@@ -113,6 +113,7 @@ def test_what_did_not_learn_is_named():
 
 
 @needs_speech
+@pytest.mark.slow
 def test_a_tiny_reproduction_resumes_and_writes_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(listed, "ABLATIONS", listed.ABLATIONS[4:5])  # SimPool
     schedule = Budget(

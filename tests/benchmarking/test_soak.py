@@ -135,6 +135,7 @@ def start(*options):
     )
 
 
+@pytest.mark.slow
 def test_a_short_soak_is_flat(bundle, tmp_path):
     """Latencies are not judged here: others may use the machine. It still settles, too."""
     options = ("--minutes", 0.6, "--hours", 0.24, "--model", bundle, "--out", tmp_path / "out")

@@ -7,6 +7,7 @@ from av_grounding.cli import main
 from av_grounding.evaluation.benchmarks.synthetic import SyntheticBenchmark
 from av_grounding.everyday import utterances, voices
 from av_grounding.synthetic.acoustics import active_rms
+from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.samples import SyntheticSamples
 
 pytestmark = pytest.mark.skipif(
@@ -30,7 +31,7 @@ def test_samples_keep_all_but_the_voice():
 
 @pytest.mark.parametrize("carrier", ["{noun}, please", "can you see {article_noun} over there"])
 def test_the_noun_is_where_the_span_says_at_the_worlds_level(carrier):
-    said = utterances.speaker(["flite:rms"])("traffic_light", carrier, 1)
+    said = utterances.Speaker(("flite:rms",))("traffic_light", carrier, 1)
     start_s, end_s = said.word_span_s
     assert 0.2 < end_s - start_s < 1.6
     assert end_s <= len(said.waveform) / 16_000
@@ -39,7 +40,29 @@ def test_the_noun_is_where_the_span_says_at_the_worlds_level(carrier):
 
 def test_no_voices_are_an_error():
     with pytest.raises(ValueError, match="no voices"):
-        utterances.speaker([])
+        utterances.Speaker(())
+    with pytest.raises(ValueError, match=r"unknown voice 'flite:nobody'; expected some of flite:"):
+        utterances.Speaker(("flite:slt", "flite:nobody"))
+
+
+def test_every_second_utterance_of_a_bank_is_another_engines(tmp_path):
+    size = {"num_sounds_per_class": 1, "num_utterances_per_class": 4, "seed": 4}
+    speak = utterances.Speaker(("flite:rms", "flite:slt"))
+    bank = AudioBank.build(tmp_path / "bank", "train", **size, speak=speak)
+    for name in ("bell", "dog"):
+        rng = np.random.default_rng(0)
+        drawn = {
+            (said.text, said.voice) for said in (bank.utterance(name, rng) for _ in range(60))
+        }
+        assert sum(voice.startswith("flite:") for _, voice in drawn) == len(drawn) / 2 == 2
+    before = {path.name: path.stat().st_mtime_ns for path in bank.directory.iterdir()}
+    AudioBank.build(bank.directory, "train", **size, speak=speak)
+    assert {path.name: path.stat().st_mtime_ns for path in bank.directory.iterdir()} == before
+    other = AudioBank.build(bank.directory, "train", **size)
+    assert not any(
+        voice.startswith("flite:")
+        for voice in (other.utterance("bell", rng).voice for _ in range(20))
+    )
 
 
 def test_the_benchmark_is_said_by_the_engine_that_is_asked_for(tmp_path, capsys, monkeypatch):

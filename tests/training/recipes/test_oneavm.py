@@ -208,11 +208,11 @@ def test_neighbours_sound_like_nothing_in_each_others_pictures(data):
 @needs_speech
 def test_a_run_resumes_and_its_bundle_separates(data, tmp_path):
     straight = runs.run(RUN, data, tmp_path / "one", quiet)
-    half = replace(RUN, init=str(straight))
+    half = replace(RUN, start=str(straight))
     again = runs.run(half, data, tmp_path / "two", quiet)
     info = json.loads((again / "config.json").read_text())["info"]
     assert info["recipe"] == "oneavm"
-    assert info["settings"]["init"] == str(straight)
+    assert info["settings"]["start"] == str(straight)
     weights = load_file(straight / "model.safetensors")
     assert not any(name.startswith(("mixed_", "log_gamma")) for name in weights)
     assert any(name.startswith("separator.") for name in weights)
