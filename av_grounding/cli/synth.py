@@ -30,6 +30,11 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.add_argument(
         "--demo", action="store_true", help="write demo.mp4, the scene of `run demo`, with sound"
     )
+    parser.add_argument(
+        "--stages",
+        action="store_true",
+        help="draw what sounds as shaking, beside silent twins and bystanders (paper 004)",
+    )
     parser.set_defaults(execute=execute)
 
 
@@ -39,9 +44,11 @@ def execute(args: argparse.Namespace) -> int:
 
 def _write_samples(args: argparse.Namespace) -> int:
     from av_grounding.synthetic.samples import write_samples
+    from av_grounding.synthetic.stage_samples import write_stages
 
+    write = write_stages if args.stages else write_samples
     with console.progress(args, "Drawing and speaking", args.num, "samples") as advance:
-        manifest = write_samples(
+        manifest = write(
             args.out, args.num, args.seed, args.split, lambda done, total: advance(done)
         )
     result = {

@@ -177,9 +177,6 @@ def write_samples(
     Rows are appended as samples are finished, so that an interrupted run leaves a valid set; a
     second run with the same arguments goes on behind the last complete row.
     """
-    import cv2
-    from scipy.io import wavfile
-
     samples = SyntheticSamples(split, seed)
     out = Path(out)
     for folder in ("images", "masks", "audio"):
@@ -196,13 +193,11 @@ def write_samples(
                 ("mask_speech", sample.mask_speech.astype(np.uint8) * 255),
             ):
                 folder = "images" if key == "image" else "masks"
-                row[key] = f"{folder}/{stem}{key.removeprefix('mask').removeprefix('image')}.png"
-                if not cv2.imwrite(str(out / row[key]), pixels):
-                    raise OSError(f"could not write {out / row[key]}: is the disk full?")
+                name = f"{folder}/{stem}{key.removeprefix('mask').removeprefix('image')}.png"
+                row[key] = write_picture(out, name, pixels)
             for key in ("sound", "speech", "mixture"):
-                row[f"{key}_wav"] = f"audio/{stem}_{key}.wav"
-                pcm = np.round(np.clip(getattr(sample, key), -1, 1) * 32767).astype(np.int16)
-                wavfile.write(out / row[f"{key}_wav"], SAMPLE_RATE_HZ, pcm)
+                name = f"audio/{stem}_{key}.wav"
+                row[f"{key}_wav"] = write_sound(out, name, getattr(sample, key))
             row |= {
                 "sound_class": sample.sound_class,
                 "speech_class": sample.speech_class,
@@ -215,6 +210,24 @@ def write_samples(
             if progress:
                 progress(index + 1, num)
     return manifest
+
+
+def write_picture(out: Path, name: str, pixels: UInt8[np.ndarray, "H W ..."]) -> str:
+    """Write a BGR or grey picture to `out`/`name`; returns the name."""
+    import cv2
+
+    if not cv2.imwrite(str(out / name), pixels):
+        raise OSError(f"could not write {out / name}: is the disk full?")
+    return name
+
+
+def write_sound(out: Path, name: str, waveform: Float32[np.ndarray, " s"]) -> str:
+    """Write a wav of 16 bits at 16 kHz to `out`/`name`; returns the name."""
+    from scipy.io import wavfile
+
+    pcm = np.round(np.clip(waveform, -1, 1) * 32767).astype(np.int16)
+    wavfile.write(out / name, SAMPLE_RATE_HZ, pcm)
+    return name
 
 
 def resume_manifest(manifest: Path, split: str, seed: int) -> int:

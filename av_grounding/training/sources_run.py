@@ -27,6 +27,7 @@ from av_grounding.training.fitting.calibration import (
     pair_cases,
     reliability_facts,
 )
+from av_grounding.training.fitting.evidence_floor import evidence_floors
 from av_grounding.training.fitting.sources import fit_identification, stage_cases
 from av_grounding.training.initial import start_from
 from av_grounding.training.loop import distributed
@@ -148,16 +149,20 @@ def sources_spec(config: OasslRun, model: DualEncoder) -> ModelSpec:
 
 
 def fit(bundle: Path, config: OasslRun, progress: Progress) -> None:
-    """Calibration and identification, on stages of the validation split, stored in the bundle."""
+    """Evidence floor, calibration and identification, on the validation split, stored."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
     num, seed = config.data.num_calibration_samples, config.data.calibration_seed
 
     def told(done: int, total: int) -> None:
         progress("calibration", done, total, {})
 
-    one_map = grounder.with_spec(replace(grounder.spec, sources=None))
+    spec = grounder.spec
+    if config.model.evidence:
+        spec = spec.with_heads(min_token_norm=evidence_floors(grounder.backend, num, seed, told))
+    one_map = grounder.with_spec(replace(spec, sources=None))
     calibrations, reliabilities = fit_cases(one_map, stage_cases(one_map, num, seed, told))
-    spec = grounder.spec.with_heads(calibration=calibrations)
+    spec = spec.with_heads(calibration=calibrations)
+    grounder = grounder.with_spec(spec)
     sources, accuracy = fit_identification(grounder, num, seed, told)
     info = {
         **reliability_facts(reliabilities),

@@ -3,8 +3,8 @@ calibration, and when two candidates are two sources."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,12 +12,8 @@ import numpy as np
 from av_grounding.grounder import Grounder, clip_hop_s
 from av_grounding.identification import SourcesSpec, find_seeds, merged
 from av_grounding.image import ResizeTransform
-from av_grounding.synthetic.acoustics import active_rms
-from av_grounding.synthetic.objects import CLASSES
-from av_grounding.synthetic.samples import CLIP_S, IMAGE_PX, SyntheticSamples
-from av_grounding.synthetic.scene import render_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.synthetic.stage import draw_stage
+from av_grounding.synthetic.stage_samples import StageSample, stage_samples
 from av_grounding.training.fitting.calibration import (
     Cases,
     as_arrays,
@@ -31,44 +27,13 @@ SAME_COSINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SILENT_COSINE = (0.5, 0.7, 0.9)
 
 
-@dataclass(frozen=True)
-class StageSample:
-    """A stage of the validation split, its mixture, and a sound that nothing in it makes."""
-
-    image: np.ndarray
-    mixture: np.ndarray
-    absent: np.ndarray
-    num_sources: int
-
-
-def stage_samples(num: int, seed: int) -> Iterator[StageSample]:
-    """Sample i depends on the seed and i alone."""
-    world = SyntheticSamples("val", seed)
-    for index in range(num):
-        rng = world.rng(index, purpose=2)
-        stage = draw_stage(rng, world.split)
-        sounding = [stage.actors[slot].class_name for slot in stage.slots("sounding")]
-        shown = {actor.class_name for actor in stage.actors}
-        other = str(rng.permutation([name for name in CLASSES if name not in shown])[0])
-        mixture = np.zeros(round(CLIP_S * SAMPLE_RATE_HZ), np.float32)
-        for name in sounding:
-            sound = world.draw_sound(name, rng)
-            mixture += sound * np.float32(0.1 / max(active_rms(sound), 1e-6))
-        yield StageSample(
-            image=render_scene(stage.scene, IMAGE_PX, IMAGE_PX).image,
-            mixture=mixture / max(1.0, float(np.abs(mixture).max())),
-            absent=world.draw_sound(other, rng),
-            num_sources=len(sounding),
-        )
-
-
 def stage_cases(
     grounder: Grounder, num: int, seed: int, progress: Progress | None = None
 ) -> Cases:
     """Largest similarities of stages with their own mixture, and with a sound from elsewhere."""
     plain = uncalibrated(grounder)
     found: dict[str, list[tuple[float, bool]]] = {head: [] for head in plain.spec.head_names}
-    for number, sample in enumerate(stage_samples(num, seed)):
+    for number, sample in enumerate(stage_samples(num, seed, "val")):
         for waveform, matching in ((sample.mixture, True), (sample.absent, False)):
             grounding = plain.ground(
                 sample.image, waveform, SAMPLE_RATE_HZ, hop_s=clip_hop_s(plain.spec)
@@ -88,8 +53,8 @@ def fit_identification(
     NoPrior states its own for its own features; these depend on the model alike.
     """
     seen = []
-    for number, sample in enumerate(stage_samples(num, seed)):
-        seen.append((*features_of(grounder, sample), sample.num_sources))
+    for number, sample in enumerate(stage_samples(num, seed, "val")):
+        seen.append((*features_of(grounder, sample), len(sample.sounding)))
         if progress:
             progress(number + 1, num)
     base = grounder.spec.sources or SourcesSpec()
