@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 MAX_ASPECT = 3.0
 """Longest model input side in multiples of the short one: bounds the cost of a panorama."""
@@ -166,6 +166,26 @@ def resize_heatmap(
     resized = cv2.resize(heatmap, (width, height), interpolation=cv2.INTER_LINEAR)
     # Rounding may leave the range by a bit in the last place, and 1.0000001 is no probability.
     return np.clip(resized, heatmap.min(), heatmap.max(), out=resized)
+
+
+def peak_cell(heatmap: Float[np.ndarray, "h w"]) -> tuple[int, int]:
+    """(row, column) of the largest value, which must be finite.
+
+    Where cells share it, as those of a region do, the one deepest inside the patch that holds the
+    first of them: the first itself lies on its rim, next to something else.
+    """
+    largest = heatmap == heatmap.max()
+    row, column = np.unravel_index(int(np.argmax(largest)), heatmap.shape)
+    if np.count_nonzero(largest) > 1:
+        import cv2
+
+        # What lies beyond the picture counts as outside.
+        framed = np.pad(largest.astype(np.uint8), 1)
+        _, patches = cv2.connectedComponents(framed, connectivity=4)
+        patch = (patches == patches[row + 1, column + 1]).astype(np.uint8)
+        depth = cv2.distanceTransform(patch, cv2.DIST_L2, 3)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(np.argmax(depth)), heatmap.shape)
+    return int(row), int(column)
 
 
 def letterbox(

@@ -11,6 +11,7 @@ from av_grounding.image import (
     ResizeTransform,
     _averaged,
     check_image,
+    peak_cell,
     resize_heatmap,
 )
 
@@ -170,3 +171,20 @@ def test_a_camera_frame_is_resized_as_by_opencv_alone():
     halved = cv2.resize(image, (320, 160), interpolation=cv2.INTER_AREA)
     expected = cv2.resize(halved, (208, 160), interpolation=cv2.INTER_AREA)
     assert np.array_equal(ResizeTransform.fit(480, 640, 160, 16).apply(image), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (12, 20)])
+def test_a_single_largest_value_is_the_peak(shape):
+    values = np.random.default_rng(1).random(shape, np.float32)
+    assert peak_cell(values) == np.unravel_index(values.argmax(), shape)
+
+
+def test_of_a_region_the_peak_lies_inside():
+    values = np.zeros((12, 20), np.float32)
+    values[2, 3:18] = 0.75  # a rod,
+    values[2:9, 3:10] = 0.75  # with a square below its left end
+    values[10:, 12:] = 0.75  # and another region, which comes later
+    assert peak_cell(values) == (5, 6)
+    values[11, 15] = 0.8
+    assert peak_cell(values) == (11, 15)
+    assert peak_cell(np.ones((5, 5), np.float32)) == (2, 2)

@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from av_grounding.drawing.captions import draw_mark, draw_text
 from av_grounding.drawing.styles import Answers, Style, styles_of
-from av_grounding.image import check_image, resize_heatmap
+from av_grounding.image import check_image, peak_cell, resize_heatmap
 
 # A head is marked and called present from this calibrated value on: "as likely as not".
 PRESENT = 0.5
@@ -75,7 +75,7 @@ def overlay(
 
 def peak_px(heatmap: Float32[np.ndarray, "h w"], height: int, width: int) -> tuple[int, int]:
     """(x, y) of the largest value's cell centre on an image of `height` x `width` pixels."""
-    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    row, column = peak_cell(heatmap)
     x = (column + 0.5) * width / heatmap.shape[1] - 0.5
     y = (row + 0.5) * height / heatmap.shape[0] - 0.5
     return round(x), round(y)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32
 
+from av_grounding.image import peak_cell
 from av_grounding.types import HeadAnswer
 
 MAX_STEP = 0.2
@@ -76,5 +77,5 @@ class SourceIds:
 
 def peak_place(logits: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, " 2"]:
     """(y, x) of a map's largest value in [0, 1]: the middle of its cell."""
-    row, column = np.unravel_index(int(np.argmax(logits)), logits.shape)
+    row, column = peak_cell(logits)
     return np.array([(row + 0.5) / logits.shape[0], (column + 0.5) / logits.shape[1]], np.float32)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.image import resize_heatmap
+from av_grounding.image import peak_cell, resize_heatmap
 from av_grounding.types import HeadAnswer
 from av_grounding.viewer.feed import Shot
 
@@ -82,7 +82,7 @@ def _encode_head(answer: HeadAnswer) -> tuple[dict[str, Any], bytes]:
 def _peak(heatmap: Float32[np.ndarray, "h w"]) -> list[float]:
     """Centre of the strongest cell, as shares of the picture's width and height."""
     height, width = heatmap.shape
-    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    row, column = peak_cell(heatmap)
     return [round((column + 0.5) / width, 5), round((row + 0.5) / height, 5)]
 
 

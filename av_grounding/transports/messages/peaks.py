@@ -8,6 +8,7 @@ from itertools import repeat
 import numpy as np
 from jaxtyping import Float32
 
+from av_grounding.image import peak_cell
 from av_grounding.types import HeadAnswer
 
 
@@ -48,7 +49,7 @@ def find_peaks(
     is_free = (values >= max(threshold, 1e-6)) & (values >= cv2.dilate(values, np.ones((3, 3))))
     peaks: list[Peak] = []
     while is_free.any() and len(peaks) < max_peaks:
-        row, column = np.unravel_index(np.argmax(np.where(is_free, values, -1.0)), values.shape)
+        row, column = peak_cell(np.where(is_free, values, -1.0))
         score = float(values[row, column])
         inside = (values >= max(threshold, 0.5 * score)).astype(np.uint8)
         _, labels = cv2.connectedComponents(inside, connectivity=8)
