@@ -52,7 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser.add_argument(
         "--voices",
         metavar="ENGINE",
-        help="synthetic: another engine says the phrases, such as flite (the test split's own)",
+        help="synthetic: another engine says the phrases, such as flite, or some of its voices, "
+        "such as flite:slt,flite:rms (the test split's own)",
     )
     evaluate_protocols.add_arguments(parser)
     parser.set_defaults(execute=execute)
@@ -77,9 +78,9 @@ def execute(args: argparse.Namespace) -> int:
     if args.voices is not None:
         if args.benchmark != "synthetic":
             raise ValueError(f"--voices {args.voices} is of synthetic alone: leave it out")
-        from av_grounding.everyday.voices import list_voices
+        from av_grounding.everyday.utterances import speaker_of
 
-        list_voices(args.voices)  # which says what is wrong with an engine
+        speaker_of(args.voices)  # which says what is wrong with an engine
     if args.benchmark not in DEFAULT_NUM or evaluate_protocols.is_asked_for(args):
         return evaluate_protocols.execute(args)
     settings = options.load_settings(args)

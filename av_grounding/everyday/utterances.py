@@ -51,6 +51,9 @@ class Speaker:
 
 
 @lru_cache
-def speaker_of(engine: str) -> Speak | None:
-    """The speaker behind `--voices ENGINE`: all its voices; None for the world's own."""
-    return None if engine == "own" else Speaker(voices.list_voices(engine))
+def speaker_of(named: str) -> Speak | None:
+    """The speaker behind `--voices`: all voices of an engine, or those named, "engine:voice" with
+    commas between; None for the world's own."""
+    if named == "own":
+        return None
+    return Speaker(tuple(named.split(",")) if ":" in named else voices.list_voices(named))

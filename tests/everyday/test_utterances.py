@@ -75,7 +75,9 @@ def test_the_benchmark_is_said_by_the_engine_that_is_asked_for(tmp_path, capsys,
     command = ["evaluate", "synthetic", "--num", "1", "--out", str(tmp_path), "--quiet"]
     assert main([*command, "--voices", "flite"]) == 0
     assert main(command) == 0
-    assert asked == ["flite", "own"]
+    assert main([*command, "--voices", "flite:slt,flite:rms"]) == 0
+    assert asked == ["flite", "own", "flite:slt,flite:rms"]
+    assert utterances.speaker_of(asked[-1]).spoken_by == ("flite:slt", "flite:rms")
     assert main([*command, "--voices", "flight"]) == 2
     assert "expected one of espeak, flite" in capsys.readouterr().err
     sample = SyntheticBenchmark("synthetic-simultaneous", num=1, voices="flite")[0]
