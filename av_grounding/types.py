@@ -491,6 +491,11 @@ class Backend(ABC):
         """The regions that these calibrated logits belong to; None for a model of cells."""
         return None
 
+    @property
+    def separates(self) -> bool:
+        """Whether `separation_masks` gives any."""
+        return False
+
     def separation_masks(
         self,
         tokens: ImageTokens,

@@ -79,6 +79,10 @@ class TorchBackend(Backend):
         # What `model.ground` computes, without the pages of Python around one product.
         return torch.bmm(audio, tokens.flatten(2)).float().cpu().numpy()
 
+    @property
+    def separates(self) -> bool:
+        return self.spec.separation is not None
+
     @torch.inference_mode()
     def separation_masks(
         self,

@@ -83,6 +83,10 @@ class BackendWrapper(Backend):
     def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
         return self.backend.regions(tokens, logits)
 
+    @property
+    def separates(self) -> bool:
+        return self.backend.separates
+
     def separation_masks(
         self,
         tokens: ImageTokens,

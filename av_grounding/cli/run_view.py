@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ from av_grounding.cli.run_addition import Addition
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
+    from av_grounding.streaming.tapping import TappedStream
     from av_grounding.viewer.viewer import Viewer
+
+logger = logging.getLogger(__name__)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +42,12 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 class View(Addition):
-    """The page hears the stream and reads the counters."""
+    """The page hears the stream, reads the counters, and says what is to be separated."""
 
     sink: Viewer
 
-    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+    def connect(self, stream: TappedStream, runner: Runner | None) -> None:
+        stream.tap(self.sink.place, lambda chunk, frame: self.sink.write_sound(chunk))
         stream.on_voice = self.sink.write_voice
         self.sink.stats = lambda: {"stream": stream.stats} if runner is None else runner.counters
 
@@ -79,9 +83,24 @@ def open_page(
         thresholds=settings.thresholds(grounder.spec.head_names),
         # Without pacing stamps are times inside the recording, and no clock runs with them.
         clock_ns=None if args.as_fast_as_possible else time.time_ns,
+        sound_rate_hz=grounder.spec.sample_rate_hz if _separates(args, grounder) else None,
     )
     _announce(args, viewer)
     return [View(viewer)]
+
+
+def _separates(args: argparse.Namespace, grounder: Grounder) -> bool:
+    """Whether a click may choose what is separated; --separate has chosen already."""
+    if args.separate is not None or grounder.spec.separation is None:
+        return False
+    from av_grounding.streaming.tapping import separation_latency_s
+
+    try:
+        separation_latency_s(grounder.backend, grounder.config)
+    except ValueError as error:
+        logger.warning("nothing can be listened to on the page: %s", error)
+        return False
+    return True
 
 
 def is_endless(args: argparse.Namespace) -> bool:
