@@ -140,8 +140,8 @@ def execute(args: argparse.Namespace) -> int:
     publishers = dds.open_publisher(settings, grounder)
     stream, bags = run_bag.open_stream(args, settings, grounder, dict(report), rate_hz)
     # Who stands first chooses what is separated.
-    additions = [*run_separate.open_file(args, grounder), *pages, *publishers, *bags]
-    stream = TappedStream(stream)
+    additions = [*run_separate.open_file(args, settings, grounder), *pages, *publishers, *bags]
+    stream = TappedStream(stream, lookahead_s=settings.separation.lookahead_s)
 
     def start(sinks: list[Sink], on_progress: Callable[[float], None]) -> RunReport:
         inputs = (video, audio, stream, sinks)

@@ -18,6 +18,7 @@ from av_grounding.streaming.tapping import TappedStream, separation_latency_s
 from av_grounding.types import AudioChunk, Frame, Grounding
 
 if TYPE_CHECKING:
+    from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.runner import Runner
 
@@ -31,13 +32,17 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_file(args: argparse.Namespace, grounder: Grounder) -> list[Separation]:
+def open_file(
+    args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
+) -> list[Separation]:
     """What writes the sound of a place; empty without --separate."""
     if args.separate is None:
         return []
     if args.out is None:
         raise ValueError("got --separate without --out DIR: expected a folder for separated.wav")
-    latency_s = separation_latency_s(grounder.backend, grounder.config)
+    latency_s = separation_latency_s(
+        grounder.backend, grounder.config, settings.separation.lookahead_s
+    )
     return [Separation(args.out, args.separate, grounder.spec.sample_rate_hz, latency_s)]
 
 

@@ -91,7 +91,7 @@ def open_page(
 
 def _separates(args: argparse.Namespace, grounder: Grounder) -> bool:
     """Whether a click may choose what is separated; --separate has chosen already."""
-    if args.separate is not None or grounder.spec.separation is None:
+    if args.separate is not None or not grounder.backend.separates:
         return False
     from av_grounding.streaming.tapping import separation_latency_s
 

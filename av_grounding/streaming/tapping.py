@@ -47,7 +47,9 @@ class TappedStream(StreamWrapper):
         return grounding
 
 
-def separation_latency_s(backend: Backend, config: StreamingConfig) -> float:
+def separation_latency_s(
+    backend: Backend, config: StreamingConfig, lookahead_s: float = LOOKAHEAD_S
+) -> float:
     """Of such a stream's separation; ValueError, before a run begins, where there can be none."""
-    hop_s = config.hop_s or backend.spec.hop_s
-    return LiveSeparation(backend, round(hop_s * backend.spec.sample_rate_hz), "peak").latency_s
+    hop = round((config.hop_s or backend.spec.hop_s) * backend.spec.sample_rate_hz)
+    return LiveSeparation(backend, hop, "peak", lookahead_s=lookahead_s).latency_s
