@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli.run_addition import Addition
+from av_grounding.cli.run_separate import can_separate
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
@@ -116,7 +117,7 @@ class Dds:
             heads,
             settings,
             max_sources=grounder.spec.max_sources,
-            separates=grounder.backend.separates,
+            separates=can_separate(grounder),
         )
         if inputs is not None:
             publisher.camera = lambda: inputs.camera

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import wave
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.runner import Runner
+
+
+logger = logging.getLogger(__name__)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,18 @@ def open_file(
         grounder.backend, grounder.config, settings.separation.lookahead_s
     )
     return [Separation(args.out, args.separate, grounder.spec.sample_rate_hz, latency_s)]
+
+
+def can_separate(grounder: Grounder) -> bool:
+    """Whether others may ask a run for the sound of a place; what could be mended is said."""
+    if grounder.spec.separation is None:
+        return False
+    try:
+        separation_latency_s(grounder.backend, grounder.config)
+    except ValueError as error:
+        logger.warning("no place can be listened to: %s", error)
+        return False
+    return True
 
 
 class Separation(Addition):

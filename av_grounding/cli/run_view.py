@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from av_grounding.cli.run_addition import Addition
+from av_grounding.cli.run_separate import can_separate
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from av_grounding.streaming.runner import Runner
     from av_grounding.streaming.tapping import TappedStream
     from av_grounding.viewer.viewer import Viewer
-
-logger = logging.getLogger(__name__)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +66,8 @@ def open_page(
     backend, bundle = grounder.backend.describe(), options.bundle_path(args, settings)
     known = read_vocabulary(bundle)
     numbers = ", ".join(f"{len(words)} things by {head}" for head, words in known.items())
+    # --separate has chosen what is separated already.
+    can_listen = args.separate is None and can_separate(grounder)
     viewer = Viewer(
         args.view,
         token=token_from_environment(),
@@ -83,24 +83,10 @@ def open_page(
         thresholds=settings.thresholds(grounder.spec.head_names),
         # Without pacing stamps are times inside the recording, and no clock runs with them.
         clock_ns=None if args.as_fast_as_possible else time.time_ns,
-        sound_rate_hz=grounder.spec.sample_rate_hz if _separates(args, grounder) else None,
+        sound_rate_hz=grounder.spec.sample_rate_hz if can_listen else None,
     )
     _announce(args, viewer)
     return [View(viewer)]
-
-
-def _separates(args: argparse.Namespace, grounder: Grounder) -> bool:
-    """Whether a click may choose what is separated; --separate has chosen already."""
-    if args.separate is not None or not grounder.backend.separates:
-        return False
-    from av_grounding.streaming.tapping import separation_latency_s
-
-    try:
-        separation_latency_s(grounder.backend, grounder.config)
-    except ValueError as error:
-        logger.warning("nothing can be listened to on the page: %s", error)
-        return False
-    return True
 
 
 def is_endless(args: argparse.Namespace) -> bool:
