@@ -180,7 +180,7 @@ class ArrayMask:
     def __call__(self) -> Float32[np.ndarray, "H W"]:
         try:
             mask = np.load(self.path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
             raise ValueError(
                 f"{self.path}: no array of numbers ({error}); expected what np.save wrote"
             ) from error
