@@ -491,6 +491,20 @@ class Backend(ABC):
         """The regions that these calibrated logits belong to; None for a model of cells."""
         return None
 
+    def embed(
+        self, image: UInt8[np.ndarray, "H W 3"], window: Float32[np.ndarray, " s"]
+    ) -> tuple[Float32[np.ndarray, " e"], Float32[np.ndarray, " e"]] | None:
+        """A picture and a whole window as unit vectors of one space, for recognition (003).
+
+        None: this model has no vectors of wholes, or the backend does not compute them.
+        """
+        return None
+
+    @property
+    def separates(self) -> bool:
+        """Whether `separation_masks` gives any."""
+        return False
+
     def separation_masks(
         self,
         tokens: ImageTokens,

@@ -7,7 +7,10 @@ import pytest
 from scipy.io import wavfile
 
 from av_grounding import cli
+from av_grounding.cli.run_separate import can_separate
+from av_grounding.config.streaming import StreamingConfig
 from av_grounding.drawing.png import write_png
+from av_grounding.grounder import Grounder
 from av_grounding.sources.still import read_image
 from tests.helpers.make_media import write_clip, write_wav
 from tests.helpers.small_bundle import save_small_bundle
@@ -146,3 +149,14 @@ def test_a_run_that_cannot_separate_is_one_line(here, tmp_path):
     assert code == 2
     assert "does not separate sounds" in errors
     assert not list(tmp_path.glob("out/*separated*"))
+
+
+def test_others_may_ask_where_a_stream_can_separate(bundle, tmp_path, caplog):
+    loaded = Grounder.load(bundle, backend="torch")
+    assert can_separate(loaded)
+    strange = Grounder(loaded.backend, StreamingConfig(hop_s=0.0505))
+    assert not can_separate(strange)
+    assert "expected multiples of the 320" in caplog.text
+    caplog.clear()
+    assert not can_separate(Grounder.load(save_small_bundle(tmp_path / "plain"), backend="torch"))
+    assert caplog.text == ""

@@ -141,6 +141,10 @@ class CpuBackend(Backend):
         cells = np.asarray(tokens)
         return queries @ cells.reshape(*cells.shape[:2], -1)
 
+    @property
+    def separates(self) -> bool:
+        return self._masks is not None
+
     def separation_masks(
         self,
         tokens: ImageTokens,

@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from av_grounding.backends.economy import AUDIO_BATCH, is_small
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.separator import SeparatingEncoder
 from av_grounding.modeling.streaming_front import StreamingFront
 from av_grounding.types import Backend, ImageTokens
 
@@ -44,9 +45,11 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
+        return ImageTokens(self.model.encode_image(self._pixels(image))[0])
+
+    def _pixels(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[torch.Tensor, "1 3 H W"]:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
-        return ImageTokens(self.model.encode_image(pixels)[0])
+        return pixels.permute(2, 0, 1)[None].float() / 255.0
 
     @torch.inference_mode()
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
@@ -78,6 +81,24 @@ class TorchBackend(Backend):
         audio = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
         # What `model.ground` computes, without the pages of Python around one product.
         return torch.bmm(audio, tokens.flatten(2)).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed(
+        self, image: UInt8[np.ndarray, "H W 3"], window: Float32[np.ndarray, " s"]
+    ) -> tuple[Float32[np.ndarray, " e"], Float32[np.ndarray, " e"]] | None:
+        if not isinstance(self.model, SeparatingEncoder):
+            return None
+        model = self.model
+        samples = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)[None]
+        embedded = (
+            model.embed_image(model.image_features(self._pixels(image))),
+            model.embed_audio(model.audio_features(samples)),
+        )
+        return tuple(one[0].cpu().numpy() for one in embedded)
+
+    @property
+    def separates(self) -> bool:
+        return self.spec.separation is not None
 
     @torch.inference_mode()
     def separation_masks(

@@ -83,6 +83,15 @@ class BackendWrapper(Backend):
     def regions(self, tokens: ImageTokens, logits: Float32[np.ndarray, " r"]) -> Regions | None:
         return self.backend.regions(tokens, logits)
 
+    def embed(
+        self, image: UInt8[np.ndarray, "H W 3"], window: Float32[np.ndarray, " s"]
+    ) -> tuple[Float32[np.ndarray, " e"], Float32[np.ndarray, " e"]] | None:
+        return self.backend.embed(image, window)
+
+    @property
+    def separates(self) -> bool:
+        return self.backend.separates
+
     def separation_masks(
         self,
         tokens: ImageTokens,

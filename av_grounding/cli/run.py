@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.recording.recorder import Recorder
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.report import RunReport
+    from av_grounding.streaming.tapping import TappedStream
     from av_grounding.types import Frame, Grounding, Sink, Source
 
 LIVE = ("camera", "http", "rtsp", "mic")
@@ -93,6 +93,7 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.recording.recorder import Recorder
     from av_grounding.sources.adapters import OneChannel, RateLimiter
     from av_grounding.sources.open import open_source
+    from av_grounding.streaming.tapping import TappedStream
 
     settings = options.load_settings(args)
     grounder = options.load_grounder(args, settings)
@@ -138,8 +139,9 @@ def execute(args: argparse.Namespace) -> int:
     pages = run_view.open_page(args, settings, grounder)
     publishers = dds.open_publisher(settings, grounder)
     stream, bags = run_bag.open_stream(args, settings, grounder, dict(report), rate_hz)
-    stream, separations = run_separate.wrap(args, stream)
-    additions = [*pages, *publishers, *bags, *separations]
+    # Who stands first chooses what is separated.
+    additions = [*run_separate.open_file(args, settings, grounder), *pages, *publishers, *bags]
+    stream = TappedStream(stream, lookahead_s=settings.separation.lookahead_s)
 
     def start(sinks: list[Sink], on_progress: Callable[[float], None]) -> RunReport:
         inputs = (video, audio, stream, sinks)
@@ -157,7 +159,7 @@ def _run(
     args: argparse.Namespace,
     settings: GroundingConfig,
     start: Callable[[list[Sink], Callable[[float], None]], RunReport],
-    stream: GroundingStream,
+    stream: TappedStream,
     recorder: Recorder | None,
     report: dict[str, Any],
     total_s: float | None,
@@ -194,7 +196,7 @@ def _run(
 def _live(
     video: Source,
     audio: Source | None,
-    stream: GroundingStream,
+    stream: TappedStream,
     sinks: list[Sink],
     duration_s: float | None,
     on_progress: Callable[[float], None],
@@ -222,7 +224,7 @@ def _live(
 def _offline(
     video: Source,
     audio: Source | None,
-    stream: GroundingStream,
+    stream: TappedStream,
     sinks: list[Sink],
     duration_s: float | None,
     on_progress: Callable[[float], None],

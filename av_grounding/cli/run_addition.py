@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
+    from av_grounding.streaming.tapping import TappedStream
     from av_grounding.types import Sink
 
 
@@ -16,7 +16,7 @@ class Addition:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
-    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+    def connect(self, stream: TappedStream, runner: Runner | None) -> None:
         """Called before the first frame; without a runner the run is not paced."""
 
     def describe(self) -> dict[str, Any]:

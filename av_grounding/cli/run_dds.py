@@ -6,15 +6,17 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli.run_addition import Addition
+from av_grounding.cli.run_separate import can_separate
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
     from av_grounding.streaming.runner import Runner
+    from av_grounding.streaming.tapping import TappedStream
     from av_grounding.transports.dds.bus import Bus
     from av_grounding.transports.dds.node import DdsPublisher
     from av_grounding.transports.dds.source import DdsInputs
-    from av_grounding.types import Source, Stream
+    from av_grounding.types import Source
 
 SOURCE = "dds"
 
@@ -111,7 +113,11 @@ class Dds:
 
         heads, inputs = grounder.spec.head_names, self._inputs
         publisher = DdsPublisher(
-            self._open_bus(), heads, settings, max_sources=grounder.spec.max_sources
+            self._open_bus(),
+            heads,
+            settings,
+            max_sources=grounder.spec.max_sources,
+            separates=can_separate(grounder),
         )
         if inputs is not None:
             publisher.camera = lambda: inputs.camera
@@ -148,7 +154,8 @@ class Publishing(Addition):
         super().__init__(publisher)
         self._backend_facts, self._inputs = backend_facts, inputs
 
-    def connect(self, stream: Stream, runner: Runner | None) -> None:
+    def connect(self, stream: TappedStream, runner: Runner | None) -> None:
+        stream.tap(self.sink.place, self.sink.write_sound)
         from av_grounding.transports.dds.diagnostics import DdsMonitor
 
         if runner is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import wave
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +15,16 @@ from av_grounding.audio import NS_PER_S
 from av_grounding.cli.run_addition import Addition
 from av_grounding.files import replacing
 from av_grounding.streaming.separating import Place
-from av_grounding.streaming.wrapping import StreamWrapper
-from av_grounding.types import AudioChunk, Frame, Grounding, Stream
+from av_grounding.streaming.tapping import TappedStream, separation_latency_s
+from av_grounding.types import AudioChunk, Frame, Grounding
+
+if TYPE_CHECKING:
+    from av_grounding.config import GroundingConfig
+    from av_grounding.grounder import Grounder
+    from av_grounding.streaming.runner import Runner
+
+
+logger = logging.getLogger(__name__)
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -27,50 +36,51 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wrap(args: argparse.Namespace, stream: Stream) -> tuple[Stream, list[Separation]]:
-    """The stream to run, and what writes the sound of a place, where that is asked for."""
+def open_file(
+    args: argparse.Namespace, settings: GroundingConfig, grounder: Grounder
+) -> list[Separation]:
+    """What writes the sound of a place; empty without --separate."""
     if args.separate is None:
-        return stream, []
+        return []
     if args.out is None:
         raise ValueError("got --separate without --out DIR: expected a folder for separated.wav")
-    separation = Separation(args.out, args.separate)
-    latency_s = stream.separate(args.separate)
-    separation.open(stream.backend.spec.sample_rate_hz, latency_s)
-    return TappedStream(stream, separation.take), [separation]
+    latency_s = separation_latency_s(
+        grounder.backend, grounder.config, settings.separation.lookahead_s
+    )
+    return [Separation(args.out, args.separate, grounder.spec.sample_rate_hz, latency_s)]
 
 
-class TappedStream(StreamWrapper):
-    """A stream whose separated sound is handed on after every frame, by the model's thread."""
-
-    def __init__(self, stream: Stream, take: Any) -> None:
-        super().__init__(stream)
-        self._take = take
-
-    def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
-        grounding = self.stream.push_frame(image, stamp_ns, frame_id)
-        while (chunk := self.stream.separated()) is not None:
-            self._take(chunk)
-        return grounding
+def can_separate(grounder: Grounder) -> bool:
+    """Whether others may ask a run for the sound of a place; what could be mended is said."""
+    if grounder.spec.separation is None:
+        return False
+    try:
+        separation_latency_s(grounder.backend, grounder.config)
+    except ValueError as error:
+        logger.warning("no place can be listened to: %s", error)
+        return False
+    return True
 
 
 class Separation(Addition):
     """A sink of which only the end matters: samples come from `TappedStream`."""
 
-    def __init__(self, out: Path, place: Place) -> None:
+    def __init__(self, out: Path, place: Place, sample_rate_hz: int, latency_s: float) -> None:
         super().__init__(self)
         self._path, self._place = out / "separated.wav", place
-        self._open = ExitStack()
+        self._rate_hz, self._latency_s = sample_rate_hz, latency_s
         self._num_samples = self._num_filled = 0
         self._start_ns: int | None = None
-
-    def open(self, sample_rate_hz: int, latency_s: float) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._rate_hz, self._latency_s = sample_rate_hz, latency_s
+        self._open = ExitStack()
+        out.mkdir(parents=True, exist_ok=True)
         partial = self._open.enter_context(replacing(self._path))
         self._file = self._open.enter_context(wave.open(str(partial), "wb"))  # noqa: SIM115
         self._file.setnchannels(1)
         self._file.setsampwidth(2)
         self._file.setframerate(sample_rate_hz)
+
+    def connect(self, stream: TappedStream, runner: Runner | None) -> None:
+        stream.tap(lambda size: self._place, lambda chunk, frame: self.take(chunk))
 
     def take(self, chunk: AudioChunk) -> None:
         """Write at its time: what is missing before it is silence."""

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from av_grounding.cli.run_addition import Addition
+from av_grounding.cli.run_separate import can_separate
 
 if TYPE_CHECKING:
     from av_grounding.config import GroundingConfig
     from av_grounding.grounder import Grounder
-    from av_grounding.streaming.pipeline import GroundingStream
     from av_grounding.streaming.runner import Runner
+    from av_grounding.streaming.tapping import TappedStream
     from av_grounding.viewer.viewer import Viewer
 
 
@@ -39,11 +40,12 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 class View(Addition):
-    """The page hears the stream and reads the counters."""
+    """The page hears the stream, reads the counters, and says what is to be separated."""
 
     sink: Viewer
 
-    def connect(self, stream: GroundingStream, runner: Runner | None) -> None:
+    def connect(self, stream: TappedStream, runner: Runner | None) -> None:
+        stream.tap(self.sink.place, lambda chunk, frame: self.sink.write_sound(chunk))
         stream.on_voice = self.sink.write_voice
         self.sink.stats = lambda: {"stream": stream.stats} if runner is None else runner.counters
 
@@ -64,6 +66,8 @@ def open_page(
     backend, bundle = grounder.backend.describe(), options.bundle_path(args, settings)
     known = read_vocabulary(bundle)
     numbers = ", ".join(f"{len(words)} things by {head}" for head, words in known.items())
+    # --separate has chosen what is separated already.
+    can_listen = args.separate is None and can_separate(grounder)
     viewer = Viewer(
         args.view,
         token=token_from_environment(),
@@ -79,6 +83,7 @@ def open_page(
         thresholds=settings.thresholds(grounder.spec.head_names),
         # Without pacing stamps are times inside the recording, and no clock runs with them.
         clock_ns=None if args.as_fast_as_possible else time.time_ns,
+        sound_rate_hz=grounder.spec.sample_rate_hz if can_listen else None,
     )
     _announce(args, viewer)
     return [View(viewer)]

@@ -98,15 +98,15 @@ class OverlaySettings:
 @settings
 class SeparationSettings:
     target: Literal["peak", "point"] = setting("peak", live=True)
-    """ROS: whose sound is on sound/audio: what the heatmap's peak shows, or a point."""
+    """ROS, --dds: whose sound is on sound/audio: what the heatmap's peak shows, or a point."""
     x_px: StrictFloat = setting(0.0, range=(0.0, 1e5), live=True)
-    """ROS: column of that point in the image."""
+    """ROS, --dds: column of that point in the image."""
     y_px: StrictFloat = setting(0.0, range=(0.0, 1e5), live=True)
-    """ROS: row of that point in the image."""
+    """ROS, --dds: row of that point in the image."""
     lookahead_s: StrictFloat = setting(
         0.32, name="separation.lookahead_ms", scale=1e3, range=(0.0, 10e3), live=True
     )
-    """ROS: sound after a moment that is heard before the moment is separated."""
+    """Sound after a moment that is heard before the moment is separated."""
 
 
 @settings

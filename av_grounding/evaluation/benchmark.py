@@ -173,6 +173,8 @@ class SeparationSample:
     id: str
     load_mixture: Load[AudioClip]
     sources: tuple[SeparationSource, ...]
+    stratum: str = ""
+    """A part of the set that is reported apart too."""
 
 
 Sample = GroundingSample | SemanticSample | PairSample | SeparationSample

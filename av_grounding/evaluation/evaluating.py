@@ -280,8 +280,7 @@ def _evaluate_separation(
             progress(index + 1, total)
     if not result.rows:
         raise ValueError(_nothing_scored(result))
-    if separate is None:
-        result.extras["note"] = "The model separates nothing: references alone."
+    result.extras["note"] = separating.told(result.rows, separate is not None)
     (protocol,) = result.protocols
     result.tables[protocol.name] = separating.summarise(result.rows)
 

@@ -59,6 +59,8 @@ class PairFeatures:
 
     image: Float32[np.ndarray, "k c r"]
     tokens: Float32[np.ndarray, "k t c"]
+    wholes: tuple[Float32[np.ndarray, " e"], Float32[np.ndarray, " e"]] | None = None
+    """The picture and the clip's middle window as vectors of their own, where a model has them."""
 
 
 @runtime_checkable
@@ -208,11 +210,21 @@ class GrounderPredictor:
         slots = hearing.aggregator.read()
         is_in_clip = (slots.bounds[:-1] < heard) & (slots.trust > 0.0)
         num_heads, num_channels = len(self._backend.spec.heads), hearing.num_channels
-        axes = np.broadcast_to(
-            np.eye(num_channels, dtype=np.float32), (num_heads, num_channels, num_channels)
+        axes = np.tile(np.eye(num_channels, dtype=np.float32), (num_heads, 1, 1))
+        image_features = self._backend.similarity(self._encode(image), axes)
+        spec = self._backend.spec
+        wholes = self._backend.embed(
+            self._placed(image),
+            middle_of(
+                resample(
+                    to_clean_mono(clip.waveform)[0], clip.sample_rate_hz, spec.sample_rate_hz
+                ),
+                spec.num_window_samples,
+            ),
         )
-        image_features = self._backend.similarity(self._encode(image), np.ascontiguousarray(axes))
-        return PairFeatures(np.asarray(image_features, np.float32), slots.vectors[:, is_in_clip])
+        return PairFeatures(
+            np.asarray(image_features, np.float32), slots.vectors[:, is_in_clip], wholes
+        )
 
     def classify(
         self,
@@ -283,9 +295,12 @@ class GrounderPredictor:
         )
 
     def _encode(self, image: np.ndarray) -> Any:
+        return self._backend.encode_image(self._placed(image))
+
+    def _placed(self, image: np.ndarray) -> np.ndarray:
         spec = self._backend.spec
         placement = ResizeTransform.fit(*image.shape[:2], spec.short_side_px, spec.patch_px)
-        return self._backend.encode_image(placement.apply(image))
+        return placement.apply(image)
 
     def _hear(self, clip: AudioClip) -> tuple[Hearing, int]:
         """The clip as `Grounder.ground` hears it, and its length at the model's rate."""
@@ -308,6 +323,14 @@ class GrounderPredictor:
         hearing.push(padded, is_clip=True)
         hearing.advance(padded.size)
         return hearing, heard.size
+
+
+def middle_of(waveform: Float32[np.ndarray, " s"], num: int) -> Float32[np.ndarray, " n"]:
+    """The middle `num` samples, of a shorter clip all with zeros around."""
+    missing = max(0, num - len(waveform))
+    padded = np.pad(waveform, (missing // 2, missing - missing // 2))
+    start = (len(padded) - num) // 2
+    return padded[start : start + num]
 
 
 def _moments(duration_s: float) -> list[float]:

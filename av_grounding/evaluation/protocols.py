@@ -146,7 +146,7 @@ PROTOCOLS: dict[str, Protocol] = _named(
     ),
     Protocol(
         name="pixel_binarised_swapped",
-        tasks=SEVERAL,
+        tasks=(*SEVERAL, "localisation"),
         source="AVGN (Mo and Tian 2023): average precision with its arguments swapped",
         upsampling="bicubic_aligned",
         normalisation="min_max_image",
@@ -166,7 +166,7 @@ PROTOCOLS: dict[str, Protocol] = _named(
     ),
     Protocol(
         name="pooled",
-        tasks=SEVERAL,
+        tasks=(*SEVERAL, "localisation"),
         source="GAR-SSL: PIAP over all pixels of all samples",
         normalisation="min_max_image",
         threshold="median_gt",

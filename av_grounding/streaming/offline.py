@@ -15,7 +15,7 @@ from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.places import NothingHeard, at_box, at_mask, at_peak, at_point
 from av_grounding.streaming.pooling import answer
-from av_grounding.streaming.separation import MaskedSound, mask_of, stft_of
+from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of, stft_of
 from av_grounding.types import Backend, Grounding, HeadAnswer, ImageTokens
 
 
@@ -106,6 +106,7 @@ def separate_clip(
 ) -> Separated:
     """The sound of one place of one image out of a whole clip (see `Grounder.separate`)."""
     config, spec = StreamingConfig() if config is None else config, backend.spec
+    check_backend(backend)
     stft = stft_of(spec)
     if sum(place is not None for place in (point, box, mask)) > 1:
         raise ValueError("several places at once: expected a point, a box or a mask, or none")

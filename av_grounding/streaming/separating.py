@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.streaming.places import at_peak, at_point
-from av_grounding.streaming.separation import MaskedSound, mask_of
+from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
 
 Place = Literal["peak"] | tuple[float, float]
@@ -35,7 +35,11 @@ class LiveSeparation:
         min_context_weight: float = 0.1,
         max_waiting: int = 64,
     ) -> None:
-        """`max_waiting` windows wait for a frame at most; older ones take the last one's."""
+        """`max_waiting` windows wait for a frame at most; older ones take the last one's.
+
+        ValueError for a backend that does not separate.
+        """
+        check_backend(backend)
         self._backend, self._max_waiting = backend, max_waiting
         self.place, self.lookahead_s = place, lookahead_s
         self._masked = MaskedSound(

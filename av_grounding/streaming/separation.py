@@ -25,24 +25,27 @@ def stft_of(spec: ModelSpec) -> Stft:
     return Stft(spec.separation.stft_window, spec.separation.stft_hop)
 
 
+def check_backend(backend: Backend) -> None:
+    """ValueError for a model that does not separate, and a backend that cannot though it does."""
+    stft_of(backend.spec)
+    if not backend.separates:
+        raise ValueError(
+            f"backend {backend.name!r} does not separate sounds: load the bundle with "
+            "backend='torch', or --set backend=torch"
+        )
+
+
 def mask_of(
     backend: Backend,
     tokens: ImageTokens,
     window: Float32[np.ndarray, " s"],
     weights: Float32[np.ndarray, " r"],
 ) -> Float32[np.ndarray, "f t"] | None:
-    """One place's mask of one window; None for a window of silence, which has nothing to mask.
-
-    ValueError for a backend that cannot separate, though its bundle could.
-    """
+    """One place's mask of one window; None for a window of silence, which has nothing to mask."""
     if not window.any():
         return None
     masks = backend.separation_masks(tokens, window, weights[None])
-    if masks is None:
-        raise ValueError(
-            f"backend {backend.name!r} does not separate sounds: load the bundle with "
-            "backend='torch', or --set backend=torch"
-        )
+    assert masks is not None, "see check_backend"
     return masks[0]
 
 

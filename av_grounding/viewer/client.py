@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from av_grounding.viewer.ear import EarCursor
 from av_grounding.viewer.feed import Cursor
 from av_grounding.viewer.messages import ClientMessage
 
@@ -48,9 +50,18 @@ class Client:
             if self._num_on_the_way == 0:
                 raise ValueError("ack without a packet")
             self._num_on_the_way -= 1
-        else:
+        elif message.type in ("pause", "resume"):
             self._is_paused = message.type == "pause"
         self.wake()
+
+    @property
+    def listens(self) -> bool:
+        """Whether it is sent the sound of the spot."""
+        return self.cursor.ear.sound is not None
+
+    def hears(self, cursor: EarCursor) -> None:
+        """Sound is sent from here on, or no more."""
+        self.cursor = replace(self.cursor, ear=cursor)
 
     def wake(self) -> None:
         """Something has changed that it may have been waiting for."""

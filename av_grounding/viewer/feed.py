@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from av_grounding.types import Frame, Grounding, VoiceMarks
+from av_grounding.viewer.ear import EarCursor
 
 HISTORY_S = 60.0
 MAX_POINTS = 60 * 120
@@ -60,6 +61,7 @@ class Cursor:
     voice: int = 0
     warning: int = 0
     counters: int = 0
+    ear: EarCursor = field(default_factory=EarCursor)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_CLIENT_MESSAGE_BYTES = 512
 MAX_TOKEN_CHARACTERS = 256
 _FIELDS: dict[str, dict[str, type]] = {
@@ -16,16 +16,24 @@ _FIELDS: dict[str, dict[str, type]] = {
     "ack": {},
     "pause": {},
     "resume": {},
+    "listen": {"x": float, "y": float},
+    "mute": {},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ClientMessage:
-    """A checked message: `hello` opens, `ack` allows the next packet, `pause` stops frames."""
+    """A checked message: `hello` opens, `ack` allows the next packet, `pause` stops frames.
 
-    type: Literal["hello", "ack", "pause", "resume"]
+    `listen` asks for the sound of a point, x and y as shares of the picture, or without them of
+    the heatmap's peak; `mute` ends it.
+    """
+
+    type: Literal["hello", "ack", "pause", "resume", "listen", "mute"]
     protocol: int = PROTOCOL
     token: str = ""
+    x: float | None = None
+    y: float | None = None
 
 
 def parse_client_message(text: str) -> ClientMessage:
@@ -45,13 +53,19 @@ def parse_client_message(text: str) -> ClientMessage:
     if message.keys() - expected.keys():
         raise ValueError(f"unknown field in {kind}")
     for name, value in message.items():
-        # A bool is an int to Python and not to the protocol.
-        if type(value) is not expected[name]:
+        # A bool is an int to Python and not to the protocol; 0 and 1 are written without a point.
+        is_whole = expected[name] is float and type(value) is int
+        if type(value) is not expected[name] and not is_whole:
             raise ValueError(f"{name} of {kind} is not {expected[name].__name__}")
     if len(message.get("token", "")) > MAX_TOKEN_CHARACTERS:
         raise ValueError("token is too long")
     if kind == "hello" and "protocol" not in message:
         raise ValueError("hello lacks the protocol")
+    if kind == "listen" and message:
+        if message.keys() != {"x", "y"}:
+            raise ValueError("listen has one of x and y: expected both or none")
+        if not all(0.0 <= share < 1.0 for share in message.values()):  # NaN is not either
+            raise ValueError("x or y of listen lies off the picture")
     return ClientMessage(kind, **message)
 
 

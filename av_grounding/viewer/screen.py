@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
+from dataclasses import replace
 
 from av_grounding.viewer.client import Client
+from av_grounding.viewer.ear import Ear, EarCursor, Spot
 from av_grounding.viewer.feed import Cursor, Feed, Shot
 from av_grounding.viewer.messages import pack
 from av_grounding.viewer.picture import Picture, encode
@@ -20,11 +22,13 @@ class Screen:
     Belongs to the event loop; `leave` and reading the number of clients may be done anywhere.
     """
 
-    def __init__(self, feed: Feed, loop: asyncio.AbstractEventLoop, max_rate_hz: float) -> None:
+    def __init__(
+        self, feed: Feed, ear: Ear, loop: asyncio.AbstractEventLoop, max_rate_hz: float
+    ) -> None:
         self.clients: set[Client] = set()
         self.shot: Shot | None = None
         """The frame to show."""
-        self._feed, self._loop = feed, loop
+        self._feed, self._ear, self._loop = feed, ear, loop
         self._min_interval_s = 1.0 / max_rate_hz
         self._newest: Shot | None = None
         self._is_due = False
@@ -53,8 +57,7 @@ class Screen:
             return
         self._changed_s = time.monotonic()
         self.shot = self._newest
-        for client in self.clients:
-            client.wake()
+        self._wake()
 
     async def picture(self, shot: Shot) -> Picture:
         """The frame's picture, encoded once for all clients, in a thread of its own."""
@@ -69,15 +72,36 @@ class Screen:
         Clients that keep up read from the same place: their packets are made once.
         """
         if picture is None:
-            news, after = self._feed.news(cursor)
-            return pack(news), after
+            return self._pack(cursor)
         key = (cursor, picture.number)
         if key not in self._packets:
-            news, after = self._feed.news(cursor)
             while len(self._packets) >= MAX_CACHED_PACKETS:
                 del self._packets[next(iter(self._packets))]
-            self._packets[key] = (pack({**news, "frame": picture.header}, picture.blobs), after)
+            self._packets[key] = self._pack(cursor, picture)
         return self._packets[key]
+
+    def listen(self, client: Client, spot: Spot) -> None:
+        """Send a client the sound of a spot, to which all who listen turn."""
+        client.hears(self._ear.turn(spot))
+        self._wake()
+
+    def mute(self, client: Client) -> None:
+        """Send a client no sound; the last one to go takes the spot along."""
+        client.hears(EarCursor(client.cursor.ear.spot))
+        if not any(other.listens for other in self.clients):
+            self._ear.turn(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        for client in self.clients:
+            client.wake()
+
+    def _pack(self, cursor: Cursor, picture: Picture | None = None) -> tuple[bytes, Cursor]:
+        news, after = self._feed.news(cursor)
+        heard, sound, ear = self._ear.news(cursor.ear)
+        shown = {} if picture is None else {"frame": picture.header}
+        blobs = () if picture is None else picture.blobs
+        return pack({**news, **heard, **shown}, (*blobs, sound)), replace(after, ear=ear)
 
     def close(self) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)

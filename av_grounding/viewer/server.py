@@ -17,11 +17,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from av_grounding.viewer.address import Address, Place
 from av_grounding.viewer.client import Client
+from av_grounding.viewer.ear import Ear
 from av_grounding.viewer.feed import Feed, Shot
 from av_grounding.viewer.guard import Guard
 from av_grounding.viewer.messages import (
     MAX_CLIENT_MESSAGE_BYTES,
     PROTOCOL,
+    ClientMessage,
     pack,
     parse_client_message,
     plain,
@@ -41,7 +43,10 @@ COUNTERS_S = 0.5
 CLOSE_WITHIN_S = 0.3
 WRONG_TOKEN = 4401
 WRONG_PROTOCOL = 4400
-SCRIPTS = ("page", "state", "connection", "heads", "heatmaps", "stage", "timeline", "panels")
+SCRIPTS = (
+    *("page", "state", "connection", "heads", "heatmaps", "stage", "timeline", "panels"),
+    "listening",
+)
 PAGE = {
     "": ("index.html", "text/html"),
     "style.css": ("style.css", "text/css"),
@@ -64,12 +69,13 @@ class LiveServer:
 
     A client has at most two packets on the way and acknowledges each, so one that is slow skips
     frames and one that is stalled gets nothing. `offer` and `num_clients` may be used from any
-    thread, all else belongs to the event loop.
+    thread, all else belongs to the event loop. `ear` is None where nothing can be listened to.
     """
 
     def __init__(
         self,
         feed: Feed,
+        ear: Ear | None,
         address: Address,
         *,
         token: str | None,
@@ -88,7 +94,8 @@ class LiveServer:
         }
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
-        self._screen = Screen(feed, self._loop, max_rate_hz)
+        self._can_listen = ear is not None
+        self._screen = Screen(feed, ear or Ear(), self._loop, max_rate_hz)
 
     @property
     def num_clients(self) -> int:
@@ -179,6 +186,7 @@ class LiveServer:
         except ConnectionError:
             LOGGER.debug("a client of the live page left in the middle of a packet")
         finally:
+            self._screen.mute(client)
             self._screen.clients.discard(client)
             client.abort_if_stuck()
         return websocket
@@ -193,11 +201,21 @@ class LiveServer:
             async for message in client.socket:
                 if message.type is not WSMsgType.TEXT:
                     raise ValueError("expected text")
-                client.take(parse_client_message(message.data))
+                self._obey(client, parse_client_message(message.data))
         finally:
             sending.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await sending
+
+    def _obey(self, client: Client, message: ClientMessage) -> None:
+        client.take(message)
+        if message.type == "mute":
+            self._screen.mute(client)
+        elif message.type == "listen":
+            if not self._can_listen:
+                raise ValueError("this run separates no sound to listen to")
+            spot = "peak" if message.x is None else (message.x, message.y)
+            self._screen.listen(client, spot)
 
     async def _greet(self, client: Client) -> bool:
         """Read the token; nothing about the robot is told before."""

@@ -8,10 +8,10 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from av_grounding.drawing.styles import styles_of
-from av_grounding.types import Frame, Grounding, VoiceMarks
+from av_grounding.types import AudioChunk, Frame, Grounding, VoiceMarks
 from av_grounding.viewer.address import (
     Address,
     check_token,
@@ -20,13 +20,13 @@ from av_grounding.viewer.address import (
     parse_address,
     parse_name,
 )
+from av_grounding.viewer.ear import Ear
 from av_grounding.viewer.feed import Feed
 from av_grounding.viewer.messages import PROTOCOL, plain
 
 LOGGER = logging.getLogger(__name__)
 START_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 1.0
-
 
 
 class Viewer:
@@ -50,13 +50,15 @@ class Viewer:
         facts: Mapping[str, Any] | None = None,
         clock_ns: Callable[[], int] | None = None,
         max_rate_hz: float = 20.0,
+        sound_rate_hz: int | None = None,
     ) -> None:
         """`thresholds` names the heads that are shown, and from which value on each claims
         something. `hosts` are names (`NAME` or `NAME:PORT`) under which browsers reach the page
         beside its own, as behind a proxy. `stats` is asked twice a second for counters, from the
         viewer's thread; it may be set later. `facts` (text by name) describe the run. `clock_ns`
         is the clock that stamps frames; without one no latency is shown. Clients get at most
-        `max_rate_hz` frames a second.
+        `max_rate_hz` frames a second. With `sound_rate_hz` they may ask for the sound of a
+        place: somebody reads `place` and gives its sound, at that rate, to `write_sound`.
 
         ImportError without aiohttp, ValueError for an address, a name or a token that cannot be,
         OSError where the port is taken: each in one line with what to do.
@@ -80,12 +82,14 @@ class Viewer:
         self.stats = stats
         self._clock_ns = clock_ns
         self._feed = Feed(thresholds)
+        self._ear = None if sound_rate_hz is None else Ear()
         self._is_closed = threading.Event()
         listener = listen(address)
         self.address = Address(address.host, listener.getsockname()[1])
         """Where it listens, with the true port."""
         self._server = LiveServer(
             self._feed,
+            self._ear,
             self.address,
             token=token,
             names=names,
@@ -93,6 +97,7 @@ class Viewer:
                 "protocol": PROTOCOL,
                 "facts": plain(facts or {}),
                 "heads": describe_heads(thresholds),
+                "sound_rate_hz": sound_rate_hz,
             },
             counters=lambda: None if self.stats is None else self.stats(),
             max_rate_hz=max_rate_hz,
@@ -130,6 +135,19 @@ class Viewer:
         """Show what was heard: to be given to `GroundingStream.on_voice`."""
         if not self._is_closed.is_set():
             self._feed.add_voice(marks)
+
+    def place(self, size: tuple[int, int]) -> Literal["peak"] | tuple[float, float] | None:
+        """What clients listen to, a point in the pixels of an (H, W) picture; None: nothing."""
+        spot = None if self._ear is None else self._ear.spot
+        if spot is None or spot == "peak":
+            return spot
+        height, width = size
+        return spot[0] * width, spot[1] * height
+
+    def write_sound(self, chunk: AudioChunk) -> None:
+        """Let those hear it who listen."""
+        if self._ear is not None and self._ear.spot is not None:
+            self._ear.add(chunk)
 
     def warn(self, text: str) -> None:
         """Show a warning. Those that this package logs are shown without it."""

@@ -19,6 +19,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.image import ResizeTransform
 from av_grounding.types import HeadCalibration
 from tests.helpers.small_bundle import save_small_bundle
+from tests.helpers.small_separator import save_small_separator
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +136,20 @@ def test_noise_has_the_level_that_was_asked_for(tmp_path, clip):
         NoiseBank(tmp_path / "empty", 0.0)
     with pytest.raises(NotADirectoryError, match="no such directory"):
         NoiseBank(tmp_path / "nowhere", 0.0)
+
+
+def test_a_model_with_vectors_of_wholes_gives_them_of_the_clips_middle(tmp_path):
+    grounder = Grounder.load(save_small_separator(tmp_path / "bundle"), backend="torch")
+    rng = np.random.default_rng(0)
+    image = rng.integers(256, size=(60, 80, 3), dtype=np.uint8)
+    waveform = 0.1 * rng.standard_normal(60_000).astype(np.float32)
+    predictor = GrounderPredictor(grounder)
+    found = predictor.features(image, AudioClip(waveform, 16_000)).wholes
+    assert [np.linalg.norm(one) for one in found] == pytest.approx([1.0, 1.0], abs=1e-5)
+    start = (60_000 - 40_960) // 2
+    middle = AudioClip(waveform[start : start + 40_960], 16_000)
+    np.testing.assert_array_equal(predictor.features(image, middle).wholes[1], found[1])
+    other = predictor.features(image, AudioClip(waveform[:40_960], 16_000)).wholes[1]
+    assert not np.array_equal(other, found[1])  # a random model tells little apart
+    plain = Grounder.load(save_small_bundle(tmp_path / "plain"), backend="torch")
+    assert GrounderPredictor(plain).features(image, middle).wholes is None

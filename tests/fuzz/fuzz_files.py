@@ -46,7 +46,12 @@ def bundle(kind: str) -> Path:
 
     spec = ModelSpec(
         head_specs(("sound", "speech"), calibration=HeadCalibration(9.0, -4.0)),
-        16_000, 2.56, 0.16, 32, 160, 16,
+        16_000,
+        2.56,
+        0.16,
+        32,
+        160,
+        16,
     )
     hubert = {
         "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -200,6 +200,7 @@ def page_messages() -> list[bytes]:
         b'{"type":"ack"}',
         b'{"type":"pause"}',
         b'{"type":"resume"}',
+        b'{"type":"listen","x":0.25,"y":0.5}',
     ]
 
 

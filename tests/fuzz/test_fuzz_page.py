@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp")
 
+from av_grounding.viewer.messages import PROTOCOL
 from tests.fuzz.fuzz_strategies import damaged
 from tests.helpers.live_client import open_viewer
 
@@ -29,13 +30,19 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
     return bytes([0x80 | opcode]) + length + bytes(4) + payload
 
 
-HELLO = frame(b'{"type":"hello","protocol":1,"token":""}')
-SEEDS = [GET, UPGRADE + HELLO + frame(b'{"type":"pause"}') + frame(b"", 8), UPGRADE + HELLO]
+HELLO = frame(b'{"type":"hello","protocol":%d,"token":""}' % PROTOCOL)
+LISTEN = frame(b'{"type":"listen","x":0.25,"y":0.5}')
+SEEDS = [
+    GET,
+    UPGRADE + HELLO + frame(b'{"type":"pause"}') + frame(b"", 8),
+    UPGRADE + HELLO,
+    UPGRADE + HELLO + LISTEN + frame(b'{"type":"mute"}'),
+]
 
 
 @pytest.fixture(scope="module")
 def viewer():
-    with_page = open_viewer("127.0.0.1:0")
+    with_page = open_viewer("127.0.0.1:0", sound_rate_hz=16_000)
     yield with_page
     with_page.close()
 
@@ -71,6 +78,7 @@ def test_whatever_a_client_sends_the_page_goes_on(viewer, caplog):
     while viewer.num_clients and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert viewer.num_clients == 0
+    assert viewer.place((4, 4)) is None  # whoever left listens no more
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ class MaskingBackend(TinyBackend):
         self.mask = mask
         self.asked = []
 
+    @property
+    def separates(self):
+        return True
+
     def separation_masks(self, tokens, window, maps):
         self.asked.append(maps)
         if self.mask is not None:

@@ -51,9 +51,7 @@ def test_the_page_is_told_every_head_and_every_map_with_its_label(answered):
     picture = encode(Feed(grounding.heads).add_answer(frame, grounding, None))
     assert list(picture.header["heads"]) == list(grounding.heads)
     assert len(picture.blobs) == 1 + len(grounding.heads)
-    for (head, told), blob in zip(
-        picture.header["heads"].items(), picture.blobs[1:], strict=True
-    ):
+    for (head, told), blob in zip(picture.header["heads"].items(), picture.blobs[1:], strict=True):
         cells = np.frombuffer(blob, np.uint8).reshape(-1, told["h"], told["w"])
         np.testing.assert_array_equal(cells, np.rint(255 * grounding[head].heatmaps))
         labels = [of_map["label"] for of_map in told["maps"] if of_map["label"] is not None]

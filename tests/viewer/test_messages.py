@@ -15,7 +15,9 @@ def test_messages_that_are_right():
     hello = parse_client_message('{"type":"hello","protocol":1,"token":"abc"}')
     assert (hello.type, hello.protocol, hello.token) == ("hello", 1, "abc")
     assert parse_client_message('{"type":"hello","protocol":7}').protocol == 7
-    for kind in ("ack", "pause", "resume"):
+    listen = parse_client_message('{"type":"listen","x":0,"y":0.5}')
+    assert (listen.x, listen.y) == (0, 0.5)
+    for kind in ("ack", "pause", "resume", "listen", "mute"):
         assert parse_client_message(json.dumps({"type": kind})).type == kind
 
 
@@ -39,6 +41,11 @@ def test_messages_that_are_right():
         ('{"type":"hello","protocol":NaN}', "not int"),
         ('{"type":"hello","protocol":1,"token":5}', "not str"),
         ('{"type":"hello","protocol":1,"token":"' + "a" * 300 + '"}', "too long"),
+        ('{"type":"listen","x":0.1}', "expected both or none"),
+        ('{"type":"listen","x":true,"y":0.1}', "x of listen is not float"),
+        ('{"type":"listen","x":0.2,"y":1.0}', "off the picture"),
+        ('{"type":"listen","x":NaN,"y":0.1}', "off the picture"),
+        ('{"type":"listen","x":-0.1,"y":0.1}', "off the picture"),
         (" " * 600, "over 512 bytes"),
         ("\ud800" * 300, "over 512 bytes"),
     ],
@@ -68,7 +75,7 @@ def test_whatever_comes_is_a_message_or_a_value_error(text):
         message = parse_client_message(text)
     except ValueError:
         return
-    assert message.type in ("hello", "ack", "pause", "resume")
+    assert message.type in ("hello", "ack", "pause", "resume", "listen", "mute")
     assert type(message.protocol) is int
     assert type(message.token) is str
 

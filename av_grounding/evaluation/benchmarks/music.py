@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from av_grounding.evaluation.benchmark import (
-    AudioClip,
     BenchmarkInfo,
     GroundingSample,
     ListBenchmark,
@@ -16,18 +13,23 @@ from av_grounding.evaluation.benchmark import (
     SeparationSource,
     Target,
 )
+from av_grounding.evaluation.benchmarks.excerpts import Excerpt, ExcerptSum
 from av_grounding.evaluation.benchmarks.files import (
     AudioFile,
     BoxMask,
     FileCheck,
     ImageFile,
-    mono_at,
 )
 
 HEARD_S = 3.0
 SEPARATED_RATE_HZ = 11_025
 SEPARATED_SAMPLES = 65_535
+UNIFIED_RATE_HZ, UNIFIED_SAMPLES = 8_000, 24_000
 MUSIC_CITATION = "Zhao et al., The Sound of Pixels, ECCV 2018"
+UNIFIED_CITATION = (
+    "Mo and Morgado, A Unified Audio-Visual Learning Framework, ICML 2023, on MUSIC (Zhao et al. "
+    "2018)"
+)
 BOX_CITATION = f"Mo and Tian, Audio-Visual Grouping Network, CVPR 2023, on {MUSIC_CITATION}"
 BOX_NOTES = (
     "Boxes are normalised x, y, width, height; public code that reads them as two corners "
@@ -95,6 +97,27 @@ def _sample(
 
 
 def open_separation(root: Path) -> ListBenchmark:
+    """Mixtures as Sound of Pixels has them."""
+    how = Excerpts(SEPARATED_RATE_HZ, SEPARATED_SAMPLES, 0.5)
+    notes = "each source is divided by two before the sum"
+    return _separation(root, "music-separation", how, MUSIC_CITATION, notes)
+
+
+def open_separation_8khz(root: Path) -> ListBenchmark:
+    """The same pairs as OneAVM hears them."""
+    how = Excerpts(UNIFIED_RATE_HZ, UNIFIED_SAMPLES, 1.0)
+    return _separation(root, "music-separation-8khz", how, UNIFIED_CITATION, "summed as they are")
+
+
+class Excerpts(NamedTuple):
+    """What mixtures are made of."""
+
+    rate_hz: int
+    num_samples: int
+    gain: float
+
+
+def _separation(root: Path, name: str, how: Excerpts, citation: str, notes: str) -> ListBenchmark:
     """Mixtures of two solos of different instruments.
 
     One frame a video, videos sorted by name; each is paired with the first one behind the
@@ -102,24 +125,24 @@ def open_separation(root: Path) -> ListBenchmark:
     """
     listing, videos = FileCheck(), {}
     for entry in listing.entries(root / "music_solo.json", ("file", "class", "bbox")):
-        name = str(entry["file"])
-        image, audio = media(root, name)
-        if audio.stem not in videos and listing.has(name, image, audio):
+        file = str(entry["file"])
+        image, audio = media(root, file)
+        if audio.stem not in videos and listing.has(file, image, audio):
             videos[audio.stem] = (str(entry["class"]), image, audio)
     names = sorted(videos)
     samples = []
-    for number, name in enumerate(names):
+    for number, one in enumerate(names):
         partner = _partner(number, [videos[other][0] for other in names])
         if partner is not None:
-            samples.append(_mixture(videos, name, names[partner]))
+            samples.append(_mixture(videos, how, one, names[partner]))
     info = BenchmarkInfo(
-        name="music-separation",
+        name=name,
         task="separation",
         heads=("sound",),
-        citation=MUSIC_CITATION,
+        citation=citation,
         num_expected=None,
-        notes="Middle 65,535 samples at 11,025 Hz; each source is divided by two before the sum. "
-        "No list of test mixtures is published: see the pairing in the loader.",
+        notes=f"Middle {how.num_samples:,} samples at {how.rate_hz:,} Hz; {notes}. No list of "
+        "test mixtures is published: see the pairing in the loader.",
     )
     return ListBenchmark(info, tuple(samples), tuple(listing.problems))
 
@@ -133,8 +156,10 @@ def _partner(number: int, classes: list[str]) -> int | None:
     return None
 
 
-def _mixture(videos: dict[str, tuple[str, Path, Path]], *names: str) -> SeparationSample:
-    clips = tuple(Excerpt(videos[name][2], 1 / len(names)) for name in names)
+def _mixture(
+    videos: dict[str, tuple[str, Path, Path]], how: Excerpts, *names: str
+) -> SeparationSample:
+    clips = tuple(Excerpt(videos[name][2], *how) for name in names)
     sources = tuple(
         SeparationSource(
             class_name=videos[name][0], load_image=ImageFile(videos[name][1]), load_clip=clip
@@ -142,32 +167,6 @@ def _mixture(videos: dict[str, tuple[str, Path, Path]], *names: str) -> Separati
         for name, clip in zip(names, clips, strict=True)
     )
     return SeparationSample(id="+".join(names), load_mixture=ExcerptSum(clips), sources=sources)
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """The middle of a sound at the rate and length of Sound-of-Pixels, times `gain`."""
-
-    path: Path
-    gain: float
-
-    def __call__(self) -> AudioClip:
-        waveform = mono_at(AudioFile(self.path)(), SEPARATED_RATE_HZ)
-        start = max(0, (len(waveform) - SEPARATED_SAMPLES) // 2)
-        waveform = waveform[start : start + SEPARATED_SAMPLES] * np.float32(self.gain)
-        missing = SEPARATED_SAMPLES - len(waveform)
-        return AudioClip(np.pad(waveform, (0, missing)), SEPARATED_RATE_HZ)
-
-
-@dataclass(frozen=True)
-class ExcerptSum:
-    """The sum of excerpts, unscaled: a mixture equals the sum of its sources."""
-
-    parts: tuple[Excerpt, ...]
-
-    def __call__(self) -> AudioClip:
-        total = np.sum([part().waveform for part in self.parts], axis=0)
-        return AudioClip(total, SEPARATED_RATE_HZ)
 
 
 def media(root: Path, name: str) -> tuple[Path, Path]:

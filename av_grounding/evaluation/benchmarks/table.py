@@ -27,6 +27,7 @@ _AVGN_SITE = "github.com/stoneMo/AVGN (metadata)"
 _IS3_SITE = "github.com/kaistmm/SSLalignment"
 _AVS_SITE = "opennlplab.github.io/AVSBench"
 _DENSEAV_SITE = "github.com/mhamilton723/DenseAV"
+_DEEPAV_SITE = "github.com/stoneMo/DeepAVFusion (metadata)"
 _FLICKR = "Annotations/<id>.xml, audio/<id>.wav, frames/<id>.jpg"
 _MUSIC = "audio/<ytid>.wav, frames/<ytid>_<SSS>_<FFFFF>.jpg"
 _ADE = (
@@ -120,6 +121,13 @@ BENCHMARKS: dict[str, Entry] = {
     "music-separation": Entry(
         "music", "open_separation", f"music_solo.json, {_MUSIC}", ("music_solo.json",), _AVGN_SITE
     ),
+    "music-separation-8khz": Entry(
+        "music",
+        "open_separation_8khz",
+        f"music_solo.json, {_MUSIC}",
+        ("music_solo.json",),
+        _AVGN_SITE,
+    ),
     "vggsound-single": Entry(
         "vggsound",
         "open_single",
@@ -147,6 +155,34 @@ BENCHMARKS: dict[str, Entry] = {
         f"vggsound.csv, {_VGG}; classes.txt, one class a line, restricts the classes",
         ("vggsound.csv",),
         "www.robots.ox.ac.uk/~vgg/data/vggsound",
+    ),
+    "vggsound-music": Entry(
+        "vggsound_music",
+        "open_music",
+        f"vggss.json, vggmusic_eval_ss.csv, {_VGG}",
+        ("vggss.json", "vggmusic_eval_ss.csv"),
+        _DEEPAV_SITE,
+    ),
+    "vggsound-music-recognition": Entry(
+        "vggsound_music",
+        "open_music_recognition",
+        f"vggmusic_eval_ss.csv, {_VGG}",
+        ("vggmusic_eval_ss.csv",),
+        _DEEPAV_SITE,
+    ),
+    "vggsound-music-separation": Entry(
+        "vggsound_music",
+        "open_music_separation",
+        f"vggmusic_eval_ss.csv, {_VGG}",
+        ("vggmusic_eval_ss.csv",),
+        _DEEPAV_SITE,
+    ),
+    "vggsound-instruments": Entry(
+        "vggsound_music",
+        "open_instruments",
+        "vgginstruments_test.csv, audio/<name>.wav, frames/<name>.jpg, masks/<name>.npy or .png",
+        ("vgginstruments_test.csv",),
+        _DEEPAV_SITE,
     ),
     "places-audio": Entry(
         "retrieval",

@@ -65,6 +65,24 @@ def extended_scores(
     return ExtendedScores(ap, float(f1.max()), float(np.mean(is_hit[is_sounding])))
 
 
+def f1_at(
+    threshold: float,
+    ious: Float[np.ndarray, " n"],
+    confidences: Float[np.ndarray, " n"],
+    is_sounding: Bool[np.ndarray, " n"],
+    iou_at: float = 0.5,
+) -> float:
+    """F1 at one confidence, without the truth in view; 0 where nothing declared is a hit.
+
+    OneAVM (003) prints F1 below 2P / (1 + P) of its success P, where all samples sound the least
+    that max-F1 can be: so its F1 is of one threshold, which SLAVC's code sets to 0.5.
+    """
+    is_hit = is_sounding & (ious >= iou_at)
+    found = precision_recall_at(np.array([threshold]), is_hit, confidences, is_sounding)
+    precision, recall = (float(one[0]) for one in found)
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0.0 else 0.0
+
+
 def precision_recall_at(
     thresholds: Float[np.ndarray, " m"],
     is_hit: Bool[np.ndarray, " n"],

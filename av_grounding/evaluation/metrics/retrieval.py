@@ -34,6 +34,17 @@ def recall_at(
     return float(np.mean(num_ahead < k))
 
 
+def recall_in_galleries(
+    similarity: Float[np.ndarray, "n n"], size: int, *, num: int = 100, seed: int = 0
+) -> float:
+    """R@1 among `size` pairs at a time, the mean over `num` draws; ValueError for fewer pairs."""
+    if not 0 < size <= len(similarity):
+        raise ValueError(f"galleries of {size} from {len(similarity)} pairs: expected as many")
+    rng = np.random.default_rng(seed)
+    draws = (rng.choice(len(similarity), size, replace=False) for _ in range(num))
+    return float(np.mean([recall_at(similarity[np.ix_(rows, rows)], 1) for rows in draws]))
+
+
 def recalls(similarity: Float[np.ndarray, "n n"]) -> dict[str, float]:
     """R@1, R@5, R@10 in both directions; rows are images, columns clips."""
     directions = {"i2a": similarity, "a2i": similarity.T}

@@ -38,6 +38,7 @@ LABELS = {
     "iauc": "IAUC",
     "ext_ap": "Extended AP",
     "max_f1": "Max-F1",
+    "f1@0.5": "F1@0.5",
     "loc_acc": "LocAcc",
     "nsa": "NSA",
     "threshold": "Threshold",
@@ -50,8 +51,12 @@ LABELS = {
     "sdr": "SDR",
     "sir": "SIR",
     "sar": "SAR",
+    "si_sdr": "SI-SDR",
+    "sdr_gain": "SDR gain",
     "ir_acc_i2a": "IR-Acc I→A",
     "ir_acc_a2i": "IR-Acc A→I",
+    "ir_acc_i2a_of_128": "IR-Acc I→A of 128",
+    "ir_acc_a2i_of_128": "IR-Acc A→I of 128",
     "xnn_acc_i2a": "xNN-Acc I→A",
     "xnn_acc_a2i": "xNN-Acc A→I",
     "wnn_acc_image": "wNN-Acc image",
@@ -63,7 +68,7 @@ LABELS = {
         for k in (1, 5, 10)
     },
 }
-IN_DB = ("sdr", "sir", "sar")
+IN_DB = ("sdr", "sir", "sar", "si_sdr", "sdr_gain")
 # What a task's spread and its panels are judged by.
 HEADLINE = {
     "prompted": ("sound_miou", "speech_miou"),

@@ -49,6 +49,7 @@ def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
         "presence": sample.presence,
         "group": sample.group,
         "gated": list(job.grids.gated),
+        "num_boxes": sum(len(target.boxes) for target in sample.targets),
         "area": [float(np.mean(truth > 0)) for truth in truths],
         "peak": [],
         "protocols": {},

@@ -17,8 +17,26 @@ ROWS = (MODEL, *DEGENERATE)
 def summarise(
     rows: Sequence[Mapping[str, Any]], protocol: Protocol, task: str
 ) -> dict[str, dict[str, float]]:
-    """Row of the table -> metric -> value, over the scored samples."""
-    return {name: _summarise_row(rows, protocol, task, name) for name in ROWS}
+    """Row of the table -> metric -> value, over the scored samples.
+
+    Where one source has several boxes the model's rows are also told apart by how many (003
+    table 6), each beside its ceiling.
+    """
+    table = {name: _summarise_row(rows, protocol, task, name) for name in ROWS}
+    by_number: dict[str, list[Mapping[str, Any]]] = {}
+    if task == "localisation":
+        for row in rows:
+            by_number.setdefault(_number_of_boxes(row.get("num_boxes", 0)), []).append(row)
+    if by_number.keys() - {"", "1 box"}:
+        for number in sorted(by_number.keys() - {""}):
+            for name in (MODEL, "ceiling"):
+                found = _summarise_row(by_number[number], protocol, task, name)
+                table[f"{name}, {number}"] = found
+    return table
+
+
+def _number_of_boxes(number: int) -> str:
+    return {0: "", 1: "1 box", 2: "2 boxes"}.get(number, "3 boxes or more")
 
 
 def _summarise_row(
@@ -60,6 +78,11 @@ def _summarise_row(
         )
         result["iiou@0.5"] = localisation.success_rate(worst)
         result["iauc"] = localisation.success_auc(worst)
+    if task == "localisation" and protocol.score == "success_rate":
+        confidences = np.array([one["confidence"] for one in scores])
+        of_all = (ious, confidences, np.ones(len(ious), bool))
+        result["max_f1"] = extended.extended_scores(*of_all).max_f1
+        result["f1@0.5"] = extended.f1_at(0.5, *of_all)
     dark = [row["protocols"][protocol.name] for row in rows if row["presence"] != "sounding"]
     if dark:
         result |= _with_dark(ious, scores, dark, name)
@@ -80,12 +103,15 @@ def _with_dark(
         # Distinct, the surest first: ties would cost the perfect detector all of its recall.
         confidences = 1.0 + np.argsort(np.argsort(ious, kind="stable")) / len(ious)
         of_dark = -np.arange(len(dark), dtype=np.float64)
-    result = extended.extended_scores(
+    of_all = (
         np.append(ious, np.zeros(len(dark))),
         np.array([*confidences, *of_dark]),
         np.arange(len(ious) + len(dark)) < len(ious),
     )
+    result = extended.extended_scores(*of_all)
     metrics = {"ext_ap": result.ap, "max_f1": result.max_f1, "loc_acc": result.loc_acc}
+    if name == MODEL:
+        metrics["f1@0.5"] = extended.f1_at(0.5, *of_all)
     if name == MODEL:
         metrics["nsa"] = mean_of(one[MODEL]["nsa"] for one in dark)
     return metrics

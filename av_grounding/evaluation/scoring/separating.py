@@ -40,7 +40,8 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
 
     A silent estimate is scored as faint white noise and counted: to skip it would hide a failure.
     """
-    mixture = _mono(loaded(sample.load_mixture, sample.id).waveform)
+    mixed = loaded(sample.load_mixture, sample.id)
+    mixture = _mono(mixed.waveform)
     references = np.stack(
         [_mono(loaded(source.load_clip, sample.id).waveform) for source in sample.sources]
     )
@@ -70,6 +71,8 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
     row: dict[str, Any] = {
         "id": sample.id,
         "class": [sample.sources[i].class_name for i in heard],
+        "stratum": sample.stratum,
+        "sample_rate_hz": mixed.sample_rate_hz,
         "num_silent": len(sample.sources) - len(heard),
         "num_silent_estimates": num_silent_estimates,
         "rows": {},
@@ -82,7 +85,30 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over all sources, in dB; `sdr_gain` is over the mixture itself."""
+    """Means over all sources, in dB; `sdr_gain` is over the mixture itself.
+
+    Strata have rows of their own.
+    """
+    table = _summarise(rows)
+    for stratum in sorted({row["stratum"] for row in rows} - {""}):
+        part = _summarise([row for row in rows if row["stratum"] == stratum])
+        names = (MODEL, FLOOR_MIXTURE, DOMINANCE)
+        table |= {f"{name}, {stratum}": part[name] for name in names if name in part}
+    return table
+
+
+def told(rows: Sequence[Mapping[str, Any]], separates: bool) -> str:
+    """What a reader must know of the numbers: their rate, and estimates that hold nothing."""
+    rates = ", ".join(f"{rate:,}" for rate in sorted({row["sample_rate_hz"] for row in rows}))
+    notes = [f"Scored at {rates} Hz."]
+    if not separates:
+        notes.append("The model separates nothing: references alone.")
+    elif num := sum(row["num_silent_estimates"] for row in rows):
+        notes.append(f"{num} silent estimates are scored as faint noise.")
+    return " ".join(notes)
+
+
+def _summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     order = (MODEL, FLOOR_MIXTURE, SWAPPED, IDEAL, DOMINANCE)
     table = {
         name: {

@@ -130,9 +130,7 @@ def calibrate_everyday(bundle: Path, num: int, seed: int, progress: Progress) ->
     spec = grounder.spec.with_heads(min_token_norm=floors)
     cases = synthetic_cases(grounder.with_spec(spec), num, seed, told, samples=samples)
     calibrations, reliabilities = fit_cases(grounder, cases)
-    store_spec(
-        bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities)
-    )
+    store_spec(bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities))
 
 
 class KnownSamples:

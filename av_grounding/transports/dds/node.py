@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from av_grounding.config import GroundingConfig
+from av_grounding.streaming.separating import Place
 from av_grounding.transports.dds.bus import Bus, Writer
 from av_grounding.transports.messages import CameraInfo, Fields, Status, diagnostics_fields
 from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
+from av_grounding.transports.topics.separated import AUDIO, INFO, WantedPlace, sound_fields
 from av_grounding.transports.topics.sources import Recent
 from av_grounding.transports.topics.table import topics_of
-from av_grounding.types import Frame, Grounding
+from av_grounding.types import AudioChunk, Frame, Grounding
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +53,10 @@ class DdsPublisher:
         camera: Callable[[], CameraInfo | None] = lambda: None,
         statuses: Callable[[], Sequence[Status]] = lambda: (),
         max_sources: int = 0,
+        separates: bool = False,
     ) -> None:
-        """`heads`: those of the model that is published, `max_sources` what it tells apart.
+        """`heads`: those of the model that is published, `max_sources` what it tells apart,
+        `separates` whether somebody reads `place` and gives its sound to `write_sound`.
 
         `camera` gives the calibration, where it is known, and `statuses` what to diagnose.
         """
@@ -69,13 +73,15 @@ class DdsPublisher:
         self.age_ms = Recent()
         """From a frame's stamp to the moment its heatmaps are on the wire."""
         self._bus = bus.retain()
-        topics = topics_of(heads, max_sources=max_sources)
+        topics = topics_of(heads, max_sources=max_sources, separates=separates)
         self._topics = {n: topic for n, topic in topics.items() if topic.kind != "point"}
         self._writers: dict[str, Writer] = {
-            name: bus.writer(name, topic.type_name, 1 if topic.is_lazy else HISTORY)
+            name: bus.writer(name, topic.type_name, topic.depth if topic.is_lazy else HISTORY)
             for name, topic in self._topics.items()
         }
         self._waiting: deque[tuple[Frame, Grounding]] = deque()
+        self._sounding: deque[tuple[AudioChunk, str]] = deque(maxlen=MAX_WAITING)
+        self._place = WantedPlace()
         self._changed = threading.Condition()
         self._is_closed = False
         self._error: Exception | None = None
@@ -91,6 +97,18 @@ class DdsPublisher:
                 self.num_dropped += 1
             self._waiting.append((frame, grounding))
             self.num_written += 1
+            self._changed.notify()
+
+    def place(self, size: tuple[int, int]) -> Place | None:
+        """What `sound/audio` is of, on frames of (H, W) pixels; None: nobody wants it."""
+        if not any(self._is_wanted(name) for name in (AUDIO, INFO)):
+            return None
+        return self._place.on(size, self.config.separation)
+
+    def write_sound(self, chunk: AudioChunk, frame: Frame) -> None:
+        """Publish what was separated; where publishing falls behind, the oldest is dropped."""
+        with self._changed:
+            self._sounding.append((chunk, frame.frame_id))
             self._changed.notify()
 
     def close(self) -> None:
@@ -134,15 +152,19 @@ class DdsPublisher:
         deadline_s: float | None = None
         while True:
             with self._changed:
-                if not self._waiting and not self._is_closed:
+                if not self._waiting and not self._sounding and not self._is_closed:
                     self._changed.wait(DIAGNOSTICS_S / 4)
                 taken = self._waiting.popleft() if self._waiting else None
+                heard, self._sounding = self._sounding, deque(maxlen=MAX_WAITING)
                 is_closed = self._is_closed
             if is_closed:
                 deadline_s = deadline_s or time.monotonic() + DRAIN_S
                 if taken is None or time.monotonic() > deadline_s:
                     return
             try:
+                for chunk, frame_id in heard:
+                    for name, fields in sound_fields(chunk, frame_id, self._is_wanted):
+                        self._send(name, fields)
                 if taken is not None:
                     self._publish_frame(*taken)
                 if time.monotonic() - diagnosed_s >= DIAGNOSTICS_S:
@@ -169,7 +191,8 @@ class DdsPublisher:
 
     def _is_wanted(self, name: str) -> bool:
         topic = self._topics.get(name)
-        if topic is None or (topic.is_lazy and len(self._waiting) > 1):
+        is_picture = topic is not None and topic.is_lazy and not topic.is_separated
+        if topic is None or (is_picture and len(self._waiting) > 1):
             return False
         is_enabled = not topic.head or self.config.head(topic.head).enabled
         return is_enabled and self._writers[name].num_readers > 0
@@ -177,7 +200,9 @@ class DdsPublisher:
     def _send(self, name: str, fields: Fields) -> None:
         """Heatmaps and what goes with them are tried again for a while, pictures are not."""
         writer = self._writers[name]
-        retry_until_s = time.monotonic() + (0.0 if self._topics[name].is_lazy else MAX_RETRY_S)
+        topic = self._topics[name]
+        is_picture = topic.is_lazy and not topic.is_separated
+        retry_until_s = time.monotonic() + (0.0 if is_picture else MAX_RETRY_S)
         while not writer.write(fields):
             if time.monotonic() >= retry_until_s or self._is_closed:
                 self.num_refused += 1

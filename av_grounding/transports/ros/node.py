@@ -157,7 +157,7 @@ class GroundingNode(Node):
                 self,
                 heads,
                 config,
-                separates=backend.spec.separation is not None,
+                separates=backend.separates,
                 max_sources=backend.spec.max_sources,
             )
             if config.use_3d:

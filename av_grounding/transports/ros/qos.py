@@ -52,9 +52,7 @@ def _policy(publisher: QoSProfile, subscription: QoSProfile) -> str | None:
     return None
 
 
-def subscription_events(
-    topic: str, on_lost: Callable[[int], None]
-) -> SubscriptionEventCallbacks:
+def subscription_events(topic: str, on_lost: Callable[[int], None]) -> SubscriptionEventCallbacks:
     """Events of a subscription of ours; `on_lost` hears how many messages were lost lately."""
     return SubscriptionEventCallbacks(
         incompatible_qos=_teller(topic, "a publisher of it"),
@@ -68,9 +66,7 @@ def publisher_events(topic: str) -> PublisherEventCallbacks:
 
 
 def _teller(topic: str, other: str) -> Callable[[Any], None]:
-    return lambda event: logger.warning(
-        "%s", _line(topic, other, _name(event.last_policy_kind))
-    )
+    return lambda event: logger.warning("%s", _line(topic, other, _name(event.last_policy_kind)))
 
 
 def _line(topic: str, other: str, policy: str) -> str:

@@ -69,8 +69,7 @@ class Session:
         )
         outputs.camera = lambda: self.inputs.camera
         stream: Stream = self.stream
-        separates = self._backend.spec.separation is not None
-        outputs.separated = SeparatedSound(stream) if separates else None
+        outputs.separated = SeparatedSound(stream) if self._backend.separates else None
         sinks: list[Sink] = [outputs]
         try:
             sinks += self._make_sinks(self.stream)

@@ -89,7 +89,7 @@ TOPICS: dict[str, Topic] = {
         Topic(
             "audio",
             "audio_common_msgs/msg/AudioDataStamped",
-            "the sound of separation.target; zeros: nothing heard; the rclpy node",
+            "the sound of separation.target; zeros: nothing heard",
             depth=50,
             is_lazy=True,
             is_separated=True,
@@ -129,9 +129,7 @@ def topics_of(
         for kind in (
             [source_kind(number) for number in numbers] if topic.is_of_source else [topic.kind]
         )
-        for head in (
-            separated if topic.is_separated else heads if topic.is_of_head else ("",)
-        )
+        for head in (separated if topic.is_separated else heads if topic.is_of_head else ("",))
     )
     return {topic.name: topic for topic in topics}
 

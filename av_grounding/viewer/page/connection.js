@@ -4,9 +4,10 @@
 import { smooth } from "./heatmaps.js";
 import { showCounters, showFacts, showWarnings } from "./panels.js";
 import { setHeads } from "./heads.js";
+import { offerSound, play, stopListening } from "./listening.js";
 import { byId, HISTORY_MS, live, memory, setState, show, streamNowMs } from "./state.js";
 
-const PROTOCOL = 2;
+const PROTOCOL = 3;
 
 export const connection = { socket: null, timer: 0, backoffMs: 300, isRefused: false, queue: Promise.resolve(), setView: () => {} };
 
@@ -32,6 +33,8 @@ export function connect() {
     const wasRefused = live.hello === null && !event.reason;
     connection.socket = null;
     live.hello = null;
+    live.spot = null;
+    stopListening();
     if (event.code === 4401) return refuse();
     if (event.code === 4400) { location.reload(); return; }
     setState("lost", event.reason);
@@ -54,8 +57,8 @@ function refuse() {
   byId("token").focus({ preventScroll: true });
 }
 
-export function tell(type) {
-  if (live.hello && connection.socket?.readyState === WebSocket.OPEN) connection.socket.send(JSON.stringify({ type }));
+export function tell(type, what = {}) {
+  if (live.hello && connection.socket?.readyState === WebSocket.OPEN) connection.socket.send(JSON.stringify({ type, ...what }));
 }
 
 async function receive(socket, buffer) {
@@ -69,11 +72,14 @@ async function receive(socket, buffer) {
     connection.isRefused = false;
     byId("token-form").hidden = true;
     showFacts(header.hello.facts);
+    offerSound(header.hello.sound_rate_hz);
     live.epoch = null;
     live.numDropped = null;
     if (live.isPaused || document.hidden) tell("pause");
     return;
   }
+  if (header.spot !== undefined) live.spot = header.spot;
+  if (header.sound) play(header.sound, buffer.slice(-2 * header.sound.num_samples));
   const picture = header.frame ? await decode(header.frame, buffer, 4 + size) : null;
   if (socket !== connection.socket) return;
   takeNews(header);

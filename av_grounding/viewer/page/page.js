@@ -1,8 +1,9 @@
 // The live page: draws when something has changed, and obeys its controls.
 
 import { connect, connection, tell } from "./connection.js";
+import { showListening, startListening, stopListening } from "./listening.js";
 import { showCounters, showHeads, showLevel, showState, showVitals, showWarnings } from "./panels.js";
-import { drawStage, snapshot } from "./stage.js";
+import { drawStage, snapshot, spotAt } from "./stage.js";
 import { byId, drawing, live, memory, settings, show, streamNowMs } from "./state.js";
 import { cursor, drawTimeline, readColours } from "./timeline.js";
 
@@ -17,6 +18,7 @@ function tick() {
   drawTimeline();
   showState();
   showHeads();
+  showListening();
   if (!live.isPaused) showLevel();
   if (now - toldAt > 400) { toldAt = now; showVitals(); }
   drawing.isDue = false;
@@ -38,6 +40,28 @@ function setPaused(isPaused) {
   byId("pause").setAttribute("aria-pressed", isPaused);
   byId("pause").querySelector("span").textContent = isPaused ? "Resume" : "Pause";
   show();
+}
+
+function listen(spot) {
+  startListening();
+  tell("listen", spot);
+}
+
+function mute() {
+  stopListening();
+  tell("mute");
+}
+
+function clickStage(event) {
+  const spot = live.hello?.sound_rate_hz && !live.isPaused ? spotAt(event.offsetX, event.offsetY) : null;
+  if (!spot) return;
+  if (spot.isMark && live.isListening) mute();
+  else listen({ x: spot.x, y: spot.y });
+}
+
+function toggleListening() {
+  if (live.isListening) mute();
+  else if (live.hello?.sound_rate_hz && !live.isPaused) listen(Array.isArray(live.spot) ? { x: live.spot[0], y: live.spot[1] } : {});
 }
 
 function setTheme(theme) {
@@ -63,6 +87,8 @@ function start() {
   connection.setView = setView;
   byId("pause").addEventListener("click", () => setPaused(!live.isPaused));
   byId("snapshot").addEventListener("click", snapshot);
+  byId("stage").addEventListener("click", clickStage);
+  byId("listen").addEventListener("click", toggleListening);
   byId("theme").addEventListener("click", toggleTheme);
   document.querySelector("details").addEventListener("toggle", showCounters);
   byId("token-form").addEventListener("submit", (event) => {
@@ -81,6 +107,7 @@ function start() {
     if (event.key !== " " && view) setView(view);
     else if (event.key === " " && !event.target.matches("button")) { event.preventDefault(); setPaused(!live.isPaused); }
     else if (event.key === "s") snapshot();
+    else if (event.key === "l") toggleListening();
     else if (event.key === "t") toggleTheme();
   });
   // Nothing is sent to a tab that nobody sees.

@@ -4,6 +4,8 @@ import { claims, paintHeads } from "./heatmaps.js";
 import { strong, words } from "./heads.js";
 import { byId, clamp, isPictureStale, live, settings } from "./state.js";
 
+const MARK_PX = 16;
+
 function opacityShown() {
   const shows = (head) => settings.view === "both" || settings.view === head;
   return Object.fromEntries(live.heads.map(({ name }) => [name, shows(name) ? settings.opacity[name] : 0]));
@@ -96,14 +98,43 @@ export function fitCanvas(canvas) {
   return { context: canvas.getContext("2d"), width, height, ratio };
 }
 
+// Where the picture lies on a stage of this size.
+function fit(picture, width, height) {
+  const scale = Math.min(width / picture.width, height / picture.height);
+  const w = picture.width * scale, h = picture.height * scale;
+  return { x: (width - w) / 2, y: (height - h) / 2, w, h };
+}
+
+// A point of the stage as shares of the picture, null beside it; and whether it is on the mark.
+export function spotAt(offsetX, offsetY) {
+  const { clientWidth, clientHeight } = byId("stage");
+  if (!live.picture) return null;
+  const { x, y, w, h } = fit(live.picture, clientWidth, clientHeight);
+  const spot = { x: (offsetX - x) / w, y: (offsetY - y) / h };
+  if (!(spot.x >= 0 && spot.x < 1 && spot.y >= 0 && spot.y < 1)) return null;
+  const isPoint = Array.isArray(live.spot);
+  return { ...spot, isMark: isPoint && Math.hypot((spot.x - live.spot[0]) * w, (spot.y - live.spot[1]) * h) < MARK_PX };
+}
+
+function drawSpot(context, [u, v], { x, y, w, h }, ratio) {
+  const radius = MARK_PX * ratio;
+  for (const [colour, wide] of [["rgba(0, 0, 0, .8)", 5], ["#fff", 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = wide * ratio;
+    for (const share of [0.2, 1]) {
+      context.beginPath();
+      context.arc(x + u * w, y + v * h, share * radius, 0, 2 * Math.PI);
+      context.stroke();
+    }
+  }
+}
+
 export function drawStage() {
   const { context, width, height, ratio } = fitCanvas(byId("stage"));
   context.clearRect(0, 0, width, height);
   const picture = live.picture;
   if (!picture || !width) return;
-  const scale = Math.min(width / picture.width, height / picture.height);
-  const w = picture.width * scale, h = picture.height * scale;
-  const x = (width - w) / 2, y = (height - h) / 2;
+  const place = fit(picture, width, height), { x, y, w, h } = place;
   // A heatmap that is not of now must not look as if it were.
   const isStale = isPictureStale();
   drawScene(context, picture, x, y, w, h, isStale ? {} : opacityShown(), ratio);
@@ -111,6 +142,7 @@ export function drawStage() {
     context.fillStyle = "rgba(5, 7, 10, .55)";
     context.fillRect(x, y, w, h);
   }
+  if (Array.isArray(live.spot)) drawSpot(context, live.spot, place, ratio);
 }
 
 export function snapshot() {

@@ -11,6 +11,7 @@ export const live = {
   hello: null, heads: [], headsKey: "",
   epoch: null, nowMs: 0, nowAt: 0, originUnixMs: null,
   points: [], levels: [], utterances: [], drops: [], counters: null, numDropped: null,
+  spot: null, isListening: false,
   picture: null, pictureAt: 0, isPaused: false, pausedNowMs: 0, pausedAt: 0,
 };
 export const memory = {

@@ -265,3 +265,14 @@ def test_dsol_scores_by_hand():
         predicted = binarise(values, "fraction_of_max", fraction)
         assert consensus_iou(predicted, truth.astype(np.float32)) == pytest.approx(iou)
     assert multi_source.silent_area(values) == 0.5
+
+
+def test_f1_at_a_threshold_by_hand():
+    ious, sounding = np.array([0.9, 0.9, 0.1, 0.9, 0.0]), np.array([1, 1, 1, 1, 0], bool)
+    confidences = np.array([0.8, 0.4, 0.7, 0.5, 0.6])
+    # Declared: samples 0, 2, 3, 4, of which 0 and 3 are hits; sample 1 is missed.
+    precision, recall = 2 / 4, 2 / 3
+    expected = 2 * precision * recall / (precision + recall)
+    assert extended.f1_at(0.5, ious, confidences, sounding) == pytest.approx(expected)
+    assert extended.f1_at(0.75, ious, confidences, sounding) == pytest.approx(0.4)
+    assert extended.f1_at(0.65, np.zeros(5), confidences, sounding) == 0.0

@@ -177,3 +177,16 @@ def test_separation_refuses_what_has_no_ratio():
         separation_scores(noise, np.where(noise > 2, np.nan, noise), 4)
     assert is_silent(np.full(100, 1e-6))
     assert not is_silent(noise[0])
+
+
+def test_recall_in_galleries_is_that_of_smaller_sets():
+    rng = np.random.default_rng(0)
+    similarity = np.eye(300) + 0.4 * rng.standard_normal((300, 300))
+    whole, small = (
+        retrieval.recall_at(similarity, 1), retrieval.recall_in_galleries(similarity, 30)
+    )  # fmt: skip
+    assert whole + 0.1 < small < 1.0
+    assert retrieval.recall_in_galleries(similarity, 300, num=1) == whole
+    assert retrieval.recall_in_galleries(similarity, 30) == small
+    with pytest.raises(ValueError, match="galleries of 301 from 300 pairs"):
+        retrieval.recall_in_galleries(similarity, 301)

@@ -21,7 +21,9 @@ from av_grounding.transports.messages import (
     MalformedMessage,
 )
 from av_grounding.transports.topics.outputs import OutputOptions, encode_outputs
+from av_grounding.transports.topics.separated import AUDIO, sound_fields
 from av_grounding.transports.topics.table import topics_of
+from av_grounding.types import AudioChunk
 from tests.helpers.dds_helpers import HEADS, Peer, kill_peers, open_bus, scene, wait_until
 
 CAMERA = CameraInfo(
@@ -322,3 +324,33 @@ def test_the_wire_types_refuse_other_bytes():
     for cdr in (b"", b"\0\1\0\0", b"\0\1\0\0" + b"\xff" * 40, bytes(3000)):
         with pytest.raises(MalformedMessage, match="are no sensor_msgs/msg/Image"):
             types.decode(cdr, "sensor_msgs/msg/Image")
+
+
+def test_the_sound_of_a_place_is_there_while_somebody_wants_it():
+    config = config_from_mapping({"separation.target": "point", "separation.x_px": 100.0})
+    publisher = DdsPublisher(open_bus(), HEADS, config, separates=True)
+    try:
+        assert publisher.place((96, 128)) is None
+        type_name = topics_of(HEADS, separates=True)[AUDIO].type_name
+        peer = Peer("subscribe", f"reliable:/a/{AUDIO}={type_name}")
+        assert peer.wait_for("ready")["matched"] == {f"reliable:/a/{AUDIO}": 1}
+        assert publisher.place((96, 128)) == (100.0, 0.0)
+        assert publisher.place((96, 80)) is None  # off this picture
+        rng, start_ns, sent = np.random.default_rng(0), time.time_ns(), []
+        frame, _ = scene(0)
+        for number in range(8):
+            samples = 0.1 * rng.standard_normal(1600).astype(np.float32)
+            chunk = AudioChunk(samples, start_ns + number * 100_000_000, 16_000)
+            publisher.write_sound(chunk, frame)
+            sent += [f for _, f in sound_fields(chunk, frame.frame_id, lambda name: name == AUDIO)]
+        time.sleep(1.0)
+        got = [line for line in peer.finish() if "sha" in line]
+        expected = [hashlib.sha256(WireTypes().encode(one).cdr).hexdigest() for one in sent]
+        assert [line["sha"] for line in got] == expected
+        assert [line["stamp_ns"] - start_ns for line in got] == [
+            number * 100_000_000 for number in range(8)
+        ]
+        wait_until(lambda: publisher.place((96, 128)) is None)
+    finally:
+        kill_peers()
+        publisher.close()

@@ -147,8 +147,10 @@ def test_a_simulated_clock_that_nobody_sets_is_named(peer, dog, barking):
         scene = Scene(peer, spinning, barking, pixels=dog)
         scene.play(2.0)
         wait_for(
-            lambda: "nothing publishes /clock"
-            in getattr(diagnostic(peer, "inference")[1], "message", ""),
+            lambda: (
+                "nothing publishes /clock"
+                in getattr(diagnostic(peer, "inference")[1], "message", "")
+            ),
             10.0,
             "the missing clock",
         )
