@@ -8,6 +8,9 @@ from pathlib import Path
 
 from av_grounding.cli import console, options
 
+DEFAULTS = {"sss": (1000, 32, 300), "oassl": (300, 16, 150), "seac": (600, 48, 150)}
+"""Paper -> steps, images of a batch, test samples."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser = subparsers.add_parser(
@@ -19,13 +22,14 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "--paper",
-        choices=("sss", "oassl"),
+        choices=("sss", "oassl", "seac"),
         default="sss",
-        help="sss: papers 000 and 001 (sss); oassl: paper 004, whose runs begin with --start",
+        help="sss: papers 000 and 001 (sss); oassl: paper 004, and seac: paper 002, whose runs "
+        "begin with --start",
     )
     parser.add_argument(
         "--start", type=Path, metavar="BUNDLE",
-        help="oassl: encoders that every run begins with (models/synthetic-small)",
+        help="oassl, seac: encoders that every run begins with (models/synthetic-small)",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of the synthetic banks"
@@ -37,18 +41,18 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--page", type=Path, required=True, metavar="FILE", help="Markdown file to write"
     )
     for name, default, text in (
-        ("steps", None, "steps of every run (1000; oassl: 300)"),
+        ("steps", None, "steps of every run (1000; oassl: 300; seac: 600)"),
         ("pretext-steps", 700, "steps of the pretext they share"),
         ("aligner-steps", 120, "steps of every run's warm-up of the aligners"),
-        ("batch-size", None, "images of a batch (32; oassl: 16)"),
-        ("num", None, "test samples (300; oassl: 150 of each benchmark)"),
+        ("batch-size", None, "images of a batch (32; oassl: 16; seac: 48)"),
+        ("num", None, "test samples (300; oassl, seac: 150 of each benchmark)"),
     ):
         parser.add_argument(
             f"--{name}", type=options.positive_int, default=default,
             help=f"{text} ({default})" if default else text,
         )  # fmt: skip
     for name, default, text in (
-        ("seeds", [1, 2, 3], "of the two recipes"),
+        ("seeds", [1, 2, 3], "of what is compared first"),
         ("ablation-seeds", [1], "of the ablations"),
     ):
         parser.add_argument(
@@ -63,21 +67,22 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from av_grounding.benchmarking.reproduction.regions import reproduce_regions
     from av_grounding.benchmarking.reproduction.reproduce import reproduce
     from av_grounding.benchmarking.reproduction.runs import Budget, Run
     from av_grounding.benchmarking.reproduction.sources import reproduce_sources
     from av_grounding.config.bundles import drawn_world_bundle
     from av_grounding.training.loop.loop import Interrupted
 
-    is_oassl = args.paper == "oassl"
-    if args.start and not is_oassl:
-        raise ValueError("--start is for --paper oassl: the other runs share a pretext")
+    if args.start and args.paper == "sss":
+        raise ValueError("--start is for --paper oassl and seac: the other runs share a pretext")
+    steps, batch_size, num = DEFAULTS[args.paper]
     schedule = Budget(
-        steps=args.steps or (300 if is_oassl else 1000),
+        steps=args.steps or steps,
         pretext_steps=args.pretext_steps,
         aligner_steps=args.aligner_steps,
-        batch_size=args.batch_size or (16 if is_oassl else 32),
-        num_samples=args.num or (150 if is_oassl else 300),
+        batch_size=args.batch_size or batch_size,
+        num_samples=args.num or num,
         seeds=tuple(args.seeds),
         ablation_seeds=tuple(args.ablation_seeds),
         settings=tuple(args.settings),
@@ -94,13 +99,12 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=current + stage + loss)
 
         try:
-            if is_oassl:
-                start = args.start or drawn_world_bundle()
-                page = reproduce_sources(
-                    schedule, start, args.data, args.out, args.page, progress, on_run
-                )
+            places = (args.data, args.out, args.page, progress, on_run)
+            if args.paper == "sss":
+                page = reproduce(schedule, *places)
             else:
-                page = reproduce(schedule, args.data, args.out, args.page, progress, on_run)
+                of_paper = reproduce_sources if args.paper == "oassl" else reproduce_regions
+                page = of_paper(schedule, args.start or drawn_world_bundle(), *places)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code
