@@ -1,6 +1,7 @@
 """The reproduction of paper 002: its runs, one that is really done, and its page."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -38,13 +39,14 @@ def test_runs_are_one_seed_of_everything_first(tmp_path):
     runs = list_regions_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
     assert [run.seed for run in runs] == [4] * 11 + [5] * 4
     assert len({run.name for run in runs}) == len(runs)
+    assert all(re.fullmatch(r"[a-z0-9-]+", run.name) for run in runs)
     by_group = {run.group: run.config for run in runs}
     assert all(config.start == str(tmp_path) for config in by_group.values())
     assert by_group["MSA"].recipe.mixing == "msa"
     assert by_group["MICL"].recipe.mixing == "none"
     assert by_group["MICL on mixtures"].recipe.mixing == "naive"
     assert by_group["MSA, 8 masks"].model.proposals_options == {"num_regions": 8}
-    crops = {name: by_group[f"MSA, crops: {name}"].model for name in ("local", "global", "both")}
+    crops = {name: by_group[f"MSA, {name} views"].model for name in ("local", "global", "both")}
     weights = {name: model.local_weight for name, model in crops.items()}
     assert weights == {"local": 1.0, "global": 0.0, "both": 0.6}
     assert {model.views for model in crops.values()} == {"crops"}
@@ -114,7 +116,7 @@ def test_runs_are_trained_measured_and_kept(tmp_path, monkeypatch):
     assert banks == {"classical-16", "grid-100", "classical-16-crops-0.6"}
     text = page.read_text()
     assert "3 of 3 runs" in text
-    assert "| MSA, crops: both |" in text
+    assert "| MSA, both views |" in text
     stamps = {path: path.stat().st_mtime_ns for path in results}
     page.write_text(f"{text}\n<!-- notes -->\nMine.\n")
     reproduce_regions(*args, lambda *_: None)

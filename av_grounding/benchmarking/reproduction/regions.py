@@ -48,7 +48,7 @@ ABLATIONS = (
         for num in (4, 8, 32)
     ),
     *(
-        (f"MSA, crops: {name}", (*CROPS, f"model.local_weight={weight}"))
+        (f"MSA, {name} views", (*CROPS, f"model.local_weight={weight}"))
         for name, weight in (("local", 1.0), ("global", 0.0), ("both", 0.6))
     ),
 )
@@ -179,7 +179,7 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
             cells = [cell(values(results, group, column)) for column in COLUMNS]
             yield f"| {group} | {' | '.join(cells)} |"
     yield ""
-    both = "MSA, crops: both"
+    both = "MSA, both views"
     pairs = (
         ("MSA above MICL (table 3)", "MSA", "MICL"),
         ("the objective and not the mixtures: MSA above MICL on mixtures",
@@ -189,8 +189,8 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
         ("8 masks above 4 (figure 5)", "MSA, 8 masks", "MSA, 4 masks"),
         ("16 masks above 8", "MSA", "MSA, 8 masks"),
         ("32 masks above 16", "MSA, 32 masks", "MSA"),
-        ("local and global above local alone (figure 4)", both, "MSA, crops: local"),
-        ("local and global above global alone", both, "MSA, crops: global"),
+        ("local and global above local alone (figure 4)", both, "MSA, local views"),
+        ("local and global above global alone", both, "MSA, global views"),
     )  # fmt: skip
     for claim, higher, lower in pairs:
         for place, column in (("single", SINGLE), ("multi", MULTI)):
