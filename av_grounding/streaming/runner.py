@@ -282,11 +282,17 @@ class Runner:
         has_input = self._ready.waiting is not None or bool(self._chunks.chunks)
         return has_input or self._ready.has_ended or self._stopped.is_set()
 
+    def _is_on_time(self) -> bool:
+        return self._chunks.queued_s <= MAX_AUDIO_BACKLOG_S or self._stopped.is_set()
+
     def _see(self) -> None:
         """Encode the newest frame, and the next once it is done; the model answers meanwhile."""
+        looked_s = 0.0
         try:
             while not self._stopped.is_set():
                 with self._changed:
+                    # One processor may serve both: late sound gets half of the time at least.
+                    self._changed.wait_for(self._is_on_time, min(looked_s, END_S))
                     self._changed.wait_for(
                         lambda: self._frames.waiting is not None or self._frames.has_ended, POLL_S
                     )
@@ -296,7 +302,9 @@ class Runner:
                 frame = None if taken is None else self._to_answer(*taken)
                 if taken is None or frame is None:
                     continue
+                began_s = time.monotonic()
                 self._stream.look(frame.image)
+                looked_s = time.monotonic() - began_s
                 with self._changed:
                     self._ready.put(frame, taken[1])
                     self._changed.notify_all()
