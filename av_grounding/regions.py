@@ -74,6 +74,18 @@ def sound_map(
     return painted(masks, relative_scores(scores), 0.0)
 
 
+def box_map(
+    masks: Bool[np.ndarray, "n h w"], scores: Float[np.ndarray, " n"], height: int, width: int
+) -> Float32[np.ndarray, "H W"]:
+    """`sound_map` with each region's box in its mask's place, at this size: what is compared with
+    annotated boxes (002 A.1)."""
+    edges = np.rint(boxes_of(masks) * (width, height, width, height)).astype(int)
+    boxes = np.zeros((len(masks), height, width), bool)
+    for box, (x0, y0, x1, y1) in zip(boxes, edges, strict=True):
+        box[y0:y1, x0:x1] = True
+    return sound_map(boxes, scores)
+
+
 def class_map(
     masks: Bool[np.ndarray, "n h w"],
     scores: Float[np.ndarray, " n"],

@@ -153,6 +153,9 @@ class Grounding:
     stamp_ns: int
     frame_id: str = "camera"
     image_size: tuple[int, int] = (0, 0)
+    heard_ns: int | None = None
+    """Where a frame was answered again: when the newest sound was captured that this answer may
+    know. None: its first answer, for which `stamp_ns` says so."""
 
     def __getitem__(self, head: str) -> HeadAnswer:
         """A head's answer; KeyError names those that there are."""
@@ -374,6 +377,15 @@ class Stream(Protocol):
         """The answer to one (H, W, 3) uint8 RGB image."""
         ...
 
+    def look(self, image: np.ndarray) -> None:
+        """Encode an image ahead, in one thread beside the one that pushes; `push_frame` of this
+        very array then answers at once."""
+        ...
+
+    def answer_again(self) -> Grounding | None:
+        """The last frame's answer to the sound that came since; None: nothing new was heard."""
+        ...
+
     def separate(self, place: Any, *, lookahead_s: float = ...) -> float:
         """Keep the sound of a place, "peak" or x, y in pixels, from now on; None stops.
 
@@ -540,6 +552,12 @@ class Backend(ABC):
 
     def use_threads(self, num_threads: int) -> None:  # noqa: B027
         """Compute on so many CPU threads from now on; without effect on another device."""
+
+    @property
+    def sees_slowly(self) -> bool:
+        """An image takes long beside the hop: a live run encodes images in a thread of their own,
+        which `encode_image` must allow beside every other call."""
+        return False
 
     @property
     def hears_slowly(self) -> bool:

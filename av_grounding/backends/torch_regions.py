@@ -39,6 +39,10 @@ class RegionBackend(TorchBackend):
                 "class, in the same order"
             )
 
+    @property
+    def sees_slowly(self) -> bool:
+        return True
+
     @torch.inference_mode()
     def similarity(
         self, tokens: ImageTokens, queries: Float32[np.ndarray, "k n c"]

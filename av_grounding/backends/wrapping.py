@@ -108,6 +108,10 @@ class BackendWrapper(Backend):
         self.backend.use_threads(num_threads)
 
     @property
+    def sees_slowly(self) -> bool:
+        return self.backend.sees_slowly
+
+    @property
     def hears_slowly(self) -> bool:
         return self.backend.hears_slowly
 

@@ -85,6 +85,7 @@ def execute(args: argparse.Namespace) -> int:
         return evaluate_protocols.execute(args)
     settings = options.load_settings(args)
     grounder = options.load_grounder(args, settings, compiles=False)
+    from av_grounding.backends import has_regions
     from av_grounding.config import read_vocabulary
     from av_grounding.evaluation.prediction import GrounderPredictor, StreamingOptions
     from av_grounding.evaluation.synthetic import evaluate
@@ -96,6 +97,12 @@ def execute(args: argparse.Namespace) -> int:
 
         # A picture stands before the camera for seconds, and comes again under other sound.
         grounder = Grounder(CachingBackend(grounder.backend), grounder.config)
+    cells = None
+    if args.regions and not has_regions(options.bundle_path(args, settings)):
+        plain = argparse.Namespace(**{**vars(args), "regions": None})
+        cells = GrounderPredictor(
+            options.load_grounder(plain, settings, compiles=False), word_margin_s=0.0
+        )
     with console.progress(args, "Evaluating", None, "samples") as advance:
         report = evaluate(
             GrounderPredictor(grounder, word_margin_s=0.0),
@@ -105,6 +112,7 @@ def execute(args: argparse.Namespace) -> int:
             world=args.benchmark,
             vocabulary=read_vocabulary(options.bundle_path(args, settings)) or None,
             stream=GrounderPredictor(grounder, StreamingOptions()) if is_everyday else None,
+            cells=cells,
             voices=args.voices or "own",
         )  # fmt: skip
     console.show(args, report, *_readable(report), f"{args.out}/report.json, panels.png")
@@ -126,6 +134,7 @@ def _readable(report: dict[str, Any]) -> Iterator[Table]:
         "clean": report["clean"],
         **{f"mixture {ratio} dB": row for ratio, row in report["ratios_db"].items()},
         **({"mixture, streaming": report["streaming"]} if "streaming" in report else {}),
+        **({"mixture, cells": report["cells"]} if "cells" in report else {}),
         **({"mixture, known": known} if len(known) == len(heads) else {}),
         **{name.replace("_", " "): row for name, row in report["baselines"].items()},
         **{f"ceiling: {name.replace('_', ' ')}": row for name, row in report["ceilings"].items()},
@@ -151,9 +160,11 @@ def _readable(report: dict[str, Any]) -> Iterator[Table]:
         rest.add_row(f"{head} head knows", f"{row['num_classes']} classes, {row['num']} samples")
     for name, value in report.get("word_timing", {}).items():
         rest.add_row(f"speech mAP, word timing: {name}", f"{100 * value:.1f}")
-    for reading, rows in report["outlines"].items():
-        for head, row in rows.items():
-            rest.add_row(f"{head} boundary F, {reading}", f"{100 * row['boundary_f']:.1f}")
+    for of_what, beside in (("outlines", ""), ("outlines_of_cells", ", cells")):
+        for reading, rows in report.get(of_what, {}).items():
+            for head, row in rows.items():
+                name = f"{head} boundary F, {reading}{beside}"
+                rest.add_row(name, f"{100 * row['boundary_f']:.1f}")
     rest.add_row("dark maps below 0.5", f"{100 * report['gating']:.1f}")
     for case, share in report["gating_cases"].items():
         rest.add_row(f"  {case.replace('_', ' ').replace('.', ': ')}", f"{100 * share:.1f}")

@@ -8,8 +8,13 @@ from pathlib import Path
 
 from av_grounding.cli import console, options
 
-DEFAULTS = {"sss": (1000, 32, 300), "oneavm": (500, 16, 100), "oassl": (300, 16, 150)}
-"""Steps, batch size and test samples."""
+DEFAULTS = {
+    "sss": (1000, 32, 300),
+    "oneavm": (500, 16, 100),
+    "oassl": (300, 16, 150),
+    "seac": (600, 48, 150),
+}
+"""Paper -> steps, images of a batch, test samples."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -24,12 +29,13 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--paper",
         choices=tuple(DEFAULTS),
         default="sss",
-        help="sss: papers 000 and 001 (sss); oneavm: paper 003; oassl: paper 004, whose runs "
+        help="sss: papers 000 and 001 (sss); oneavm: paper 003; oassl: paper 004, and seac: paper "
+        "002, whose runs "
         "begin with --start",
     )
     parser.add_argument(
         "--start", type=Path, metavar="BUNDLE",
-        help="oassl: encoders that every run begins with (models/synthetic-small)",
+        help="oassl, seac: encoders that every run begins with (models/synthetic-small)",
     )  # fmt: skip
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="folder of the synthetic banks"
@@ -41,18 +47,18 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--page", type=Path, required=True, metavar="FILE", help="Markdown file to write"
     )
     for name, default, text in (
-        ("steps", None, "steps of every run (1000; oneavm: 500; oassl: 300)"),
+        ("steps", None, "steps of every run (1000; oneavm: 500; oassl: 300; seac: 600)"),
         ("pretext-steps", 700, "steps of the pretext they share"),
         ("aligner-steps", 120, "sss: steps of every run's warm-up of the aligners"),
-        ("batch-size", None, "images of a batch (32; others: 16)"),
-        ("num", None, "test samples (300; of each benchmark oneavm: 100, oassl: 150)"),
+        ("batch-size", None, "images of a batch (32; oneavm, oassl: 16; seac: 48)"),
+        ("num", None, "test samples (300; of each benchmark oneavm: 100, oassl, seac: 150)"),
     ):
         parser.add_argument(
             f"--{name}", type=options.positive_int, default=default,
             help=f"{text} ({default})" if default else text,
         )  # fmt: skip
     for name, default, text in (
-        ("seeds", [1, 2, 3], "of the two recipes"),
+        ("seeds", [1, 2, 3], "of what is compared first"),
         ("ablation-seeds", [1], "of the ablations"),
     ):
         parser.add_argument(
@@ -67,6 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
+    from av_grounding.benchmarking.reproduction.regions import reproduce_regions
     from av_grounding.benchmarking.reproduction.reproduce import reproduce
     from av_grounding.benchmarking.reproduction.runs import Budget, Run
     from av_grounding.benchmarking.reproduction.sources import reproduce_sources
@@ -74,8 +81,8 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.config.bundles import drawn_world_bundle
     from av_grounding.training.loop.loop import Interrupted
 
-    if args.start and args.paper != "oassl":
-        raise ValueError("--start is for --paper oassl: the other runs share a pretext")
+    if args.start and args.paper not in ("oassl", "seac"):
+        raise ValueError("--start is for --paper oassl and seac: the other runs share a pretext")
     steps, batch_size, num = DEFAULTS[args.paper]
     schedule = Budget(
         steps=args.steps or steps,
@@ -99,14 +106,13 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=current + stage + loss)
 
         try:
-            folders = (args.data, args.out, args.page, progress, on_run)
-            if args.paper == "oassl":
-                start = args.start or drawn_world_bundle()
-                page = reproduce_sources(schedule, start, *folders)
-            elif args.paper == "oneavm":
-                page = reproduce_unified(schedule, *folders)
+            places = (args.data, args.out, args.page, progress, on_run)
+            if args.paper in ("oassl", "seac"):
+                of_paper = reproduce_sources if args.paper == "oassl" else reproduce_regions
+                page = of_paper(schedule, args.start or drawn_world_bundle(), *places)
             else:
-                page = reproduce(schedule, *folders)
+                of_paper = reproduce_unified if args.paper == "oneavm" else reproduce
+                page = of_paper(schedule, *places)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code

@@ -74,7 +74,8 @@ class Present:
     def write(self, frame: Frame, grounding: Grounding) -> None:
         values = {head: grounding.score(head) for head in self._thresholds}
         for head, threshold in self._thresholds.items():
-            self.counts[head] += values[head] >= threshold
+            is_first = grounding.heard_ns is None
+            self.counts[head] += is_first and values[head] >= threshold
         self._show("  ".join(f"{head} {value:.2f}" for head, value in values.items()))
 
     def close(self) -> None:
@@ -215,6 +216,7 @@ def _live(
         duration_s=duration_s,
         is_sound_watched=is_sound_watched,
         on_progress=on_progress,
+        answers_again=settings.answer_again,
     )
     for addition in additions:
         addition.connect(stream, runner)

@@ -131,6 +131,8 @@ class GroundingConfig:
     """Heatmaps a second at most; 0: every frame."""
     max_image_age_ms: StrictFloat = setting(100.0, range=(1.0, 60e3), live=True)
     """A frame older than this is dropped and counted."""
+    answer_again: StrictBool = setting(False)
+    """Live: newer sound answers the last frame again, once a hop, under the frame's own stamp."""
     autostart: StrictBool = setting(True)
     """ROS: become active at the start; false: wait for a lifecycle manager."""
     image_transport: Literal["raw", "compressed"] = setting("raw")

@@ -15,7 +15,7 @@ from av_grounding.evaluation.benchmark import Task
 from av_grounding.evaluation.metrics.maps import ThresholdKind, Upsampling
 from av_grounding.evaluation.metrics.multi_source import Matching
 
-Values = Literal["similarity", "calibrated", "regions"]
+Values = Literal["similarity", "calibrated", "regions", "boxes"]
 Threshold = (
     ThresholdKind | Literal["sweep19", "oracle20_per_class", "oracle20_shared", "none", "argmax"]
 )
@@ -34,7 +34,8 @@ class Protocol:
     """How an answer is scored.
 
     `values`: similarities, what the bundle's calibration makes of them, or the relative scores of
-    regions (002 eq. 4; of a model of cells, its map between its own least and largest value).
+    regions (002 eq. 4; of a model of cells, its map between its own least and largest value), in
+    the regions' masks or in the boxes around them.
     `threshold` and `amount`: see `metrics.maps.binarise`; sweeps and oracles choose with the truth
     in view, so they are upper bounds. `score`: the share of samples with enough IoU, or mean IoU.
     `average`: what is averaged, in words.
@@ -120,6 +121,16 @@ PROTOCOLS: dict[str, Protocol] = _named(
         source="SeAC (002): confidence is the largest value before normalisation",
         normalisation="min_max_image",
         threshold="median_gt",
+        confidence="max",
+    ),
+    Protocol(
+        name="seac_boxes",
+        tasks=ONE_SOURCE,
+        source="SeAC (002) A.1: boxes with the relative scores of eq. 4, over 0.5, as it names no "
+        "threshold; confidence is the largest score before",
+        values="boxes",
+        threshold="absolute",
+        amount=0.5,
         confidence="max",
     ),
     Protocol(

@@ -68,6 +68,7 @@ def evaluate(
     world: str = "synthetic",
     vocabulary: Mapping[str, Sequence[str]] | None = None,
     stream: Predictor | None = None,
+    cells: Predictor | None = None,
     voices: str = "own",
 ) -> dict[str, Any]:
     """Measure a model; write report.json and panels.png into `out_dir`, return the report.
@@ -75,8 +76,9 @@ def evaluate(
     Sample i depends on `world`, `split` and `seed` alone, so two models see the same samples;
     every head that the model has is asked. `progress` is called with the number of samples done
     and in all. `vocabulary` names what each head knows, for a row without the rest; `stream` is
-    the same model as the robot hears with it, for a row of the mixtures. `voices` is the engine
-    that says the drawn world's phrases, "own" for those of its test split.
+    the same model as the robot hears with it, for a row of the mixtures; `cells` is the same
+    bundle's answer for cells where `predictor` answers for regions, for rows beside. `voices` is
+    the engine that says the drawn world's phrases, "own" for those of its test split.
     Raises ValueError for `num` < 1, and for a model with neither head.
     """
     if num < 1:
@@ -102,13 +104,16 @@ def evaluate(
     }
     if stream is not None:
         benchmarks["stream"] = benchmarks["mixture"]
+    if cells is not None:
+        benchmarks["cells"] = benchmarks["mixture"]
+    others = {"stream": stream, "cells": cells}
     total, done = sum(map(len, benchmarks.values())), 0
     jobs: dict[str, list[GroundingJob]] = {}
     panels: list[Panel] = []
     for name, benchmark in benchmarks.items():
         told = progress and (lambda n, _, done=done: progress(done + n, total))
         own = jobs[name] = []
-        asked_of = stream if stream and name == "stream" else predictor
+        asked_of = others.get(name) or predictor
         is_timed = name == "mixture"
         for job in predict_samples(benchmark, asked_of, [], None, told, times_words=is_timed):
             own.append(job)
@@ -149,10 +154,10 @@ def evaluate(
         "per_class": per_class,
         "duration_s": round(time.perf_counter() - started_s, 1),
     }
-    report["outlines"] = {
-        reading: outlines(list(answers(jobs["mixture"], heads, read=read)))
-        for reading, read in (("calibrated", published), ("relative", relative))
-    }
+    report["outlines"] = outlines_of(jobs["mixture"], heads)
+    if cells is not None:
+        report["cells"] = scores("cells")
+        report["outlines_of_cells"] = outlines_of(jobs["cells"], heads)
     if stream is not None:
         report["streaming"] = scores("stream")
     if vocabulary is not None:
@@ -168,6 +173,14 @@ def evaluate(
     write_panels(out_dir / "panels.png", panels)
     write_json(out_dir / "report.json", report)
     return report
+
+
+def outlines_of(jobs: Sequence[GroundingJob], heads: Sequence[str]) -> dict[str, Any]:
+    """The outlines of calibrated maps and of relative ones."""
+    return {
+        reading: outlines(list(answers(jobs, heads, read=read)))
+        for reading, read in (("calibrated", published), ("relative", relative))
+    }
 
 
 def outlines(asked: Sequence[Asked]) -> dict[str, dict[str, float]]:

@@ -40,62 +40,74 @@ class RegionTree:
         self.labels = labels
         num = self.num_leaves = int(labels.max()) + 1
         size = 2 * num - 1
-        self.area, self.edge = np.zeros(size), np.zeros(size)
-        self.area[:num] = np.bincount(labels.ravel(), minlength=num)
         outermost = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-        self.edge[:num] = np.bincount(outermost, minlength=num)
-        """Pixels of a region at the picture's edge."""
         self.histogram = np.zeros((size, 3 * NUM_BINS), np.float32)
         self.histogram[:num] = histograms(labels.ravel(), lab.reshape(-1, 3), num)
-        self.perimeter, self.contrast = np.zeros(size), np.zeros(size)
         self.parent = np.arange(size)
         self.height = np.zeros(size)
         """What it cost to join a region's two parts."""
         self.leaves: list[Int[np.ndarray, " _"]] = [np.array([leaf]) for leaf in range(num)]
-        self._join(borders(labels, gradient))
+        area = np.bincount(labels.ravel(), minlength=num).tolist()
+        edge = np.bincount(outermost, minlength=num).tolist()
+        outlines = self._join(borders(labels, gradient), area, edge)
+        self.area, self.edge = np.array(area, float), np.array(edge, float)
+        """Pixels of a region, and those of them at the picture's edge."""
+        self.perimeter, sums = np.array(outlines).T
+        self.contrast = sums / np.maximum(self.perimeter, 1.0)
 
-    def _join(self, around: list[Border]) -> None:
-        queue: list[tuple[float, int, int]] = []
+    def _join(
+        self, around: list[Border], area: list[int], edge: list[int]
+    ) -> list[tuple[float, float]]:
+        """Append what is joined to all three; returns each region's border with all neighbours."""
+        # Plain numbers in lists: a region has half a dozen neighbours, too few for arrays to pay.
+        outlines = [outline(border) for border in around]
+        pairs = [(old, new) for new, border in enumerate(around) for old in border if old < new]
+        weight = [(one / self.labels.size) ** SIZE_POWER for one in area]
 
-        def meet(number: int) -> None:
-            """Measure a region's border and what it would cost to join each neighbour."""
-            border = around[number]
-            if not border:
-                return
-            neighbours = np.fromiter(border, np.int64, len(border))
-            lengths, sums = np.array(list(border.values())).T
-            self.perimeter[number] = lengths.sum()
-            self.contrast[number] = sums.sum() / lengths.sum()
-            colour = np.abs(self.histogram[neighbours] - self.histogram[number]).sum(axis=1) / 6.0
-            smaller = np.minimum(self.area[neighbours], self.area[number]) / self.labels.size
-            costs = (sums / lengths + COLOUR_WEIGHT * colour) * smaller**SIZE_POWER
-            for other, cost in zip(neighbours.tolist(), costs.tolist(), strict=True):
-                if other < number:
-                    heapq.heappush(queue, (cost, other, number))
+        def unlike(one: np.ndarray, two: np.ndarray | int) -> list[float]:
+            """How far apart the colours of regions are, as part of what it costs to join them."""
+            apart = self.histogram.take(one, axis=0) - self.histogram.take(two, axis=0)
+            np.abs(apart, out=apart)
+            return (COLOUR_WEIGHT / 6.0 * np.add.reduce(apart, axis=1)).tolist()
 
-        for leaf in range(self.num_leaves):
-            meet(leaf)
-        for new in range(self.num_leaves, len(self.area)):
-            cost, *pair = heapq.heappop(queue)
-            while self.parent[pair[0]] != pair[0] or self.parent[pair[1]] != pair[1]:
-                cost, *pair = heapq.heappop(queue)
-            self.parent[pair] = new
+        def cost_of(shared: tuple[float, float], colour: float, old: int, new: int) -> float:
+            return (shared[1] / shared[0] + colour) * min(weight[old], weight[new])
+
+        queue = []
+        if pairs:
+            for (old, new), colour in zip(pairs, unlike(*np.array(pairs).T), strict=True):
+                queue.append((cost_of(around[new][old], colour, old, new), old, new))
+            heapq.heapify(queue)
+        is_whole = [True] * self.num_leaves
+        for new in range(self.num_leaves, len(self.parent)):
+            cost, one, two = heapq.heappop(queue)
+            while not (is_whole[one] and is_whole[two]):
+                cost, one, two = heapq.heappop(queue)
+            is_whole[one] = is_whole[two] = False
+            is_whole.append(True)
+            self.parent[one] = self.parent[two] = new
             self.height[new] = cost
-            shares = self.area[pair] / self.area[pair].sum()
-            self.area[new], self.edge[new] = self.area[pair].sum(), self.edge[pair].sum()
-            self.histogram[new] = shares @ self.histogram[pair]
-            self.leaves.append(np.concatenate([self.leaves[one] for one in pair]))
-            border: Border = {}
-            for old in pair:
-                for other, (length, total) in around[old].items():
-                    if other not in pair:
-                        known = border.get(other, (0.0, 0.0))
-                        border[other] = (known[0] + length, known[1] + total)
-                        del around[other][old]
-            for other, shared in border.items():
-                around[other][new] = shared
+            area.append(area[one] + area[two])
+            edge.append(edge[one] + edge[two])
+            share = area[one] / area[new]
+            self.histogram[new] = share * self.histogram[one] + (1.0 - share) * self.histogram[two]
+            self.leaves.append(np.concatenate([self.leaves[one], self.leaves[two]]))
+            border = around[one]
+            del border[two], around[two][one]
+            for other in border:
+                del around[other][one]
+            for other, (length, total) in around[two].items():
+                known = border.get(other, (0.0, 0.0))
+                border[other] = (known[0] + length, known[1] + total)
+                del around[other][two]
+            weight.append((area[new] / self.labels.size) ** SIZE_POWER)
             around.append(border)
-            meet(new)
+            outlines.append(outline(border))
+            colours = unlike(np.array([*border], np.int64), new)
+            for (other, shared), colour in zip(border.items(), colours, strict=True):
+                around[other][new] = shared
+                heapq.heappush(queue, (cost_of(shared, colour, other, new), other, new))
+        return outlines
 
     def saliency(self) -> Float32[np.ndarray, " n"]:
         """How far each region stands out, in [0, 1].
@@ -120,6 +132,15 @@ class RegionTree:
         for row, number in zip(member, numbers, strict=True):
             row[self.leaves[number]] = True
         return member
+
+
+def outline(border: Border) -> tuple[float, float]:
+    """Length of a region's border with all its neighbours, and the sum of the gradient there."""
+    lengths = totals = 0.0
+    for length, total in border.values():
+        lengths += length
+        totals += total
+    return lengths, totals
 
 
 def histograms(

@@ -63,9 +63,12 @@ class Recorder:
         self._unreported: OSError | None = None
 
     def write(self, frame: Frame, grounding: Grounding) -> None:
-        """Record one answer; OSError, once, when the disk does not take it."""
+        """Record one answer; OSError, once, when the disk does not take it.
+
+        A frame that is answered again keeps the answer to its own moment: one record a frame.
+        """
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and grounding.heard_ns is None:
                 try:
                     self._heatmaps.append(grounding)
                     image = overlay(frame.image, grounding.heads, self._alpha)

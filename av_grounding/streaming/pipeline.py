@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,17 @@ from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.clock import SampleClock
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_now
+from av_grounding.streaming.looking import LookedAt
 from av_grounding.streaming.pooling import Queries, answer
 from av_grounding.streaming.separating import LOOKAHEAD_S, LiveSeparation, Place
 from av_grounding.streaming.source_ids import SourceIds
 from av_grounding.streaming.stray import StrayStamps
-from av_grounding.types import AudioChunk, Backend, Grounding, VoiceMarks
+from av_grounding.types import AudioChunk, Backend, Grounding, ImageTokens, VoiceMarks
 
 LOGGER = logging.getLogger(__name__)
 SUSPICIOUS_LAG_S = 5.0
+MAX_AGAIN_S = 5.0
+"""Sound so much newer than the last frame says nothing about it: the camera has stopped."""
 NOTHING_HEARD: Queries = {}
 
 
@@ -32,7 +36,7 @@ class GroundingStream:
     Audio is encoded once per hop and its tokens cached; an image is encoded once per frame and
     answered at once with the sound that has arrived. Which sound a frame uses is decided by its
     stamp, not by how much was pushed: the windows that ended by then, so that pushing audio in
-    other chunks, or further ahead, changes nothing. Not thread-safe.
+    other chunks, or further ahead, changes nothing. Not thread-safe, but for `look`.
     """
 
     def __init__(self, backend: Backend, config: StreamingConfig | None = None) -> None:
@@ -41,6 +45,7 @@ class GroundingStream:
         self.on_voice: Callable[[VoiceMarks], None] | None = None
         """Told once per hop what was marked since; runs in the thread that pushes audio."""
         self._hearing = Hearing(backend, self.config)
+        self._looked_at = LookedAt()
         self._separation: LiveSeparation | None = None
         num = backend.spec.max_sources
         self._source_ids = SourceIds(num) if num else None
@@ -70,6 +75,7 @@ class GroundingStream:
         self._audio_lag_s = 0.0
         self._placement: ResizeTransform | None = None
         self._last_frame_stamp_ns: int | None = None
+        self._last_frame: tuple[ImageTokens, int, str, tuple[int, int]] | None = None
         self._stray = StrayStamps(self.config.max_gap_s, self.config.max_backstep_s)
         self._start_timeline()
 
@@ -77,7 +83,7 @@ class GroundingStream:
         """Forget all sound and every stamp; the counters go on."""
         self._start_timeline()
         self._stray.reset()
-        self._last_frame_stamp_ns = None
+        self._last_frame_stamp_ns = self._last_frame = None
         if self._source_ids is not None:
             self._source_ids.reset()
 
@@ -182,24 +188,56 @@ class GroundingStream:
         if self.on_voice is not None:
             self._tell_voice(self.on_voice)
 
+    def look(self, image: np.ndarray) -> None:
+        """Encode an image ahead, in a thread of its own: `push_frame` of this very array then
+        answers at once. What was looked at and is not pushed is forgotten.
+        """
+        self._looked_at.put(image, self._encode(check_image(image)))
+
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         """Every head's answer to one (H, W, 3) uint8 RGB image."""
+        tokens = self._looked_at.take(image)
         image = check_image(image)
-        height, width = image.shape[:2]
         stamp_ns = int(stamp_ns)
         self._count("num_frames")
         if self._last_frame_stamp_ns is not None and stamp_ns < self._last_frame_stamp_ns:
             self._count("num_frame_stamp_steps_back", 1, "a frame's stamp stepped back")
         self._last_frame_stamp_ns = stamp_ns
-        tokens = self.backend.encode_image(self._place(height, width).apply(image))
-        queries = self._listen_at(stamp_ns)
+        if tokens is None:
+            tokens = self._encode(image)
+        self._last_frame = (tokens, stamp_ns, frame_id, image.shape[:2])
+        return self._answer(self._listen_at(stamp_ns))
+
+    def answer_again(self) -> Grounding | None:
+        """The last frame's answer, with its stamp, to the sound that has come since.
+
+        None where no window has been finished since its last answer, or the sound is more than
+        `MAX_AGAIN_S` newer. Later frames then know that sound too, whatever their stamp.
+        """
+        if self._last_frame is None or self._clock is None:
+            return None
+        heard_ns = self._clock.stamp_ns_at(self._clock.num_samples)
+        if not 0 < heard_ns - self._last_frame[1] <= MAX_AGAIN_S * NS_PER_S:
+            return None
+        end = self._hearing.merged_end
+        queries = self._queries_at(self._clock.num_samples)
+        if self._hearing.merged_end == end:
+            return None
+        return replace(self._answer(queries), heard_ns=heard_ns)
+
+    def _encode(self, image: np.ndarray) -> ImageTokens:
+        return self.backend.encode_image(self._place(*image.shape[:2]).apply(image))
+
+    def _answer(self, queries: Queries) -> Grounding:
+        """What the last frame shows of these."""
+        assert self._last_frame is not None
+        tokens, stamp_ns, frame_id, size = self._last_frame
         heads = answer(self.backend, tokens, queries, self._hearing.num_channels)
         if self._separation is not None:
-            size = (height, width)
             self._separation.look(tokens, size, heads["sound"], self._hearing.merged_end)
         if self._source_ids is not None:
             heads = self._source_ids.name(heads, stamp_ns)
-        return Grounding(heads, stamp_ns, frame_id, (height, width))
+        return Grounding(heads, stamp_ns, frame_id, size)
 
     def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:
         """From now on keep the sound of a place for `separated`; None stops.
@@ -263,6 +301,11 @@ class GroundingStream:
                 f"audio is {abs(self._audio_lag_s):.1f} s {side} the frames: are both stamped by "
                 "the same clock, and is the microphone alive?",
             )
+        return self._queries_at(index)
+
+    def _queries_at(self, index: float) -> Queries:
+        """What every head listens to at a sample of the source's own rate."""
+        assert self._clock is not None
         # Only what has surely left the resampler by then, or chunk sizes would show.
         rate_hz = self.backend.spec.sample_rate_hz
         ahead_s = self.config.lookahead_s - self.config.stamp_guard_s

@@ -64,6 +64,8 @@ class RunReport:
     """Captured, but the run was stopped before their turn."""
     num_published_late: int = 0
     """Published, but older than the greatest age by the time the heatmaps were ready."""
+    num_answered_again: int = 0
+    """Further answers to frames, to newer sound; none of them counts as published."""
     num_audio_chunks: int = 0
     num_audio_overruns: int = 0
     """Chunks dropped because the model fell behind by more than the queue holds."""

@@ -1,4 +1,4 @@
-"""Live running: one thread per capture, one for the model; the caller's thread feeds the sinks."""
+"""Live running: a thread a capture, one for the model; the caller's thread feeds the sinks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Runner:
 
     A frame waits for nothing: it is decoded and grounded as soon as the model is free, newest
     first, with the sound that has arrived. Audio waits in a queue and is never dropped silently.
-    Where the backend `hears_slowly`, sound is encoded in a thread of its own.
+    Where the backend `hears_slowly`, sound is encoded in a thread of its own; where it
+    `sees_slowly`, so are frames: sound waits for none, and each is answered with what it shows.
     Sinks are written in the thread that calls `run`; where they are slow, frames are dropped and
     counted.
     """
@@ -53,6 +54,7 @@ class Runner:
         is_sound_watched: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
         on_progress: Callable[[float], None] | None = None,
+        answers_again: bool = False,
         join_timeout_s: float = 5.0,
     ) -> None:
         """`is_paced`: release files at the pace of their stamps; devices pace themselves.
@@ -63,7 +65,8 @@ class Runner:
         `is_sound_watched` says that somebody else does so for sound that does not come.
         `is_wanted` says whether anybody takes answers now: if not, nothing is decoded or encoded,
         and frames are counted as unwanted. `on_progress` hears how many seconds of video were
-        answered.
+        answered. `answers_again`: newer sound answers the last frame again, once a hop, until the
+        next one is there; sinks get it with the same frame.
         """
         if max_audio_queue_s <= 0.0:
             raise ValueError(f"max_audio_queue_s {max_audio_queue_s}: expected positive seconds")
@@ -82,6 +85,11 @@ class Runner:
         self._join_timeout_s = join_timeout_s
         self._changed = threading.Condition()
         self._frames = LatestFrame()
+        self._sees_apart = stream.backend.sees_slowly
+        self._ready = LatestFrame() if self._sees_apart else self._frames
+        """Where the model finds its next frame."""
+        self._answers_again = answers_again
+        self._answered: Frame | None = None
         self._chunks = AudioQueue(max_audio_queue_s)
         self._results: queue.Queue[tuple[Frame, Grounding] | None] = queue.Queue(
             MAX_UNWRITTEN_RESULTS
@@ -101,6 +109,7 @@ class Runner:
         """Drop the frame and the sound that wait for the model, from any thread."""
         with self._changed:
             self._frames.clear()
+            self._ready.clear()
             self._chunks.clear()
 
     def run(self) -> RunReport:
@@ -112,6 +121,8 @@ class Runner:
         if self._stream.backend.hears_slowly:
             self._stream.hear_apart()
         threads = [self._thread("video", self._capture_video), self._thread("model", self._model)]
+        if self._sees_apart:
+            threads.append(self._thread("eye", self._see))
         if self._audio is not None:
             threads.append(self._thread("audio", self._capture_audio))
         try:
@@ -146,7 +157,7 @@ class Runner:
         return {
             "num_frames_captured": self._frames.num_put,
             "num_frames_published": report.num_frames_published,
-            "num_frames_replaced": self._frames.num_replaced,
+            "num_frames_replaced": self._num_replaced,
             "num_frames_too_old": report.num_frames_too_old,
             "num_frames_unreadable": report.num_frames_unreadable,
             "num_frames_unwanted": report.num_frames_unwanted,
@@ -156,6 +167,11 @@ class Runner:
             "queued_audio_s": self._chunks.queued_s,
             "stream": self._stream.stats,
         }
+
+    @property
+    def _num_replaced(self) -> int:
+        seen = self._ready.num_replaced if self._sees_apart else 0
+        return self._frames.num_replaced + seen
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         # Daemon: a driver that hangs in a read must not keep the process alive.
@@ -247,22 +263,55 @@ class Runner:
                     return
                 with self._changed:
                     self._changed.wait_for(self._has_work, POLL_S)
-                    taken = self._frames.take()
-                    is_over = taken is None and self._frames.has_ended
+                    taken = self._ready.take()
+                    is_over = taken is None and self._ready.has_ended
                 self._stream.is_idle = not self._is_wanted()
-                if taken is not None and self._stream.is_idle:
-                    self._report.num_frames_unwanted += 1
-                elif taken is not None:
-                    self._answer(*taken)
+                if taken is not None:
+                    frame = taken[0] if self._sees_apart else self._to_answer(*taken)
+                    if frame is not None:
+                        self._answer(frame, taken[1])
                 elif is_over:
                     return
                 self._push_waiting_audio()
+                if self._answered is not None and not self._stream.is_idle:
+                    self._answer_again(self._answered)
         finally:
             self._put_result(None)
 
     def _has_work(self) -> bool:
-        has_input = self._frames.waiting is not None or bool(self._chunks.chunks)
-        return has_input or self._frames.has_ended or self._stopped.is_set()
+        has_input = self._ready.waiting is not None or bool(self._chunks.chunks)
+        return has_input or self._ready.has_ended or self._stopped.is_set()
+
+    def _is_on_time(self) -> bool:
+        return self._chunks.queued_s <= MAX_AUDIO_BACKLOG_S or self._stopped.is_set()
+
+    def _see(self) -> None:
+        """Encode the newest frame, and the next once it is done; the model answers meanwhile."""
+        looked_s = 0.0
+        try:
+            while not self._stopped.is_set():
+                with self._changed:
+                    # One processor may serve both: late sound gets half of the time at least.
+                    self._changed.wait_for(self._is_on_time, min(looked_s, END_S))
+                    self._changed.wait_for(
+                        lambda: self._frames.waiting is not None or self._frames.has_ended, POLL_S
+                    )
+                    taken = self._frames.take()
+                    if taken is None and self._frames.has_ended:
+                        return
+                frame = None if taken is None else self._to_answer(*taken)
+                if taken is None or frame is None:
+                    continue
+                began_s = time.monotonic()
+                self._stream.look(frame.image)
+                looked_s = time.monotonic() - began_s
+                with self._changed:
+                    self._ready.put(frame, taken[1])
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._ready.has_ended = True
+                self._changed.notify_all()
 
     def _push_waiting_audio(self) -> None:
         began_s = time.monotonic()
@@ -271,28 +320,42 @@ class Runner:
                 is_behind = self._chunks.queued_s > MAX_AUDIO_BACKLOG_S
                 taken_s = time.monotonic() - began_s
                 may_catch_up = is_behind and taken_s < CATCH_UP_S
-                if self._frames.waiting is not None and not may_catch_up:
+                if self._ready.waiting is not None and not may_catch_up:
                     return
-                if self._frames.has_ended and taken_s > END_S:
+                if self._ready.has_ended and taken_s > END_S:
                     return
                 chunk = self._chunks.take()
             if chunk is None:
                 return
             self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
 
-    def _answer(self, taken: Frame | EncodedFrame, arrived_s: float) -> None:
+    def _to_answer(self, taken: Frame | EncodedFrame, arrived_s: float) -> Frame | None:
+        """The frame, decoded; None, and counted, where it gets no answer."""
+        if not self._is_wanted():
+            self._report.num_frames_unwanted += 1
+            return None
         if self._age.is_over(arrived_s):
             self._report.num_frames_too_old += 1
-            return
+            return None
         frame = taken.decode() if isinstance(taken, EncodedFrame) else taken
-        if frame is None:
-            self._report.num_frames_unreadable += 1
-            return
+        self._report.num_frames_unreadable += frame is None
+        return frame
+
+    def _answer(self, frame: Frame, arrived_s: float) -> None:
         grounding = self._stream.push_frame(frame.image, frame.stamp_ns, frame.frame_id)
         age_s = self._age.age_s(arrived_s)
         if self._put_result((frame, grounding)):
             self._report.latency.record(age_s)
             self._report.num_published_late += age_s > self._age.max_s
+        if self._answers_again:
+            self._answered = frame
+
+    def _answer_again(self, frame: Frame) -> None:
+        if self._results.full():  # sinks are slow: a further answer is not worth waiting for
+            return
+        grounding = self._stream.answer_again()
+        if grounding is not None and self._put_result((frame, grounding)):
+            self._report.num_answered_again += 1
 
     def _put_result(self, result: tuple[Frame, Grounding] | None) -> bool:
         while not self._stopped.is_set():
@@ -317,7 +380,7 @@ class Runner:
             frame, grounding = result
             for sink in self._sinks:
                 sink.write(frame, grounding)
-            self._report.num_frames_published += 1
+            self._report.num_frames_published += grounding.heard_ns is None
             first_ns = frame.stamp_ns if first_ns is None else first_ns
             if self._on_progress is not None:
                 self._on_progress((frame.stamp_ns - first_ns) / NS_PER_S)
@@ -353,7 +416,7 @@ class Runner:
         report = self._report
         report.duration_s = duration_s
         report.num_frames_captured = self._frames.num_put
-        report.num_frames_replaced = self._frames.num_replaced
+        report.num_frames_replaced = self._num_replaced
         report.num_audio_chunks = self._chunks.num_put
         report.num_audio_overruns = self._chunks.num_overruns
         report.num_frames_unanswered = (

@@ -52,6 +52,12 @@ class StreamWrapper:
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         return self.stream.push_frame(image, stamp_ns, frame_id)
 
+    def look(self, image: np.ndarray) -> None:
+        self.stream.look(image)
+
+    def answer_again(self) -> Grounding | None:
+        return self.stream.answer_again()
+
     def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:
         return self.stream.separate(place, lookahead_s=lookahead_s)
 

@@ -46,11 +46,16 @@ logger = logging.getLogger(__name__)
 CLASS_STEPS, CLASS_SCALE = 300, 20.0
 
 
-def run_seac(config: SeacRun, data: Path, out: Path, progress: Progress) -> Path:
+def run_seac(
+    config: SeacRun, data: Path, out: Path, progress: Progress, regions: Path | None = None
+) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
-    `data` holds the synthetic banks, which are drawn on first use, and gets `regions`.
+    `data` holds the synthetic banks, which are drawn on first use. `regions` is the folder of the
+    bank of regions, by default data/regions; runs of other proposals or views need another, or
+    each would make it anew.
     """
+    regions = regions or data / "regions"
     out.mkdir(parents=True, exist_ok=True)
     with distributed.main_process_first():
         settle_settings(config, out / "settings.json")
@@ -59,12 +64,12 @@ def run_seac(config: SeacRun, data: Path, out: Path, progress: Progress) -> Path
         model = build_model(config)
         scenes = SceneBank(data / "scenes")
         bank = RegionBank.build(
-            data / "regions", model, scenes, config.num_scenes,
+            regions, model, scenes, config.num_scenes,
             lambda done, total: progress("regions", done, total, {}),
         )  # fmt: skip
         learn_classes(model, scenes, bank, out / "classes.safetensors")
     batches = RegionBatches(
-        data, config.loop.seed, **window_of(config, model), regions=data / "regions",
+        data, config.loop.seed, **window_of(config, model), regions=regions,
         num_scenes=config.num_scenes, batch_size=config.data.batch_size,
     )  # fmt: skip
     recipe = RegionContrast(model, replace(config.recipe, mixing_steps=config.loop.steps))

@@ -131,13 +131,17 @@ def test_ceilings_know_the_cells_or_the_objects_and_not_the_head(tmp_path):
 def test_what_a_head_knows_has_a_row_of_its_own_and_a_stream_too(tmp_path):
     classes = [sample.speech_class for sample in Oracle().samples]
     report = evaluate(
-        Oracle(), tmp_path, SEED, NUM, vocabulary={"speech": classes[:1]}, stream=Swapped()
-    )
+        Oracle(), tmp_path, SEED, NUM, vocabulary={"speech": classes[:1]}, stream=Swapped(),
+        cells=Oracle(),
+    )  # fmt: skip
     known = report["in_vocabulary"]
     assert known.keys() == {"speech"}
     assert known["speech"]["num"] == classes.count(classes[0])
     assert known["speech"]["num_classes"] == known["speech"]["mAP"] == 1
     assert report["streaming"]["sound"]["peak"] == 0.0
+    # Beside an answer for regions stands that of the same bundle's cells.
+    assert report["cells"]["sound"]["peak"] == 1.0
+    assert report["outlines_of_cells"] == report["outlines"]
 
 
 def test_swapped_heads_leak_and_miss(tmp_path):

@@ -6,25 +6,28 @@ LVS's contrast in it, without which nothing here would teach the sound.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from av_grounding.benchmarking.reproduction.page import NOTES, cell, verdict
+from av_grounding.benchmarking.reproduction.kept import (
+    Result,
+    kept_result,
+    listed,
+    write_kept_page,
+)
+from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.benchmarks import open_benchmark
 from av_grounding.evaluation.evaluating import evaluate_benchmark
 from av_grounding.evaluation.prediction import AudioClip, GrounderPredictor, HeadGrids
 from av_grounding.evaluation.scoring.rows import MODEL
-from av_grounding.files import write_json, write_text
 from av_grounding.grounder import Grounder
-from av_grounding.training.configuration import OasslRun, override
+from av_grounding.training.configuration import OasslRun
 from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.sources_run import run_oassl
 
-RESULT_FILE = "result.json"
 OCA, ORI = "recipe.weight_oca=1.0", "recipe.weight_ori=0.1"
 NO_OCA, NO_ORI = "recipe.weight_oca=0.0", "recipe.weight_ori=0.0"
 COMPARED = (
@@ -55,7 +58,6 @@ COLUMNS = {
     "trio: CIoU@0.3": ("trio", "given", "ciou@0.3"),
     "inferred": ("trio", "inferred", "ciou@0.3"),
 }
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,8 @@ class SwappedClips:
 
 def list_sources_runs(schedule: Budget, start: Path) -> list[SourcesRun]:
     """All runs; first one seed of everything."""
-    runs = []
-    for rows, seeds in ((COMPARED, schedule.seeds), (ABLATIONS, schedule.ablation_seeds)):
-        for place, seed in enumerate(seeds):
-            for group, settings in rows:
-                shared = (
-                    f"start={start}",
-                    f"loop.steps={schedule.steps}",
-                    f"loop.seed={seed}",
-                    f"data.batch_size={schedule.batch_size}",
-                )
-                config = override(OasslRun(), [*shared, *settings, *schedule.settings])
-                runs.append((place, SourcesRun(group, seed, config)))
-    return [run for _, run in sorted(runs, key=lambda placed: placed[0])]
+    shared = (f"start={start}",)
+    return listed(SourcesRun, OasslRun(), COMPARED, ABLATIONS, schedule, shared)
 
 
 def reproduce_sources(
@@ -117,29 +108,19 @@ def reproduce_sources(
         if on_run:
             on_run(number, len(runs), run)
         results.append(do_run(run, schedule.num_samples, data, out, progress))
-        page.parent.mkdir(parents=True, exist_ok=True)
-        old = page.read_text(encoding="utf-8") if page.exists() else ""
-        _, mark, notes = old.partition(NOTES)
-        text = "\n".join(lines(results, schedule, len(runs)))
-        write_text(page, f"{text}\n{mark}{notes}" if mark else text)
+        write_kept_page(page, lines(results, schedule, len(runs)))
     return page
 
 
 def do_run(run: SourcesRun, num: int, data: Path, out: Path, progress: Progress) -> Result:
     """The run's result, from its file where it has one for the same settings and samples."""
-    folder = out / run.name
-    result_file = folder / RESULT_FILE
-    settings = json.loads(json.dumps(run.config.to_json()))
-    if result_file.exists():
-        result = json.loads(result_file.read_text(encoding="utf-8"))
-        if (result["settings"], result["num_samples"]) == (settings, num):
-            return result
-    bundle = run_oassl(run.config, data, folder, progress)
-    grounder = Grounder.load(bundle, backend="torch", device="cpu")
-    result = {"group": run.group, "seed": run.seed, "num_samples": num, "settings": settings}
-    result |= measure(grounder, num, lambda done, total: progress("measuring", done, total, {}))
-    write_json(result_file, result)
-    return result
+
+    def make(folder: Path) -> Result:
+        bundle = run_oassl(run.config, data, folder, progress)
+        grounder = Grounder.load(bundle, backend="torch", device="cpu")
+        return measure(grounder, num, lambda done, total: progress("measuring", done, total, {}))
+
+    return kept_result(run, num, out, make)
 
 
 def measure(grounder: Grounder, num: int, progress: Callable[[int, int], None]) -> Result:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from av_grounding.evaluation.benchmark import SampleProblem
 from av_grounding.evaluation.metrics import extended, localisation, multi_source
-from av_grounding.evaluation.metrics.maps import binarise, ceiling_map, min_max
+from av_grounding.evaluation.metrics.maps import binarise, ceiling_map, min_max, upsample
 from av_grounding.evaluation.metrics.pointing import peak_hit
 from av_grounding.evaluation.metrics.ranking import average_precision, precision_at_recalls
 from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.evaluation.protocols import Protocol
+from av_grounding.evaluation.scoring.heads import relative
 from av_grounding.evaluation.scoring.rows import (
     DEGENERATE,
     MODEL,
@@ -25,6 +26,7 @@ from av_grounding.evaluation.scoring.rows import (
     loaded,
     mean_of,
 )
+from av_grounding.regions import box_map
 
 
 def score(job: GroundingJob, protocols: Sequence[Protocol]) -> Scored:
@@ -109,10 +111,21 @@ class _Maps:
             "any": merged if is_one else every,
         }
         self._shape, self._known = shape, {}
+        self._answer, self._head = job.grids, head
+
+    @cached_property
+    def _boxes(self) -> np.ndarray:
+        """See `Protocol.values`; of a model of cells, which has no boxes, the relative map."""
+        regions = self._answer.regions.get(self._head)
+        if regions is None:
+            return upsample(relative(self._answer, self._head), *self._shape, "bilinear")
+        return box_map(regions.masks, regions.logits, *self._shape)
 
     def maps(
         self, values: str, upsampling: str, matching: str = "class_given"
     ) -> list[np.ndarray]:
+        if values == "boxes":
+            return [self._boxes]
         which = "class_given" if matching == "class_given" else "any"
         key = (values, upsampling, which)
         if key not in self._known:

@@ -31,7 +31,10 @@ class Tape(Protocol):
 
 
 class RecordedStream(StreamWrapper):
-    """A stream that shows a recorder everything it takes in and answers, in order."""
+    """A stream that shows a recorder everything it takes in and answers, in order.
+
+    Of a frame that is answered again the recording keeps the first answer.
+    """
 
     def __init__(self, stream: Stream, tape: Tape) -> None:
         super().__init__(stream)

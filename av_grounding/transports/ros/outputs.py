@@ -92,11 +92,11 @@ class RosOutputs:
         is_first = True
         for name, fields in encode_outputs(frame, grounding, options, camera, self._is_wanted):
             self._publish(name, fields)
-            if is_first:
+            if is_first and grounding.heard_ns is None:
                 # All heatmaps are handed over within a fraction of a millisecond.
                 self._take_age(frame)
-                is_first = False
-        if is_first:
+            is_first = False
+        if is_first and grounding.heard_ns is None:
             self._take_age(frame)
         if self.locator is not None and camera is not None:
             self._write_points(frame, grounding, camera, options)

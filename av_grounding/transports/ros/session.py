@@ -89,6 +89,7 @@ class Session:
             max_image_age_s=config.max_image_age_ms / 1e3,
             is_sound_watched=True,  # by the node's watchdog, which knows the publishers
             is_wanted=lambda: len(sinks) > 1 or outputs.is_wanted,
+            answers_again=config.answer_again,
         )
         self.error, self._is_stopping = None, False
         self._started_s = time.monotonic()

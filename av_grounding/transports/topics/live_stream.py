@@ -66,6 +66,10 @@ class LiveStream(StreamWrapper):
         self.grounding_s.add(time.perf_counter() - started_s)
         return grounding
 
+    def answer_again(self) -> Grounding | None:
+        self._carry_out_requests()
+        return self.stream.answer_again()
+
     def _carry_out_requests(self) -> None:
         with self._lock:
             config, self._requested = self._requested, None
