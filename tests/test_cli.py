@@ -203,21 +203,23 @@ def run_console(body):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "code"),
+    ("numbers", "codes"),
     [
-        ([signal.SIGINT] * 2, 130),
-        ([signal.SIGINT] * 5, 130),
-        ([signal.SIGTERM] * 2, 143),
-        ([signal.SIGINT, signal.SIGTERM], 143),
+        ([signal.SIGINT] * 2, {130}),
+        ([signal.SIGINT] * 5, {130}),
+        ([signal.SIGTERM] * 2, {143}),
+        # The second may find the program gone already.
+        ([signal.SIGINT, signal.SIGTERM], {130, 143}),
     ],
 )
-def test_interrupts_at_once_are_one(numbers, code):
+def test_interrupts_at_once_are_one(numbers, codes):
     """As a terminal and what started the program send them."""
     process = run_console("time.sleep(60)")
     for number in numbers:
         process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (code, "av-grounding: interrupted\n")
+    assert process.returncode in codes
+    assert errors == "av-grounding: interrupted\n"
 
 
 def test_an_interrupt_while_modules_load_has_its_code():

@@ -159,7 +159,7 @@ def test_one_thread_for_a_small_model(exported, monkeypatch):
 def test_the_calibration_is_the_bundles_own(copied):
     path = copied / "config.json"
     config = json.loads(path.read_text())
-    config["spec"]["calibration"]["sound"]["bias"] = -7.5
+    config["spec"]["heads"][0]["calibration"]["bias"] = -7.5
     path.write_text(json.dumps(config))
     assert load_backend(copied, "cpu").spec.head("sound").calibration.bias == -7.5
 

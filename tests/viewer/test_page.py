@@ -29,6 +29,8 @@ STATE = "document.getElementById('state').dataset.state"
 NOTICE = "document.getElementById('notice').textContent"
 SCORE = "document.getElementById('score-sound').textContent"
 TOKEN = "a-token-of-some-length"
+# Of the 60 and more that a head's own object takes on: calibrated answers are not 0 elsewhere.
+FAINT = 15
 
 
 class Show:
@@ -181,8 +183,8 @@ def test_each_head_colours_its_own_object(page, loop, show, demo, tmp_path):
         change = {n: warmth(pictures[view], m) - warmth(camera, m) for n, m in where.items()}
         assert (change["phone"] > 40) is is_sound, (view, change)
         assert (change["dog"] < -40) is is_speech, (view, change)
-        assert abs(change["clock"]) < 8, (view, change)
-        assert abs(change["guitar"]) < 8, (view, change)
+        assert abs(change["clock"]) < FAINT, (view, change)
+        assert abs(change["guitar"]) < FAINT, (view, change)
     same = {n: warmth(pictures["without speech"], m) - warmth(camera, m) for n, m in where.items()}
     assert abs(same["dog"]) < 8
 
@@ -339,7 +341,7 @@ def test_a_snapshot_is_a_picture_with_its_scores(page, loop, show, demo, tmp_pat
     change = {n: warmth(picture[:480], m) - warmth(camera, m) for n, m in masks(demo).items()}
     assert change["phone"] > 40
     assert change["dog"] < -40
-    assert max(abs(change["clock"]), abs(change["guitar"])) < 8
+    assert max(abs(change["clock"]), abs(change["guitar"])) < FAINT
     assert picture[485:].max() > 200  # words on the dark foot
 
 

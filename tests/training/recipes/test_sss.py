@@ -406,7 +406,7 @@ def test_override_reads_sections_numbers_and_dictionaries():
     ("assignment", "message"),
     [
         ("loop.step=3", "no setting 'step'; did you mean 'steps'"),
-        ("zzz=3", "no setting 'zzz'; expected one of name, window_s"),
+        ("zzz=3", "no setting 'zzz'; expected one of name, start, window_s"),
         ("loop=3", "a section; name one of its keys"),
         ("loop.steps.more=3", "'steps' has no keys of its own"),
         ("loop.steps", "expected key=value"),
