@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from av_grounding.benchmarking.reproduction import unified
+from av_grounding.benchmarking.reproduction.kept import write_kept_page
 from av_grounding.benchmarking.reproduction.runs import Budget
 from av_grounding.benchmarking.reproduction.unified import (
     ABLATIONS,
@@ -19,7 +20,7 @@ from av_grounding.benchmarking.reproduction.unified_page import (
     COLUMNS,
     LITERAL,
     claims,
-    write_page,
+    lines,
 )
 from av_grounding.evaluation.metrics.separation import separation_scores
 from av_grounding.modeling.separator import SeparatingEncoder
@@ -94,7 +95,7 @@ def test_the_page_says_what_holds(tmp_path):
     ]
     page = tmp_path / "docs/page.md"
     oracles = {"dominant": SCORES, "literal": SCORES}
-    write_page(page, results, oracles, BUDGET, 12, (*COMPARED, *ABLATIONS))
+    write_kept_page(page, lines(results, oracles, BUDGET, 12, (*COMPARED, *ABLATIONS)))
     text = page.read_text()
     assert "4 of 12 runs: 2 steps of 4 pictures each" in text
     assert "| oracle, literal | 9.0 | 14.0 | 11.0 |" in text
@@ -108,7 +109,7 @@ def test_the_page_says_what_holds(tmp_path):
     assert all(len(row.split("|")) == len(COLUMNS) + 3
                for row in text.splitlines() if row.startswith("| CL "))  # fmt: skip
     page.write_text(f"{text}\n<!-- notes -->\nMine.\n")
-    write_page(page, results[:1], oracles, BUDGET, 12, COMPARED)
+    write_kept_page(page, lines(results[:1], oracles, BUDGET, 12, COMPARED))
     assert page.read_text().endswith("Mine.\n")
     assert "1 of 12 runs" in page.read_text()
     assert all(not high or not low for name, high, low in claims([]))

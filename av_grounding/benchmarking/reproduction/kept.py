@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,53 @@ def listed(kind: type[Run], config: Any, compared: Rows, ablations: Rows, schedu
     return [run for _, run in sorted(runs, key=lambda placed: placed[0])]
 
 
-def kept_result(run: Run, num: int, out: Path, make: Callable[[Path], Result]) -> Result:
-    """The run's result: from its file where it has one for the same settings and number of
-    samples, else what `make` finds in the run's folder, which is written then."""
-    folder = out / run.name
-    settings = json.loads(json.dumps(run.config.to_json()))
-    if (folder / RESULT_FILE).exists():
-        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-        if (result["settings"], result["num_samples"]) == (settings, num):
-            return result
-    result = {"group": run.group, "seed": run.seed, "num_samples": num, "settings": settings}
-    result |= make(folder)
-    write_json(folder / RESULT_FILE, result)
+def do_runs(
+    runs: Sequence[Run],
+    num: int,
+    out: Path,
+    page: Path,
+    make: Callable[[Any, Path], Result],
+    lines: Callable[[list[Result]], Iterable[str]],
+    on_run: Callable[[int, int, Run], None] | None = None,
+) -> Path:
+    """Do what is missing of all runs and write `page`, anew after every run.
+
+    A run's result is what `make(run, folder)` finds, or what lies in its folder from the same
+    settings and number of samples.
+    """
+    results: list[Result] = []
+    for number, run in enumerate(runs):
+        if on_run:
+            on_run(number, len(runs), run)
+        folder = out / run.name
+        told = {
+            "group": run.group,
+            "seed": run.seed,
+            "num_samples": num,
+            "settings": run.config.to_json(),
+        }
+        results.append(kept(folder / RESULT_FILE, told, partial(make, run, folder)))
+        write_kept_page(page, lines(results))
+    return page
+
+
+def kept(file: Path, told: dict[str, Any], make: Callable[[], Result]) -> Result:
+    """What the file holds if it was made from what is `told`, else what `make` finds, which is
+    written there with what was told."""
+    told = json.loads(json.dumps(told))
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if all(known.get(name) == value for name, value in told.items()):
+            return known
+    result = told | make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, result)
     return result
+
+
+def values(results: list[Result], group: str, name: str, way: str, metric: str) -> list[float]:
+    """One number of all seeds of a group, in percent."""
+    return [100.0 * one[name][way][metric] for one in results if one["group"] == group]
 
 
 def write_kept_page(page: Path, lines: Iterable[str]) -> None:

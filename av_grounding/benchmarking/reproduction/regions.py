@@ -10,17 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from av_grounding.benchmarking.reproduction.kept import (
-    Result,
-    kept_result,
-    listed,
-    write_kept_page,
-)
+from av_grounding.benchmarking.reproduction.kept import Result, do_runs, listed, values
 from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.benchmarks import open_benchmark
@@ -95,17 +89,15 @@ def reproduce_regions(
     where a run was begun with other settings.
     """
     runs = list_regions_runs(schedule, start)
-    results: list[Result] = []
-    for number, run in enumerate(runs):
-        if on_run:
-            on_run(number, len(runs), run)
-        make = partial(do_run, run, schedule.num_samples, data, progress)
-        results.append(kept_result(run, schedule.num_samples, out, make))
-        write_kept_page(page, lines(results, schedule, len(runs)))
-    return page
+    return do_runs(
+        runs, schedule.num_samples, out, page,
+        lambda run, folder: do_run(run, schedule.num_samples, data, folder, progress),
+        lambda results: lines(results, schedule, len(runs)),
+        on_run,
+    )  # fmt: skip
 
 
-def do_run(run: RegionsRun, num: int, data: Path, progress: Progress, folder: Path) -> Result:
+def do_run(run: RegionsRun, num: int, data: Path, folder: Path, progress: Progress) -> Result:
     """Train in `folder`, resuming what is there, and measure."""
     bundle = run_seac(run.config, data, folder, progress, regions_of(run.config, data))
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
@@ -175,8 +167,8 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
     yield f"| | {' | '.join(name.strip() for name in COLUMNS)} |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for group, _ in (*COMPARED, *ABLATIONS):
-        if values(results, group, SINGLE):
-            cells = [cell(values(results, group, column)) for column in COLUMNS]
+        if values(results, group, *COLUMNS[SINGLE]):
+            cells = [cell(values(results, group, *COLUMNS[column])) for column in COLUMNS]
             yield f"| {group} | {' | '.join(cells)} |"
     yield ""
     both = "MSA, both views"
@@ -194,12 +186,6 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
     )  # fmt: skip
     for claim, higher, lower in pairs:
         for place, column in (("single", SINGLE), ("multi", MULTI)):
-            compared = (values(results, group, column) for group in (higher, lower))
+            compared = (values(results, group, *COLUMNS[column]) for group in (higher, lower))
             yield verdict(f"{claim}, {place}", *compared)
     yield ""
-
-
-def values(results: list[Result], group: str, column: str) -> list[float]:
-    """One number of all seeds of a group, in percent."""
-    name, way, metric = COLUMNS[column]
-    return [100.0 * one[name][way][metric] for one in results if one["group"] == group]

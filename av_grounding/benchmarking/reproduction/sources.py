@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from av_grounding.benchmarking.reproduction.kept import (
-    Result,
-    kept_result,
-    listed,
-    write_kept_page,
-)
+from av_grounding.benchmarking.reproduction.kept import Result, do_runs, listed, values
 from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.benchmarks import open_benchmark
@@ -103,24 +98,19 @@ def reproduce_sources(
     settings.
     """
     runs = list_sources_runs(schedule, start)
-    results: list[Result] = []
-    for number, run in enumerate(runs):
-        if on_run:
-            on_run(number, len(runs), run)
-        results.append(do_run(run, schedule.num_samples, data, out, progress))
-        write_kept_page(page, lines(results, schedule, len(runs)))
-    return page
+    return do_runs(
+        runs, schedule.num_samples, out, page,
+        lambda run, folder: do_run(run, schedule.num_samples, data, folder, progress),
+        lambda results: lines(results, schedule, len(runs)),
+        on_run,
+    )  # fmt: skip
 
 
-def do_run(run: SourcesRun, num: int, data: Path, out: Path, progress: Progress) -> Result:
-    """The run's result, from its file where it has one for the same settings and samples."""
-
-    def make(folder: Path) -> Result:
-        bundle = run_oassl(run.config, data, folder, progress)
-        grounder = Grounder.load(bundle, backend="torch", device="cpu")
-        return measure(grounder, num, lambda done, total: progress("measuring", done, total, {}))
-
-    return kept_result(run, num, out, make)
+def do_run(run: SourcesRun, num: int, data: Path, folder: Path, progress: Progress) -> Result:
+    """Train in `folder`, resuming what is there, and measure."""
+    bundle = run_oassl(run.config, data, folder, progress)
+    grounder = Grounder.load(bundle, backend="torch", device="cpu")
+    return measure(grounder, num, lambda done, total: progress("measuring", done, total, {}))
 
 
 def measure(grounder: Grounder, num: int, progress: Callable[[int, int], None]) -> Result:
@@ -158,8 +148,8 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
     yield f"| | {' | '.join(COLUMNS)} |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for group, _ in (*COMPARED, *ABLATIONS):
-        if values(results, group, "lookalike: peak"):
-            cells = [cell(values(results, group, column)) for column in COLUMNS]
+        if values(results, group, *COLUMNS["lookalike: peak"]):
+            cells = [cell(values(results, group, *COLUMNS[column])) for column in COLUMNS]
             yield f"| {group} | {' | '.join(cells)} |"
     yield ""
     peak, twin, duet, trio = (
@@ -180,17 +170,11 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
         for name in ("labels alone", "shuffled captions", "τ 0.1", "τ 1")
     ]
     for claim, higher, lower, column in claims:
-        both = (values(results, group, column) for group in (higher, lower))
+        both = (values(results, group, *COLUMNS[column]) for group in (higher, lower))
         yield verdict(claim, *both)
     group = "OCA + ORI, isolating"
-    heard = (values(results, group, column) for column in (peak, "with another's sound"))
+    heard = (values(results, group, *COLUMNS[column]) for column in (peak, "with another's sound"))
     yield verdict("another clip's sound lowers the peak", *heard)
-    known = (values(results, group, column) for column in (trio, "inferred"))
+    known = (values(results, group, *COLUMNS[column]) for column in (trio, "inferred"))
     yield verdict("trios: the number given above the number inferred", *known)
     yield ""
-
-
-def values(results: list[Result], group: str, column: str) -> list[float]:
-    """One number of all seeds of a group, in percent."""
-    name, way, metric = COLUMNS[column]
-    return [100.0 * one[name][way][metric] for one in results if one["group"] == group]

@@ -3,20 +3,19 @@ each measured on every task, and the mask's two targets."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from av_grounding.audio import Stft
 from av_grounding.backends.torch_eager import TorchBackend
+from av_grounding.benchmarking.reproduction.kept import Result, do_runs, kept
 from av_grounding.benchmarking.reproduction.reproduce import pretext_folder
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
-from av_grounding.benchmarking.reproduction.unified_page import Result, write_page
+from av_grounding.benchmarking.reproduction.unified_page import lines
 from av_grounding.evaluation.benchmark import SeparationSample
 from av_grounding.evaluation.benchmarks import open_benchmark
 from av_grounding.evaluation.evaluating import evaluate_benchmark
@@ -24,7 +23,6 @@ from av_grounding.evaluation.prediction import GrounderPredictor
 from av_grounding.evaluation.scoring import separating
 from av_grounding.evaluation.scoring.pairs import WHOLES
 from av_grounding.evaluation.scoring.rows import MODEL
-from av_grounding.files import write_json
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.separator import SeparatingEncoder
@@ -33,7 +31,6 @@ from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.recipes.oneavm import CHOICES, OneAvmConfig, mask_targets
 from av_grounding.training.runs import small_spec, train_recipe
 
-RESULT_FILE = "result.json"
 OBJECTIVES = {"CL": "correspondence", "MAS": "separation", "MVA": "alignment"}
 LITERAL = "recipe.mask_target=literal"
 COMPARED = ("CL", "MAS", "CL + MAS + MVA")
@@ -106,34 +103,24 @@ def reproduce_unified(
     """
     runs = list_unified_runs(schedule)
     oracles = measure_oracles(runs[0].config, schedule.num_samples, out, progress)
-    results: list[Result] = []
-    for number, run in enumerate(runs):
-        if on_run:
-            on_run(number, len(runs), run)
-        results.append(do_run(run, schedule.num_samples, data, out, progress))
-        write_page(page, results, oracles, schedule, len(runs), (*COMPARED, *ABLATIONS))
-    return page
+    return do_runs(
+        runs, schedule.num_samples, out, page,
+        lambda run, folder: do_run(run, schedule.num_samples, data, out, folder, progress),
+        lambda results: lines(results, oracles, schedule, len(runs), (*COMPARED, *ABLATIONS)),
+        on_run,
+    )  # fmt: skip
 
 
-def do_run(run: UnifiedRun, num: int, data: Path, out: Path, progress: Progress) -> Result:
-    """The run's result, from its file where it has one for the same settings and samples."""
-    folder = out / run.name
-    told = {
-        "group": run.group,
-        "seed": run.seed,
-        "num_samples": num,
-        "settings": json.loads(json.dumps(run.config.to_json())),
-    }
-    if (known := _read(folder / RESULT_FILE, told)) is not None:
-        return known
+def do_run(
+    run: UnifiedRun, num: int, data: Path, out: Path, folder: Path, progress: Progress
+) -> Result:
+    """Train in `folder`, resuming what is there, and measure; the pretext lies in `out`."""
     recipe, _ = train_recipe(run.config, data, folder, progress, pretext=pretext_folder(run, out))
     model = recipe.model.float().cpu().eval()
     backend = TorchBackend(Bundle(model, small_spec(run.config, model), run.name))
-    result = told | measure(
+    return measure(
         Grounder(backend), num, lambda done, total: progress("measuring", done, total, {})
     )
-    write_json(folder / RESULT_FILE, result)
-    return result
 
 
 def measure(grounder: Grounder, num: int, progress: Callable[[int, int], None]) -> Result:
@@ -159,26 +146,25 @@ def measure_oracles(config: OneAvmRun, num: int, out: Path, progress: Progress) 
 
     No training can do better than its target. Kept in a file, as runs are.
     """
-    told = {"num_samples": num, "model": json.loads(json.dumps(config.to_json()["model"]))}
-    file = out / "oracles.json"
-    if (known := _read(file, told)) is not None:
-        return known["oracles"]
-    model = SeparatingEncoder(config.model)
-    samples = open_benchmark(BENCHMARKS["separation"], num=num, seed=0)
-    oracles = {}
-    for target in CHOICES["mask_target"]:
-        rows = []
-        for number in range(len(samples)):
-            sample = samples[number]
-            assert isinstance(sample, SeparationSample)
-            clips = [source.load_clip().waveform for source in sample.sources]
-            scored = separating.score(sample, oracle_estimates(model, clips, target))
-            rows += [] if scored.row is None else [scored.row]
-            progress(f"oracle, {target}", number + 1, len(samples), {})
-        oracles[target] = separating.summarise(rows)[MODEL]
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(file, {**told, "oracles": oracles})
-    return oracles
+
+    def make() -> Result:
+        model = SeparatingEncoder(config.model)
+        samples = open_benchmark(BENCHMARKS["separation"], num=num, seed=0)
+        oracles = {}
+        for target in CHOICES["mask_target"]:
+            rows = []
+            for number in range(len(samples)):
+                sample = samples[number]
+                assert isinstance(sample, SeparationSample)
+                clips = [source.load_clip().waveform for source in sample.sources]
+                scored = separating.score(sample, oracle_estimates(model, clips, target))
+                rows += [] if scored.row is None else [scored.row]
+                progress(f"oracle, {target}", number + 1, len(samples), {})
+            oracles[target] = separating.summarise(rows)[MODEL]
+        return {"oracles": oracles}
+
+    told = {"num_samples": num, "model": config.to_json()["model"]}
+    return kept(out / "oracles.json", told, make)["oracles"]
 
 
 def oracle_estimates(
@@ -193,11 +179,3 @@ def oracle_estimates(
     spectrum, size = stft(parts.sum(axis=0)), parts.shape[1]
     estimates = [stft.inverse(spectrum * (spread.T @ mask.numpy()), size) for mask in masks]
     return np.stack(estimates)[:, :num]
-
-
-def _read(file: Path, told: dict[str, Any]) -> Result | None:
-    """What the file keeps, if it was made from the same settings."""
-    if not file.exists():
-        return None
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    return kept if all(kept.get(name) == value for name, value in told.items()) else None

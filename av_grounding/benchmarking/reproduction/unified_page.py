@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-from av_grounding.benchmarking.reproduction.page import NOTES, cell, verdict
+from av_grounding.benchmarking.reproduction.kept import Result
+from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget
 from av_grounding.evaluation.scoring.pairs import WHOLES
 from av_grounding.evaluation.scoring.rows import MODEL
 from av_grounding.evaluation.scoring.separating import FLOOR_MIXTURE, SWAPPED
-from av_grounding.files import write_text
 
-Result = dict[str, Any]
 PERCENT, DB = 100.0, 1.0
 COLUMNS = {
     "solo: cIoU@0.3": ("solo", MODEL, "ciou@0.3", PERCENT),
@@ -35,21 +32,6 @@ COLUMNS = {
 ALL, LITERAL = "CL + MAS + MVA", "CL + MAS + MVA, literal"
 LEAST_GAIN_DB = 3.0
 """Over the mixture, and over the other picture's: less is no separation by sight."""
-
-
-def write_page(
-    page: Path,
-    results: Sequence[Result],
-    oracles: Result,
-    schedule: Budget,
-    total: int,
-    groups: Sequence[str],
-) -> None:
-    """Write the page; notes in an earlier one, from the line `NOTES` on, are kept."""
-    page.parent.mkdir(parents=True, exist_ok=True)
-    _, mark, notes = (page.read_text(encoding="utf-8") if page.exists() else "").partition(NOTES)
-    text = "\n".join(lines(results, oracles, schedule, total, groups))
-    write_text(page, f"{text}\n{mark}{notes}" if mark else text)
 
 
 def lines(
