@@ -54,7 +54,9 @@ def fit_identification(
     """
     seen = []
     for number, sample in enumerate(stage_samples(num, seed, "val")):
-        seen.append((*features_of(grounder, sample), len(sample.sounding)))
+        features, similarity = features_of(grounder, sample)
+        if similarity.size:  # else the floor silences the mixture, which tells of no source
+            seen.append((features, similarity, len(sample.sounding)))
         if progress:
             progress(number + 1, num)
     base = grounder.spec.sources or SourcesSpec()
@@ -76,7 +78,8 @@ def count(features: np.ndarray, similarity: np.ndarray, spec: SourcesSpec) -> in
 
 
 def features_of(grounder: Grounder, sample: StageSample) -> tuple[np.ndarray, np.ndarray]:
-    """The image's features (c, r) and their similarity (r,) with the clip's sound."""
+    """The image's features (c, r) and their similarity (r,) with the clip's sound; (0,) where
+    nothing is heard."""
     one_map = uncalibrated(grounder.with_spec(replace(grounder.spec, sources=None)))
     spec, backend = one_map.spec, one_map.backend
     grounding = one_map.ground(
