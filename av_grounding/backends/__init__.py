@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "torch-compiled", "cpu", "tensorrt")
+FOR_REGIONS = ("auto", "torch", "cpu")
 EXPORTED_FOR = {"cpu": ("cpu",), "cuda": ("tensorrt",)}
 """Device -> exports that `auto` takes, the best first."""
 SWITCH = "AV_GROUNDING_COMPILE"
@@ -40,25 +42,25 @@ def load_backend(
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; expected one of {', '.join(BACKENDS)}")
     if has_regions(bundle):
-        return load_regions(bundle, name, device)
-    if name == "auto":
-        return _load_best(bundle, device, compiles)
-    return _load_named(bundle, name, device)
+        return load_regions(bundle, name, device, compiles=compiles)
+    return _load(bundle, name, device, compiles)
 
 
 def load_configured(
-    bundle: str | Path, config: GroundingConfig, *, compiles: bool = True
+    bundle: str | Path, config: GroundingConfig, *, compiles: bool = True, proposals: str = ""
 ) -> Backend:
     """The backend that the configuration names, or what `backend_fallback` allows instead of it.
 
-    The reason in `describe()` then begins with what was wrong. Raises as `load_backend` does.
+    The reason in `describe()` then begins with what was wrong. With `proposals` it answers for
+    regions (see `load_regions`). Raises as `load_backend` does.
     """
+    load = partial(load_regions, proposals=proposals) if proposals else load_backend
     try:
-        backend = load_backend(bundle, config.backend, config.device, compiles=compiles)
+        backend = load(bundle, config.backend, config.device, compiles=compiles)
     except EXPECTED_TROUBLE as error:
         if not config.backend_fallback or (config.backend, config.device) == ("auto", "auto"):
             raise
-        backend = load_backend(bundle, compiles=compiles)
+        backend = load(bundle, compiles=compiles)
         wanted = f"{config.backend} on device {config.device}"
         reason = f"fallback from {wanted}: {error}; {backend.describe()['reason']}"
         logger.warning("backend %s, %s", backend.name, reason)
@@ -67,6 +69,12 @@ def load_configured(
         # Not under the fallback: another backend has as many sources.
         return backend.with_spec(backend.spec.with_sources(config.num_sources))
     return backend
+
+
+def _load(bundle: Path, name: str, device: str, compiles: bool) -> Backend:
+    if name == "auto":
+        return _load_best(bundle, device, compiles)
+    return _load_named(bundle, name, device)
 
 
 def _load_named(bundle: Path, name: str, device: str) -> Backend:
@@ -124,24 +132,35 @@ def _load_torch(bundle: Path, device: str) -> Backend:
 
 
 def load_regions(
-    bundle: str | Path, name: str = "auto", device: str = "auto", **options: Any
+    bundle: str | Path,
+    name: str = "auto",
+    device: str = "auto",
+    *,
+    compiles: bool = True,
+    **options: Any,
 ) -> Backend:
-    """A bundle as a backend that answers for regions of the picture; by PyTorch alone.
+    """A bundle as a backend that answers for regions of the picture.
 
-    A bundle of a dual encoder answers with the same weights, by the regions that `options` say
-    (fields of `RegionConfig`, such as `proposals="grid"`). ValueError for another backend's name.
+    Its encoders run as `load_backend` has them on a CPU, on another device by PyTorch. A bundle of
+    a dual encoder answers with the same weights, by the regions that `options` say (fields of
+    `RegionConfig`, such as `proposals="grid"`). Raises as `load_backend`; ValueError for a backend
+    whose graphs give no features to take means of.
     """
-    if name not in ("auto", "torch"):
+    if name not in FOR_REGIONS:
         raise ValueError(
-            f"backend {name!r} for regions, which are proposed by code and stand in no graph; "
-            "expected auto or torch"
+            f"backend {name!r} for regions, of whose features it has no graph; expected one of "
+            f"{', '.join(FOR_REGIONS)}"
         )
-    from av_grounding.backends.torch_regions import RegionBackend, regions_of
-    from av_grounding.modeling.bundle import load_bundle
+    from av_grounding.backends.regions import with_regions
 
+    bundle = Path(bundle)
     place = _torch_device() if device == "auto" else device
-    backend = RegionBackend(regions_of(load_bundle(bundle), **options), place)
-    return _told(backend, "regions are proposed by code, which no graph holds")
+    if name == "auto" and not place.startswith("cpu"):
+        reason = f"auto on {place}: graphs of this device hold no features of regions"
+        encoders = _told(_load_torch(bundle, place), reason)
+    else:
+        encoders = _load(bundle, name, place if name == "auto" else device, compiles)
+    return with_regions(encoders, bundle, **options)
 
 
 def has_regions(bundle: Path) -> bool:

@@ -30,6 +30,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What is computed in where the graph does not say int8. OpenVINO's own choice is bf16 where the
 processor has it, so that a model would answer differently on another robot."""
 MAX_SHAPES = 4
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class CpuBackend(Backend):
@@ -63,6 +64,7 @@ class CpuBackend(Backend):
         }
         directory = Path(directory)
         self._image = _Graph(core, directory / "image.xml", properties)
+        self._image_outputs = tuple(facts["image_outputs"])
         self._audio = _Graph(core, directory / "audio.xml", properties)
         self._front = None
         if "front" in facts:
@@ -89,15 +91,32 @@ class CpuBackend(Backend):
         return not is_small(self.num_parameters)
 
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
+        return ImageTokens(self._see(image, "tokens"))
+
+    @property
+    def is_resizable(self) -> bool:
+        """Whether the image encoder takes any size."""
+        return self.facts["is_resizable"]
+
+    def image_features(
+        self, images: UInt8[np.ndarray, "b H W 3"]
+    ) -> Float32[np.ndarray, "b d h w"]:
+        """As `DualEncoder.image_features`; ValueError for an export from before it had them."""
+        return np.stack([self._see(image, "features") for image in images])
+
+    def _see(self, image: UInt8[np.ndarray, "H W 3"], what: str) -> Float32[np.ndarray, "..."]:
+        if what not in self._image_outputs:
+            raise ValueError(f"this export gives no image {what}: export again")
         size = tuple(image.shape[:2])
-        if not self.facts["is_resizable"]:
+        if not self.is_resizable:
             check_input_size(tuple(self.facts["image_size"]), size)
         if any(side % self.spec.patch_px for side in size):
             raise ValueError(
                 f"image of {size[0]}x{size[1]} pixels; expected multiples of "
                 f"{self.spec.patch_px}: resize it with av_grounding.image.ResizeTransform"
             )
-        return ImageTokens(self._image(np.ascontiguousarray(image)[None])[0])
+        number = self._image_outputs.index(what)
+        return self._image(np.ascontiguousarray(image)[None], output=number)[0]
 
     def encode_audio(self, waveform: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, "k c t"]:
         self._check_window(len(waveform))
@@ -196,7 +215,7 @@ class CpuAudioStream:
 
 
 class _Graph:
-    """A graph, compiled for each shape of inputs that it meets; the latest few are kept."""
+    """A graph, compiled for each output and shape of inputs that it meets; the latest are kept."""
 
     def __init__(self, core: openvino.Core, path: Path, properties: dict[str, Any]) -> None:
         self._core, self._path, self._properties = core, path, properties
@@ -217,22 +236,27 @@ class _Graph:
             self._properties = {**self._properties, "INFERENCE_NUM_THREADS": num_threads}
             self._requests.clear()
 
-    def __call__(self, *values: np.ndarray) -> np.ndarray:
+    def __call__(self, *values: np.ndarray, output: int = 0) -> np.ndarray:
         with self._lock:
-            request = self._request(tuple(one.shape for one in values))
+            request = self._request(tuple(one.shape for one in values), output)
             return request.infer(list(values), share_inputs=True)[0]
 
-    def _request(self, shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
-        if shapes not in self._requests:
+    def _request(self, shapes: Shapes, output: int) -> openvino.InferRequest:
+        key = (shapes, output)
+        if key not in self._requests:
             while len(self._requests) >= MAX_SHAPES:
                 self._requests.popitem(last=False)
-            self._requests[shapes] = self._compile(shapes)
-        self._requests.move_to_end(shapes)
-        return self._requests[shapes]
+            self._requests[key] = self._compile(shapes, output)
+        self._requests.move_to_end(key)
+        return self._requests[key]
 
-    def _compile(self, shapes: tuple[tuple[int, ...], ...]) -> openvino.InferRequest:
+    def _compile(self, shapes: Shapes, output: int) -> openvino.InferRequest:
         model = self._read()
         try:
+            # What leads to the others alone is then left out of what is compiled.
+            for number, result in enumerate(model.get_results()):
+                if number != output:
+                    model.remove_result(result)
             model.reshape(
                 {given: list(one) for given, one in zip(model.inputs, shapes, strict=True)}
             )

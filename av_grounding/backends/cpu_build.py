@@ -21,7 +21,14 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from av_grounding.backends.economy import AUDIO_BATCH, is_small
-from av_grounding.backends.graphs import AudioFront, AudioRest, Graph, Graphs
+from av_grounding.backends.graphs import (
+    AudioFront,
+    AudioRest,
+    FeatureEncoder,
+    Graph,
+    Graphs,
+    WithFeatures,
+)
 from av_grounding.backends.openvino_import import import_quietly, shared_core
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 
@@ -66,7 +73,8 @@ def build_cpu(
     with warnings.catch_warnings():
         # Deprecations between the two libraries, which concern their authors.
         warnings.simplefilter("ignore", FutureWarning)
-        models = {"image": _image_model(graphs)}
+        image, image_outputs = _image_graph(graphs)
+        models = {"image": _image_model(graphs, image)}
         if front is None:
             models["audio"] = _audio_model(graphs.audio, max_audio_batch)
         else:
@@ -89,6 +97,7 @@ def build_cpu(
         "is_resizable": graphs.is_any_size,
         "num_parameters": num_parameters,
         "max_audio_batch": max_audio_batch,
+        "image_outputs": image_outputs,
     }
     if front is None:
         return facts
@@ -99,14 +108,22 @@ def build_cpu(
     return {**facts, "front": samples}
 
 
-def _image_model(graphs: Graphs) -> openvino.Model:
+def _image_graph(graphs: Graphs) -> tuple[Graph, list[str]]:
+    """The image encoder, and what it gives: what is not asked for is not computed."""
+    image = graphs.image
+    if isinstance(image.module, FeatureEncoder):
+        return image, ["features"]
+    return replace(image, module=WithFeatures(image.module).eval()), ["tokens", "features"]
+
+
+def _image_model(graphs: Graphs, image: Graph) -> openvino.Model:
     """Of any size each is compiled when its first frame comes."""
     if not graphs.is_any_size:
-        return _converted(graphs.image, (1, 3, *graphs.image_size))
+        return _converted(image, (1, 3, *graphs.image_size))
     patch_px = graphs.spec.patch_px
     height, width = (torch.export.Dim(name, min=2, max=MAX_CELLS) for name in ("rows", "columns"))
     any_size = ({2: patch_px * height, 3: patch_px * width},)
-    return _converted(replace(graphs.image, dynamic_shapes=any_size))
+    return _converted(replace(image, dynamic_shapes=any_size))
 
 
 def _max_audio_batch(graphs: Graphs, num_parameters: int) -> int:

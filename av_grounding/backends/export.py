@@ -160,7 +160,9 @@ def _build(
     bounds: Bounds,
 ) -> dict[str, Any]:
     """Fill `directory` with graphs, facts and the parity report, which has to stay in bounds."""
+    from av_grounding.backends.regions import with_regions
     from av_grounding.backends.torch_eager import TorchBackend
+    from av_grounding.modeling.region_model import RegionModel
 
     device = DEVICES[name] if device == "auto" else device
     bundle = load_bundle(bundle_directory)
@@ -169,7 +171,11 @@ def _build(
     job = Job(bundle_directory, graphs, directory, precision, device, calibration)
     _write_facts(job, name, BUILDERS[name](job))
     candidate = load_exported(bundle_directory, name, device, directory)
-    reference = TorchBackend(bundle, "cpu")
+    reference: Backend = TorchBackend(bundle, "cpu")
+    if isinstance(bundle.model, RegionModel):
+        candidate, reference = (
+            with_regions(one, bundle_directory) for one in (candidate, reference)
+        )
     parity = compare(reference, candidate, examples)
     maps = {}
     if measure is not None:
@@ -198,10 +204,10 @@ def check_request(bundle_directory: Path, out: Path, name: str, precision: str) 
             f"{name}"
         )
     config = read_config(bundle_directory)
-    if config.get("type") == "region_model":
+    if config.get("type") == "region_model" and name != "cpu":
         raise ValueError(
-            f"{bundle_directory} is a {config.get('type')}, of which there are no graphs: "
-            "backend torch runs it as it is"
+            f"{bundle_directory} is a region_model, of which there are graphs for cpu alone: "
+            "on a GPU backend torch runs it as it is"
         )
     weights = config["weights"]["sha256"]
     if out.is_symlink() or (out.exists() and not out.is_dir()):

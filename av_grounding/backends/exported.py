@@ -15,8 +15,8 @@ from av_grounding.files import parse_json, read_text, sha256
 from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.types import Backend, ModelSpec
 
-FORMAT = 2
-"""In format 1 sound always goes through one graph."""
+FORMAT = 3
+"""Before it an image graph gave tokens of cells alone, and no features to take means of."""
 EXPORT_FILE = "export.json"
 MAX_BYTES = 1 << 18
 
@@ -96,15 +96,14 @@ def read_facts(bundle: Path, name: str, directory: Path) -> Facts:
 
 
 def _checked(facts: Any, name: str) -> Facts:
-    if facts["format"] not in (1, FORMAT) or facts["backend"] != name:
+    if (facts["format"], facts["backend"]) != (FORMAT, name):
         raise ValueError(
-            f"format {facts['format']} of backend {facts['backend']!r}, expected 1 or {FORMAT} of "
+            f"format {facts['format']} of backend {facts['backend']!r}, expected {FORMAT} of "
             f"{name!r}"
         )
     height, width = facts["image_size"]
     facts["image_size"] = [int(height), int(width)]
-    if facts.get("widths") is not None:
-        raise ValueError("it takes a range of widths, which exports no longer have")
+    facts["image_outputs"] = [str(one) for one in facts.get("image_outputs", ())]
     facts["max_audio_batch"] = int(facts.get("max_audio_batch", 1))
     facts["num_window_samples"] = int(facts["num_window_samples"])
     facts["num_parameters"] = int(facts.get("num_parameters", 0))

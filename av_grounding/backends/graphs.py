@@ -19,6 +19,7 @@ from av_grounding.backends.folding import folded
 from av_grounding.backends.image_sizes import checked_image_size
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
+from av_grounding.modeling.region_model import RegionModel
 from av_grounding.modeling.separator import SeparatingEncoder
 from av_grounding.modeling.similarity import ground
 from av_grounding.types import ModelSpec
@@ -33,8 +34,32 @@ class ImageEncoder(nn.Module):
         self.register_buffer("pixel_mean", model.pixel_mean)
         self.register_buffer("pixel_std", model.pixel_std)
 
+    def features(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 d h w"]:
+        return self.backbone((pixels - self.pixel_mean) / self.pixel_std)
+
     def forward(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 k c h w"]:
-        return self.aligner(self.backbone((pixels - self.pixel_mean) / self.pixel_std))
+        return self.aligner(self.features(pixels))
+
+
+class FeatureEncoder(ImageEncoder):
+    """RGB in [0, 1] to the backbone's features alone, of which a model of regions takes means."""
+
+    def forward(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 d h w"]:
+        return self.features(pixels)
+
+
+class WithFeatures(nn.Module):
+    """RGB in [0, 1] to image tokens, and to the features that they are made of."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, pixels: Float[Tensor, "1 3 H W"]
+    ) -> tuple[Float[Tensor, "1 k c h w"], Float[Tensor, "1 d h w"]]:
+        features = self.encoder.features(pixels)
+        return self.encoder.aligner(features), features
 
 
 class AudioEncoder(nn.Module):
@@ -142,22 +167,26 @@ def build_graphs(
 ) -> Graphs:
     """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
 
-    `is_any_size`: leave the image size open, for a model that allows it (`folding.is_resizable`).
-    The bundle's model is left as it is. Raises ValueError for a size that the model does not take.
+    Of a model of regions the image encoder is a `FeatureEncoder`: which regions there are stands
+    in no graph. `is_any_size`: leave the image size open, for a model that allows it
+    (`folding.is_resizable`). The bundle's model is left as it is. Raises ValueError for a size
+    that the model does not take.
     """
     spec = bundle.spec
     image_size = checked_image_size(spec, image_size)
     model = folded(bundle.model, *image_size, is_any_size=is_any_size)
     pixels = torch.rand(1, 3, *image_size)
     waveform = 0.1 * torch.randn(1, spec.num_window_samples)
-    image, audio = ImageEncoder(model).eval(), AudioEncoder(model).eval()
+    encoder = FeatureEncoder if isinstance(model, RegionModel) else ImageEncoder
+    image, audio = encoder(model).eval(), AudioEncoder(model).eval()
     with torch.inference_mode():
-        tokens = image(pixels)
-    image_tokens = torch.randn(tokens.shape)
-    vectors = torch.randn(1, tokens.shape[1], num_vectors, tokens.shape[2])
+        grid = image(pixels).shape[-2:]
+    num_heads, dim = len(model.heads), model.config.head_dim
+    image_tokens = torch.randn(1, num_heads, dim, *grid)
+    vectors = torch.randn(1, num_heads, num_vectors, dim)
     masks = None
     if spec.separation is not None:
-        condition = F.normalize(torch.randn(1, tokens.shape[2]), dim=-1)
+        condition = F.normalize(torch.randn(1, dim), dim=-1)
         masks = Graph("masks", Masker(model).eval(), (waveform, condition))
     return Graphs(
         Graph("image", image, (pixels,)),

@@ -23,7 +23,7 @@ from av_grounding.modeling.bundle_config import read_config, spec_from_json
 from av_grounding.types import Backend
 
 LOGGER = logging.getLogger(__name__)
-GRAPH_VERSION = "1"
+GRAPH_VERSION = "2"
 """Raised with every change of what a graph computes or takes."""
 
 

@@ -47,6 +47,18 @@ class TorchBackend(Backend):
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         return ImageTokens(self.model.encode_image(self._pixels(image))[0])
 
+    @property
+    def is_resizable(self) -> bool:
+        """Whether the image encoder takes any size."""
+        return True
+
+    @torch.inference_mode()
+    def image_features(
+        self, images: UInt8[np.ndarray, "b H W 3"]
+    ) -> Float32[torch.Tensor, "b d h w"]:
+        """As `DualEncoder.image_features`, on the device."""
+        return self.model.image_features(torch.cat([self._pixels(image) for image in images]))
+
     def _pixels(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[torch.Tensor, "1 3 H W"]:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         return pixels.permute(2, 0, 1)[None].float() / 255.0

@@ -30,6 +30,10 @@ class BackendWrapper(Backend):
     def reason(self) -> str:
         return self.backend.reason
 
+    @reason.setter
+    def reason(self, reason: str) -> None:
+        self.backend.reason = reason
+
     def with_spec(self, spec: ModelSpec) -> BackendWrapper:
         other = copy(self)
         other.backend = self.backend.with_spec(spec)

@@ -109,7 +109,7 @@ def _subjects() -> Iterator[list[Subject]]:
         subjects = [Subject(pair.name, bundle, CAMERA_INPUT)]
         for shipped in find_bundles():
             if has_regions(shipped):
-                continue  # of which there are no graphs
+                continue  # whose graphs are the CPU's alone
             spec = spec_from_json(read_config(shipped)["spec"])
             subjects.append(Subject(shipped.name, shipped, default_image_size(spec)))
         yield subjects

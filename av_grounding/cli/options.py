@@ -88,14 +88,12 @@ def load_grounder(
 
     path = bundle_path(args, settings)
     with busy(args, f"Loading {path}"):
-        from av_grounding.backends import load_configured, load_regions
+        from av_grounding.backends import load_configured
         from av_grounding.backends.economy import settle_threads
         from av_grounding.grounder import Grounder
 
-        if getattr(args, "regions", None):
-            backend = load_regions(path, settings.backend, settings.device, proposals=args.regions)
-        else:
-            backend = load_configured(path, settings, compiles=compiles)
+        proposals = getattr(args, "regions", None) or ""
+        backend = load_configured(path, settings, compiles=compiles, proposals=proposals)
         settings.check_heads(backend.spec.head_names)
         settle_threads(backend)
         return Grounder(backend, settings.stream)

@@ -7,6 +7,7 @@ streaming, is the dual encoder's.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ PROPOSALS: dict[str, Any] = {
     **{kind: partial(SamProposals, kind) for kind in KINDS},
 }
 VIEWS = ("crops", "pooled")
+See = Callable[[UInt8[np.ndarray, "b H W 3"]], Float[Tensor, "b d h w"]]
+"""Dense features of RGB pictures of one size."""
 MAX_VIEWS = 16
 """Views that the encoder takes at once: more of them only take memory."""
 
@@ -115,19 +118,28 @@ class RegionModel(DualEncoder):
         self, image: UInt8[np.ndarray, "H W 3"], masks: Bool[np.ndarray, "n h w"]
     ) -> Float[Tensor, "n d"]:
         """The image encoder's embedding of each region: f of eq. 1, or the mean over the mask."""
+        if self.config.views == "pooled":
+            return pooled_features(self.see(image[None])[0], masks)
+        return self.crop_features(image, masks, self.see)
+
+    def crop_features(
+        self, image: UInt8[np.ndarray, "H W 3"], masks: Bool[np.ndarray, "n h w"], see: See
+    ) -> Float[Tensor, "n d"]:
+        """f of eq. 1, by an image encoder that gives dense features of a few pictures."""
         config = self.config
-        if config.views == "pooled":
-            dense = self.image_features(self._pixels(image[None]))[0]
-            weights = mask_weights(masks, dense.shape[-2:], device=dense.device)
-            return weights @ dense.flatten(1).T
         mixed = torch.zeros(len(masks), self.image_backbone.dim, device=self.pixel_mean.device)
         if config.local_weight > 0.0:
             views = local_views(image, masks, config.crop_px)
-            mixed = mixed + config.local_weight * self._embed(views)
+            mixed = mixed + config.local_weight * _embedded(views, see)
         if config.local_weight < 1.0:
             views = global_views(image, masks, config.crop_px, config.blur_px)
-            mixed = mixed + (1.0 - config.local_weight) * self._embed(views)
+            mixed = mixed + (1.0 - config.local_weight) * _embedded(views, see)
         return mixed
+
+    def see(self, images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b d h w"]:
+        """This model's own dense features of RGB pictures."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.pixel_mean.device)
+        return self.image_features(pixels.permute(0, 3, 1, 2).float() / 255.0)
 
     def encode_regions(
         self, features: Float[Tensor, "b n d"], valid: Bool[Tensor, "b n"]
@@ -147,11 +159,17 @@ class RegionModel(DualEncoder):
             self.region_features(image, one.masks)
             for image, one in zip(images, proposed, strict=True)
         ]
+        return self.tokens(proposed, features)
+
+    def tokens(
+        self, proposed: Sequence[Proposals], features: Sequence[Float[Tensor, "_ d"]]
+    ) -> RegionTokens:
+        """The tokens of b pictures' regions with their embeddings, padded to the longest."""
         counts = [len(one) for one in features]
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
         valid = torch.arange(padded.shape[1]) < torch.tensor(counts)[:, None]
         valid = valid.to(padded.device)
-        masks = np.zeros((len(images), *padded.shape[1:2], *proposed[0].masks.shape[1:]), bool)
+        masks = np.zeros((len(features), *padded.shape[1:2], *proposed[0].masks.shape[1:]), bool)
         confidence = np.zeros(masks.shape[:2], np.float32)
         for number, one in enumerate(proposed):
             masks[number, : counts[number]] = one.masks
@@ -198,16 +216,21 @@ class RegionModel(DualEncoder):
     def streaming_front(self) -> None:
         """None: see `DualEncoder.streaming_front`; regions are paired with any audio backbone."""
 
-    def _embed(self, views: UInt8[np.ndarray, "n s s 3"]) -> Float[Tensor, "n d"]:
-        parts = [
-            self.image_features(self._pixels(views[first : first + MAX_VIEWS])).mean(dim=(2, 3))
-            for first in range(0, len(views), MAX_VIEWS)
-        ]
-        return torch.cat(parts)
 
-    def _pixels(self, images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.pixel_mean.device)
-        return pixels.permute(0, 3, 1, 2).float() / 255.0
+def pooled_features(
+    dense: Float[Tensor, "d h w"], masks: Bool[np.ndarray, "n h2 w2"]
+) -> Float[Tensor, "n d"]:
+    """The mean of a picture's features over each mask."""
+    weights = mask_weights(masks, dense.shape[-2:], device=dense.device)
+    return weights @ dense.flatten(1).T
+
+
+def _embedded(views: UInt8[np.ndarray, "n s s 3"], see: See) -> Float[Tensor, "n d"]:
+    parts = [
+        see(views[first : first + MAX_VIEWS]).mean(dim=(2, 3))
+        for first in range(0, len(views), MAX_VIEWS)
+    ]
+    return torch.cat(parts)
 
 
 def as_regions(model: DualEncoder, **options: Any) -> RegionModel:

@@ -63,18 +63,10 @@ def test_windows_together_are_as_they_are_alone(pair, num_windows):
         backend.encode_audio_batch(waves[:, :7])
 
 
-def test_an_export_from_before_batches_encodes_one_by_one(copied):
+def test_an_export_of_another_format_is_to_be_made_again(copied):
     path = copied / "cpu" / "export.json"
-    facts = json.loads(path.read_text())
-    del facts["max_audio_batch"]
-    path.write_text(json.dumps(facts | {"widths": None}))
-    assert load_backend(copied, "cpu").max_audio_batch == 1
-
-
-def test_an_export_for_a_range_of_widths_is_to_be_made_again(copied):
-    path = copied / "cpu" / "export.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"widths": [160, 480]}))
-    with pytest.raises(ValueError, match=r"range of widths, which exports .*: run av-"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(ValueError, match=r"format 2 of backend 'cpu', expected 3 of .*: run av-"):
         load_backend(copied, "cpu")
 
 
@@ -203,7 +195,7 @@ def test_a_graph_that_the_runtime_cannot_read(copied):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 2, "backend": "cpu"}', "{", '{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 3, "backend": "cpu"}', "{", '{"a": 1}'])
 def test_a_damaged_description(copied, text):
     (copied / "cpu" / "export.json").write_text(text)
     with pytest.raises(ValueError, match=r"is no valid export .*: run av-grounding export"):

@@ -35,7 +35,8 @@ def ready(exported, monkeypatch):
         for path in (exported / "cpu").glob("*.[xb][mi]*"):
             shutil.copy(path, job.directory)
         facts = json.loads((exported / "cpu" / "export.json").read_text())
-        return {key: facts[key] for key in ("is_resizable", "num_parameters", "max_audio_batch")}
+        names = ("is_resizable", "num_parameters", "max_audio_batch", "image_outputs")
+        return {name: facts[name] for name in names}
 
     monkeypatch.setitem(export_module.BUILDERS, "cpu", build)
 

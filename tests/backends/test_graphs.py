@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from av_grounding.backends.folding import folded
+from av_grounding.backends.folding import folded, is_resizable
 from av_grounding.backends.graphs import build_graphs
 from av_grounding.backends.image_sizes import default_image_size
 from av_grounding.config import drawn_world_bundle
@@ -13,6 +13,7 @@ from av_grounding.modeling.bundle import Bundle, load_bundle
 from av_grounding.modeling.denseav import denseav_config, denseav_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.training.recipes.lora import add_lora
+from tests.helpers.small_regions import small_region_model
 
 WINDOW_S = 1.0
 
@@ -78,6 +79,29 @@ def test_exported_graphs_equal_the_model(make, size):
         inputs = tuple(torch.rand_like(x) for x in graph.inputs)
         with torch.no_grad():
             assert relative(program(*inputs), calls[graph.name](*inputs)) < 1e-5
+
+
+@torch.no_grad()
+def test_efficientnet_lite_takes_any_size():
+    model = DualEncoder(ModelConfig(image_backbone="efficientnet_lite")).eval()
+    assert is_resizable(model)
+    graphs = build_graphs(Bundle(model, replace(shipped().spec, patch_px=32), "small"), (64, 96))
+    rows, columns = (torch.export.Dim(name, min=2, max=64) for name in ("rows", "columns"))
+    any_size = ({2: 32 * rows, 3: 32 * columns},)
+    program = replace(graphs.image, dynamic_shapes=any_size).export().module()
+    for size in ((64, 96), (96, 64), (160, 160)):
+        pixels = torch.rand(1, 3, *size)
+        assert relative(program(pixels), model.encode_image(pixels)) < 1e-5
+
+
+@torch.no_grad()
+def test_of_regions_the_image_graph_gives_features():
+    model = small_region_model(views="pooled")
+    bundle = Bundle(model, replace(shipped().spec, patch_px=16), "small")
+    graphs = build_graphs(bundle, (64, 96))
+    pixels = torch.rand(1, 3, 64, 96)
+    assert relative(graphs.image.module(pixels), model.image_features(pixels)) < 1e-5
+    assert graphs.ground.inputs[0].shape == (1, 1, 8, 16, 24)
 
 
 def test_nothing_is_computed_that_could_be_folded():

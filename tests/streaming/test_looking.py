@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from av_grounding.audio import NS_PER_S
-from av_grounding.backends.torch_regions import RegionBackend
-from av_grounding.modeling.bundle import load_bundle
+from av_grounding.backends import load_backend
 from av_grounding.streaming.looking import LookedAt
 from av_grounding.streaming.pipeline import MAX_AGAIN_S, GroundingStream
 from av_grounding.streaming.runner import Runner
@@ -142,7 +141,7 @@ def test_an_error_of_the_eye_ends_the_run():
 
 
 def test_every_answer_of_a_live_run_has_the_regions_of_its_own_picture(tmp_path):
-    backend = RegionBackend(load_bundle(save_small_regions(tmp_path / "bundle")))
+    backend = load_backend(save_small_regions(tmp_path / "bundle"), "torch")
     assert backend.sees_slowly
     image, _ = disc_and_square(96, 128)
     pictures = [image, image[:, ::-1].copy(), image[::-1].copy()]

@@ -1,11 +1,14 @@
 import json
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 from av_grounding.backends import load_backend, load_regions
 from av_grounding.backends.export import check_request
-from av_grounding.backends.torch_regions import RegionBackend
+from av_grounding.backends.regions import RegionBackend
+from av_grounding.backends.torch_eager import TorchBackend
 from av_grounding.cli import main
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import load_bundle
@@ -27,7 +30,7 @@ def bundle(tmp_path_factory):
 def test_one_map_a_class_and_their_maximum_is_the_map_of_all_regions(bundle):
     backend = load_backend(bundle)
     assert backend.name == "torch"
-    assert "no graph holds" in backend.describe()["reason"]
+    assert backend.describe()["proposals"] == "classical"
     grounding = ground_clip(backend, IMAGE, WAVE, 16_000)
     answer = grounding["sound"]
     assert 1 <= len(answer.labels) == len(answer.logits) <= len(THINGS)
@@ -70,18 +73,59 @@ def test_a_bundle_of_cells_answers_for_regions_where_it_is_asked_to(tmp_path):
     assert grounding["sound"].labels == ()  # this bundle names no things
 
 
-def test_no_graph_is_promised_for_regions(bundle, tmp_path):
-    with pytest.raises(ValueError, match=r"backend 'cpu' for regions.*expected auto or torch"):
-        load_backend(bundle, "cpu")
-    with pytest.raises(ValueError, match="is a region_model, of which there are no graphs"):
-        check_request(bundle, tmp_path / "out", "cpu", "fp32")
+def test_graphs_of_a_gpu_are_not_promised(bundle, tmp_path):
+    for name in ("tensorrt", "torch-compiled"):
+        with pytest.raises(ValueError, match=rf"'{name}' for regions.*one of auto, torch, cpu"):
+            load_backend(bundle, name)
+    with pytest.raises(ValueError, match="is a region_model, of which there are graphs for cpu"):
+        check_request(bundle, tmp_path / "out", "tensorrt", "fp32")
+    check_request(bundle, tmp_path / "out", "cpu", "fp32")
 
 
 def test_names_must_be_as_many_as_classes(bundle):
-    loaded = load_bundle(bundle)
-    RegionBackend(loaded, names=("a", "b", "c"))
+    encoders = TorchBackend(load_bundle(bundle))
+    RegionBackend(encoders, encoders.model, ("a", "b", "c"))
     with pytest.raises(ValueError, match="2 names for a model of 3 classes"):
-        RegionBackend(loaded, names=("a", "b"))
+        RegionBackend(encoders, encoders.model, ("a", "b"))
+
+
+@pytest.mark.parametrize("views", ["pooled", "crops"])
+def test_regions_are_those_of_the_model_itself(tmp_path, views):
+    loaded = load_bundle(save_small_regions(tmp_path / "bundle", views=views))
+    backend = RegionBackend(TorchBackend(loaded), loaded.model)
+    image, _ = disc_and_square(64, 96)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255.0
+        expected = loaded.model.encode_image(pixels)[0]
+    tokens = backend.encode_image(image)
+    np.testing.assert_array_equal(tokens.masks, expected.masks)
+    torch.testing.assert_close(tokens.vectors, expected.vectors)
+
+
+def test_regions_are_proposed_while_the_picture_is_encoded(tmp_path, monkeypatch):
+    """Once each, and each waits for the other to have begun."""
+    backend = load_backend(save_small_regions(tmp_path / "bundle", views="pooled"), "torch")
+    both, calls = threading.Barrier(2, timeout=20.0), []
+
+    def together(name, work):
+        def call(given):
+            calls.append(name)
+            both.wait()
+            return work(given)
+
+        return call
+
+    for owner, name in ((backend.model, "propose"), (backend.backend, "image_features")):
+        monkeypatch.setattr(owner, name, together(name, getattr(owner, name)))
+    assert len(backend.encode_image(disc_and_square(64, 96)[0]).masks[0]) >= 1
+    assert sorted(calls) == ["image_features", "propose"]
+
+
+def test_what_goes_wrong_with_proposals_is_not_lost(tmp_path, monkeypatch):
+    backend = load_backend(save_small_regions(tmp_path / "bundle", views="pooled"), "torch")
+    monkeypatch.setattr(backend.model, "propose", lambda image: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backend.encode_image(IMAGE[:64, :96])
 
 
 def test_ground_leaves_the_regions_as_values_and_as_a_picture(bundle, tmp_path):
