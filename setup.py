@@ -40,6 +40,7 @@ setup(
         "safetensors>=0.4.3",
         "sounddevice>=0.4.6",
         "soxr>=0.5",
+        "threadpoolctl>=3.5",
         "torch>=2.5",
         "transformers>=4.48",
         # The maintained fork of webrtcvad: same module and API, with wheels, so that a robot

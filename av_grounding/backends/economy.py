@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
+from threadpoolctl import ThreadpoolController
 
 from av_grounding.types import Backend
 
@@ -24,10 +25,15 @@ def settle_threads(backend: Backend) -> None:
     """Take one CPU thread where the model is small, in a process of our own.
 
     Several threads cost a small model more in waiting for each other than they save, above all
-    beside a camera and a microphone. OMP_NUM_THREADS goes before this.
+    beside a camera and a microphone. OMP_NUM_THREADS goes before this. NumPy's matrix products
+    take one thread whatever the model: they last less than a millisecond, and OpenBLAS lets its
+    other threads spin for 50 ms of processor time after each, in case there is another one.
     """
     if is_small(backend.num_parameters) and not os.environ.get("OMP_NUM_THREADS"):
         backend.use_threads(1)
+    for library in ThreadpoolController().lib_controllers:
+        if library.user_api == "blas" and "torch" not in library.filepath:
+            library.set_num_threads(1)
 
 
 def num_cpu_threads() -> int:

@@ -78,13 +78,13 @@ class RegionBackend(BackendWrapper):
     @torch.inference_mode()
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         """Regions are proposed beside the image encoder, where it need not know them."""
-        proposing = self._proposing.submit(self.model.propose, image)
         if self.model.config.views == "pooled":
+            proposing = self._proposing.submit(self.model.propose, image)
             dense = self._see(image[None])[0]
             proposed = proposing.result()
             features = pooled_features(dense, proposed.masks)
         else:
-            proposed = proposing.result()
+            proposed = self.model.propose(image)
             see = self._see if self._is_compiled else self.model.see
             features = self.model.crop_features(image, proposed.masks, see)
         return ImageTokens(self.model.tokens([proposed], [features])[0])

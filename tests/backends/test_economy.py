@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from av_grounding import Grounder
 from av_grounding.backends import economy
@@ -22,6 +23,14 @@ def test_one_thread_for_a_small_model(two_threads):
     assert torch.get_num_threads() == 2
     economy.settle_threads(grounder.backend)
     assert torch.get_num_threads() == 1
+
+
+def test_numpy_s_products_take_one_thread(two_threads):
+    grounder = Grounder.load(drawn_world_bundle(), "torch", "cpu")
+    with threadpool_limits(2, user_api="blas"):
+        economy.settle_threads(grounder.backend)
+        after = [one for one in threadpool_info() if one["user_api"] == "blas"]
+    assert {one["num_threads"] for one in after if "torch" not in one["filepath"]} == {1}
 
 
 def test_a_large_model_and_the_environment_keep_theirs(two_threads, monkeypatch):
