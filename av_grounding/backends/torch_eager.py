@@ -98,9 +98,9 @@ class TorchBackend(Backend):
     def embed(
         self, image: UInt8[np.ndarray, "H W 3"], window: Float32[np.ndarray, " s"]
     ) -> tuple[Float32[np.ndarray, " e"], Float32[np.ndarray, " e"]] | None:
-        if not isinstance(self.model, SeparatingEncoder):
-            return None
         model = self.model
+        if not isinstance(model, SeparatingEncoder) or not model.config.embedding_dim:
+            return None
         samples = torch.from_numpy(np.ascontiguousarray(window)).to(self.device)[None]
         embedded = (
             model.embed_image(model.image_features(self._pixels(image))),

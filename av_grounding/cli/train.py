@@ -9,6 +9,9 @@ from pathlib import Path
 
 from av_grounding.cli import console
 
+ALONE = ("everyday", "instruments")
+"""Recipes that take what they learn from packages."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     parser = subparsers.add_parser(
@@ -19,11 +22,12 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
     )
     parser.add_argument(
         "recipe",
-        choices=("sss", "denseav", "seac", "oneavm", "oassl", "everyday"),
+        choices=("sss", "denseav", "seac", "oneavm", "oassl", *ALONE),
         help="sss: mix-and-separate (paper 000); denseav: head-max contrast (paper 001); seac: "
         "segment, associate, classify (paper 002); oneavm: locate, separate and recognise (paper "
         "003); oassl: object-aware localisation of several sources (paper 004); everyday: "
-        "photographs, recordings and voices of packages (needs no --data)",
+        "photographs, recordings and voices of packages; instruments: a separator of sampled "
+        "instruments (neither needs --data)",
     )
     parser.add_argument(
         "--preset",
@@ -58,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
     from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.loop.loop import Interrupted
 
-    if args.recipe != "everyday" and args.data is None:
+    if args.recipe not in ALONE and args.data is None:
         raise ValueError(f"no --data for {args.recipe}: expected a folder of shards or clips")
     if int(os.environ.get("RANK", "0")) > 0:  # Under torchrun one process speaks.
         args.quiet, args.json = True, False
@@ -66,6 +70,10 @@ def execute(args: argparse.Namespace) -> int:
         from av_grounding.training.everyday.run import EverydayRun, run_everyday
 
         config = override(EverydayRun(), args.settings)
+    elif args.recipe == "instruments":
+        from av_grounding.training.everyday.instruments import InstrumentsRun, run_instruments
+
+        config = override(InstrumentsRun(), args.settings)
     elif args.recipe in PRESETS[args.preset]:
         config = override(PRESETS[args.preset][args.recipe](), args.settings)
     else:
@@ -82,6 +90,8 @@ def execute(args: argparse.Namespace) -> int:
         try:
             if args.recipe == "everyday":
                 bundle = run_everyday(config, args.out, progress)
+            elif args.recipe == "instruments":
+                bundle = run_instruments(config, args.out, progress)
             else:
                 bundle = runs.run(config, args.data, args.out, progress)
         except Interrupted as stopped:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.everyday.media import decode_sound
-from av_grounding.everyday.music import PHRASE_S, PROGRAMS, phrases_midi
+from av_grounding.everyday.music import PROGRAMS
+from av_grounding.everyday.playing import NUM_SAMPLES, REMEDY, SOUNDFONT_FILE, play
 from av_grounding.files import one_line
 
 logger = logging.getLogger(__name__)
@@ -134,8 +133,8 @@ ORIGINS = (
 SOUNDFONT = Origin(
     "fluid-soundfont-gm",
     "MIT (Frank Wen), rendered by fluidsynth",
-    "sudo apt-get install fluidsynth fluid-soundfont-gm",
-    "/usr/share/sounds/sf2/FluidR3_GM.sf2",
+    REMEDY,
+    str(SOUNDFONT_FILE),
     {noun: () for noun in PROGRAMS},
 )
 
@@ -183,23 +182,10 @@ def _read(origin: Origin, folder: Path) -> Iterator[Recording]:
 
 def instruments(soundfont: Path, phrases: int) -> Iterator[Recording]:
     """Phrases on every instrument of the vocabulary, drawn with a fixed seed."""
-    rate_hz = 16_000
     for noun, (programs, _) in PROGRAMS.items():
-        num = -(-phrases // len(programs))
         for program in programs:
-            with tempfile.TemporaryDirectory() as scratch:
-                midi, wave = Path(scratch, "phrases.mid"), Path(scratch, "phrases.wav")
-                midi.write_bytes(phrases_midi(noun, program, num))
-                command = ["fluidsynth", "-ni", "-q", "-g", "0.6", "-r", str(rate_hz)]
-                subprocess.run(
-                    [*command, "-F", str(wave), str(soundfont), str(midi)],
-                    check=True,
-                    capture_output=True,
-                )
-                sound = decode_sound(wave.read_bytes(), f"{noun} {program}")
-            length = round(PHRASE_S * rate_hz)
-            for number in range(num):
-                part = sound[number * length : (number + 1) * length]
-                if len(part) > length // 2:
+            played = play(noun, program, -(-phrases // len(programs)), soundfont=soundfont)
+            for number, part in enumerate(played):
+                if len(part) > NUM_SAMPLES // 2:
                     name = f"{noun} {program} {number}"
                     yield Recording(noun, SOUNDFONT.name, name, part)

@@ -153,7 +153,9 @@ class DualEncoder(nn.Module):
         self.audio_backbone = AUDIO_BACKBONES[config.audio_backbone](**config.audio_options)
         own = {
             "pointwise": {"evidence": config.evidence},
-            "prototypes": {"dims": getattr(self.audio_backbone, "dims", [])},
+            "prototypes": {
+                "dims": getattr(self.audio_backbone, "dims", [self.audio_backbone.dim])
+            },
         }
         self.audio_aligner = AUDIO_ALIGNERS[config.audio_aligner](
             self.audio_backbone.dim,

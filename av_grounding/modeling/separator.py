@@ -28,8 +28,9 @@ class SeparatingConfig(ModelConfig):
     """A `ModelConfig` whose audio backbone has stages, and the parts that stand on them.
 
     `embedding_dim`: channels of the global projections, by which whole pictures and clips are
-    recognised. `separator_options` go to `Separator`. `mask`: soft, the probability that a bin
-    belongs to the place, which can be averaged over windows; hard, 1 where that exceeds one half.
+    recognised; 0 leaves them out. `separator_options` go to `Separator`. `mask`: soft, the
+    probability that a bin belongs to the place, which can be averaged over windows; hard, 1 where
+    that exceeds one half.
     """
 
     audio_backbone: str = "spectrogram"
@@ -119,8 +120,9 @@ class SeparatingEncoder(DualEncoder):
                 f"audio_backbone is {config.audio_backbone!r}, which has no stages; expected "
                 "spectrogram or resnet"
             )
-        self.image_global = nn.Linear(self.image_backbone.dim, config.embedding_dim)
-        self.audio_global = nn.Linear(self.audio_backbone.dim, config.embedding_dim)
+        if config.embedding_dim:
+            self.image_global = nn.Linear(self.image_backbone.dim, config.embedding_dim)
+            self.audio_global = nn.Linear(self.audio_backbone.dim, config.embedding_dim)
         self.separator = Separator(
             self.audio_backbone.widths, config.head_dim, **config.separator_options
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -204,12 +205,19 @@ def draw_classes(key: Key, index: int, num: int) -> list[str]:
 
 
 def sum_sounds(key: Key, index: int, names: list[str]) -> Sum:
-    """The sounds of these classes at levels within 3 dB, scaled down together where they clip."""
+    """The sounds of these classes."""
     rng = key.rng(index, SOUND)
+    return sum_at_levels(names, lambda name: key.samples.draw_sound(name, rng), rng)
+
+
+def sum_at_levels(
+    names: list[str], draw_sound: Callable[[str], np.ndarray], rng: np.random.Generator
+) -> Sum:
+    """One sound of each name, at levels within 3 dB, scaled down together where they clip."""
     parts = []
     for name in names:
         level_db = ACTIVE_LEVEL_DBFS + float(rng.uniform(-LEVEL_RANGE_DB, 0.0))
-        sound = key.samples.draw_sound(name, rng)
+        sound = draw_sound(name)
         # A sound with sharp peaks is quieter than the others as it comes.
         parts.append(sound * np.float32(10 ** (level_db / 20) / active_rms(sound)))
     peak = float(np.abs(np.sum(parts, axis=0)).max())

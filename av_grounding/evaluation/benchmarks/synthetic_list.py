@@ -157,6 +157,17 @@ KINDS: dict[str, Kind] = {
         "thing that is not in the picture, which are to be left dark.",
         num=1500,
     ),
+    "everyday-instrument-duet": Kind(
+        "separation",
+        ("sound",),
+        "Phrases of two sampled instruments and one picture with a photograph of each, 640x480; "
+        "programs, keys and phrases that `train instruments` leaves out; a model is told the "
+        f"outline of each, as if somebody pointed at it; {_LEVELS}.",
+        num=200,
+    ),
+    "everyday-instrument-trio": Kind(
+        "separation", ("sound",), "The same with three instruments.", num=200
+    ),
 }
 """Name -> what is asked. What draws a sample stands in `benchmarks.BENCHMARKS`."""
 SAME_AS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -26,6 +27,7 @@ from av_grounding.evaluation.benchmarks.synthetic_kinds import (
     RATIO_RANGE_DB,
     SCENE,
     SOUND,
+    Sum,
     draw_classes,
     sum_sounds,
 )
@@ -109,18 +111,30 @@ def separation(key: Key, index: int) -> Drawn:
 def duet_separation(key: Key, index: int) -> Drawn:
     """The sum of two sounds and one picture of both sources, each marked by its outline."""
     names = draw_classes(key, index, 2)
-    total = sum_sounds(key, index, names)
     scene = view(key, key.rng(index, SCENE), names)
-    arrays = {"mixture": total.mixture, "image": scene.image}
+    masks = [scene.masks[name] for name in names]
+    return in_one_picture(key, index, names, sum_sounds(key, index, names), scene.image, masks)
+
+
+def in_one_picture(
+    key: Key,
+    index: int,
+    names: Sequence[str],
+    total: Sum,
+    image: np.ndarray,
+    masks: Sequence[np.ndarray],
+) -> Drawn:
+    """A mixture of which each source is marked by its mask in the one picture of all."""
+    arrays = {"mixture": total.mixture, "image": image}
     sources = []
-    for number, (name, clip) in enumerate(zip(names, total.parts, strict=True)):
+    for number, (name, clip, mask) in enumerate(zip(names, total.parts, masks, strict=True)):
         arrays[f"clip{number}"] = clip
         sources.append(
             SeparationSource(
                 class_name=name,
                 load_image=DrawnImage(key, index),
                 load_clip=DrawnClip(key, index, f"clip{number}"),
-                load_mask=PackedMask.of(scene.masks[name]),
+                load_mask=PackedMask.of(mask),
             )
         )
     sample = SeparationSample(

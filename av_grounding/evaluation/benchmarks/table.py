@@ -229,6 +229,8 @@ BENCHMARKS: dict[str, Entry] = {
     "everyday-simultaneous": Entry("synthetic_kinds", "simultaneous"),
     "everyday-clean": Entry("synthetic_kinds", "clean"),
     "everyday-dark": Entry("synthetic_kinds", "dark"),
+    "everyday-instrument-duet": Entry("ensembles", "duet"),
+    "everyday-instrument-trio": Entry("ensembles", "trio"),
 }
 """Name -> entry. One of our worlds names the function that draws one sample."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ FLOOR_MIXTURE = "mixture"
 SWAPPED = "swapped_image"
 IDEAL = "ideal_binary_mask"
 DOMINANCE = "ideal_dominant_mask"
+NMF = "nmf"
+NMF_ROUNDS = 200
 NOISE_DB = -60.0
 """White noise under the mixture that stands in for an estimate of silence."""
 
@@ -37,6 +40,9 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
     magnitude, with the mixture's phase, as Sound of Pixels has it.
     `ideal_dominant_mask`: bins where the source is louder than all others together; the higher
     ceiling of the two for most sounds, which fill many bins.
+
+    `nmf`: the mixture in as many factors as it has sources (see `nmf_masks`), in the order that
+    suits them best; what hears no more than the mixture must be beaten.
 
     A silent estimate is scored as faint white noise and counted: to skip it would hide a failure.
     """
@@ -59,6 +65,7 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
         FLOOR_MIXTURE: np.tile(mixture, (len(heard), 1)),
         IDEAL: masked(mixture, binary_masks(references, mixture)),
         DOMINANCE: masked(mixture, dominant_masks(references)),
+        NMF: in_best_order(references, masked(mixture, nmf_masks(mixture, len(heard)))),
     }
     if separated is not None:
         own = np.asarray(separated, np.float64)[heard]
@@ -109,7 +116,7 @@ def told(rows: Sequence[Mapping[str, Any]], separates: bool) -> str:
 
 
 def _summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    order = (MODEL, FLOOR_MIXTURE, SWAPPED, IDEAL, DOMINANCE)
+    order = (MODEL, FLOOR_MIXTURE, NMF, SWAPPED, IDEAL, DOMINANCE)
     table = {
         name: {
             metric: mean_of(value for row in rows for value in row["rows"][name][metric])
@@ -137,8 +144,36 @@ def dominant_masks(references: Float[np.ndarray, "k s"]) -> Bool[np.ndarray, "k 
     return 2.0 * power > power.sum(axis=0)
 
 
+def nmf_masks(mixture: Float[np.ndarray, " s"], num: int) -> Float[np.ndarray, "k f t"]:
+    """Soft masks of `num` factors of the mixture's magnitude, one spectrum and one course each.
+
+    Nonnegative matrix factorisation under the Kullback-Leibler divergence, by the multiplicative
+    updates of Lee and Seung (2000) from a fixed start.
+    """
+    magnitude = np.abs(STFT(mixture)) + 1e-9
+    rng = np.random.default_rng(0)
+    spectra = rng.random((len(magnitude), num)) + 0.1
+    courses = rng.random((num, magnitude.shape[1])) + 0.1
+    for _ in range(NMF_ROUNDS):
+        spectra *= (magnitude / (spectra @ courses)) @ courses.T / courses.sum(axis=1)
+        ratio = magnitude / (spectra @ courses)
+        courses *= spectra.T @ ratio / spectra.sum(axis=0)[:, None]
+    parts = spectra.T[:, :, None] * courses[:, None]
+    return parts / parts.sum(axis=0)
+
+
+def in_best_order(
+    references: Float[np.ndarray, "k s"], estimates: Float[np.ndarray, "k s"]
+) -> Float[np.ndarray, "k s"]:
+    """The estimates in the order of the highest mean scale-invariant SDR."""
+    orders = [list(order) for order in permutations(range(len(estimates)))]
+    return estimates[
+        max(orders, key=lambda of: scale_invariant_sdr(references, estimates[of]).mean())
+    ]
+
+
 def masked(
-    mixture: Float[np.ndarray, " s"], masks: Bool[np.ndarray, "k f t"]
+    mixture: Float[np.ndarray, " s"], masks: Float[np.ndarray, "k f t"] | Bool[np.ndarray, "k f t"]
 ) -> Float[np.ndarray, "k s"]:
     """What each mask leaves of the mixture, in the mixture's phase."""
     spectrum = STFT(mixture)

@@ -6,9 +6,10 @@ a thing, so that the target of a word or a sound is the image side's own posteri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from av_grounding.everyday.nouns import NOUNS
@@ -85,13 +86,7 @@ def assemble(
     """
     model = DualEncoder(config or everyday_config())
     heads = dict(zip(model.heads, model.audio_aligner.heads, strict=True))
-    backbone, weight, bias = read_image_weights(
-        image_weights or package_file(IMAGE_PACKAGE, IMAGE_FILE)
-    )
-    model.image_backbone.load_state_dict(backbone)
-    model.image_aligner.classify.load_state_dict({"weight": weight[..., None, None], "bias": bias})
-    for channel, classes in enumerate(NOUNS.values()):
-        model.image_aligner.groups[channel, list(classes)] = 1.0
+    load_classifier(model, tuple(NOUNS), image_weights)
     model.audio_backbone.trunks["sound"].load_state_dict(
         read_sound_weights(sound_weights or package_file(SOUND_PACKAGE, SOUND_FILE))
     )
@@ -101,6 +96,16 @@ def assemble(
         model.audio_backbone.trunks["speech"].load_state_dict(_below(speech, "backbone."))
         heads["speech"].load_state_dict(_below(speech, "aligner."))
     return model.eval()
+
+
+@torch.no_grad()
+def load_classifier(model: DualEncoder, nouns: Sequence[str], path: Path | None = None) -> None:
+    """Give `model` the classifier of photographs, and these nouns as its channels."""
+    backbone, weight, bias = read_image_weights(path or package_file(IMAGE_PACKAGE, IMAGE_FILE))
+    model.image_backbone.load_state_dict(backbone)
+    model.image_aligner.classify.load_state_dict({"weight": weight[..., None, None], "bias": bias})
+    for channel, noun in enumerate(nouns):
+        model.image_aligner.groups[channel, list(NOUNS[noun])] = 1.0
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,12 +19,12 @@ from av_grounding.everyday.nouns import NOUNS
 from av_grounding.everyday.recordings import ORIGINS, OTHER, SOUNDFONT, Recording, recordings
 from av_grounding.everyday.samples import EverydaySamples
 from av_grounding.files import replacing
-from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import save_bundle
-from av_grounding.modeling.bundle_config import read_config, store_spec
+from av_grounding.modeling.bundle_config import read_config
 from av_grounding.modeling.effects_audio import EffectsBackbone
 from av_grounding.synthetic.samples import Sample
 from av_grounding.training.everyday.assembling import assemble, everyday_spec
+from av_grounding.training.everyday.calibrating import calibrate_on
 from av_grounding.training.everyday.sound_head import extract, train_sound_head
 from av_grounding.training.everyday.sound_windows import SoundWindows
 from av_grounding.training.everyday.weights import (
@@ -33,12 +33,6 @@ from av_grounding.training.everyday.weights import (
     package_file,
     read_sound_weights,
 )
-from av_grounding.training.fitting.calibration import (
-    fit_cases,
-    reliability_facts,
-    synthetic_cases,
-)
-from av_grounding.training.fitting.evidence_floor import evidence_floors, reached_floor
 from av_grounding.training.speech import SpeechConfig, load_trunk, train_speech
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -119,18 +113,9 @@ def build_bundle(
 
 def calibrate_everyday(bundle: Path, num: int, seed: int, progress: Progress) -> None:
     """Fit evidence floors and calibration on `num` validation scenes and store them."""
-    grounder = Grounder.load(bundle, backend="torch", device="cpu")
     known = read_config(bundle)["vocabulary"]["sound"]
     samples = KnownSamples(EverydaySamples("validation", seed), known)
-
-    def told(done: int, total: int) -> None:
-        progress("calibration", done, total, {})
-
-    floors = evidence_floors(grounder.backend, num, seed, samples=samples, fit=reached_floor)
-    spec = grounder.spec.with_heads(min_token_norm=floors)
-    cases = synthetic_cases(grounder.with_spec(spec), num, seed, told, samples=samples)
-    calibrations, reliabilities = fit_cases(grounder, cases)
-    store_spec(bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities))
+    calibrate_on(bundle, samples, num, seed, progress)
 
 
 class KnownSamples:

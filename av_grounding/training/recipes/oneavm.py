@@ -219,10 +219,19 @@ def mask_targets(
         target = torch.cat([own > total, other > total])
     weight = torch.ones_like(total)
     if config.bin_weights == "level":
-        # Of the mixture at unit level, so that a microphone's gain changes nothing.
-        level = (audio + partners).square().mean(dim=-1)[:, None, None].clamp_min(1e-12)
-        weight = torch.log1p((total / level).sqrt()).clamp(1e-3, 10.0)
+        weight = level_weights(total, audio + partners)
     return target.float(), torch.cat([weight, weight])
+
+
+def level_weights(
+    power: Float[Tensor, "b m t"], mixture: Float[Tensor, "b s"]
+) -> Float[Tensor, "b m t"]:
+    """Of eq. 4's bins: the logarithm of the mixture's level in each.
+
+    Of the mixture at unit level, so that a microphone's gain changes nothing.
+    """
+    level = mixture.square().mean(dim=-1)[:, None, None].clamp_min(1e-12)
+    return torch.log1p((power / level).sqrt()).clamp(1e-3, 10.0)
 
 
 def next_of(num: int, device: torch.device) -> Int[Tensor, " b"]:
