@@ -22,12 +22,14 @@ EXTRAS := bag,cpu,dds,evaluate,synthetic,test,train,view
 # Shared libraries and the Debian packages that hold them: sound input, OpenCV.
 LIBRARIES := libportaudio.so.2=libportaudio2 \
   libGL.so.1=libgl1 libgthread-2.0.so.0=libglib2.0-0
-# What tests of the live page, of microphones, of speech and of photographs need, and the packages
+# What tests of the live page, of microphones, of speech, instruments and photographs need, and the packages
 # that hold it.
 TEST_TOOLS := chromium,chromium-browser,google-chrome=chromium pulseaudio=pulseaudio \
-  pactl=pulseaudio-utils espeak-ng=espeak-ng flite=flite
+  pactl=pulseaudio-utils espeak-ng=espeak-ng flite=flite \
+  fluidsynth=fluidsynth
 TEST_FILES := /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so=libasound2-plugins \
-  /usr/share/tuxpaint/stamps=tuxpaint-stamps-default /usr/share/gcompris-qt/rcc=gcompris-qt-data
+  /usr/share/tuxpaint/stamps=tuxpaint-stamps-default /usr/share/gcompris-qt/rcc=gcompris-qt-data \
+  /usr/share/sounds/sf2/FluidR3_GM.sf2=fluid-soundfont-gm
 
 # Installs $$wanted where that is permitted, one by one, since not every system has them all; else
 # says what to install. Only fetching can hang, and only fetching may be stopped.

@@ -24,8 +24,10 @@ from av_grounding.evaluation.evaluating import evaluate_benchmark
 from av_grounding.evaluation.metrics.maps import upsample
 from av_grounding.evaluation.metrics.pointing import peak_hit, peak_leak
 from av_grounding.evaluation.metrics.prompted import mean_iou, pooled_average_precision
+from av_grounding.evaluation.metrics.separation import scale_invariant_sdr
 from av_grounding.evaluation.prediction import HeadGrids, PairFeatures
 from av_grounding.evaluation.protocols import PROTOCOLS, find_protocol, protocols_of
+from av_grounding.evaluation.scoring import separating
 from av_grounding.evaluation.scoring.pairs import similarity_matrices
 
 SIZE, NUM = 24, 12
@@ -456,7 +458,7 @@ def test_separation_stands_between_the_mixture_and_the_ideal_mask():
         "separation", [SeparationSample(id="m", load_mixture=mixture, sources=sources)]
     )
     alone = evaluate_benchmark(set_of, ORACLE)
-    references = ["mixture", "ideal_binary_mask", "ideal_dominant_mask"]
+    references = ["mixture", "nmf", "ideal_binary_mask", "ideal_dominant_mask"]
     assert list(alone.tables["bss_eval_v3"]) == references
     assert "nothing" in alone.extras["note"]
 
@@ -479,6 +481,18 @@ def test_separation_stands_between_the_mixture_and_the_ideal_mask():
     assert table["model"]["sdr_gain"] == pytest.approx(gain)
     assert table["ideal_dominant_mask"]["sdr"] > 13.0
     assert table["ideal_dominant_mask"]["sir"] > table["ideal_binary_mask"]["sir"]
+
+
+def test_factors_tell_apart_what_does_not_begin_and_end_together():
+    time_s = np.arange(16_000) / 16_000
+    low = np.sin(2 * np.pi * 300 * time_s) * (time_s < 0.6)
+    high = np.sin(2 * np.pi * 2000 * time_s) * (time_s > 0.4)
+    references = np.stack([low, high])
+    estimates = separating.masked(low + high, separating.nmf_masks(low + high, 2))
+    np.testing.assert_allclose(estimates.sum(axis=0), low + high, atol=1e-6)
+    for order in ([0, 1], [1, 0]):
+        best = separating.in_best_order(references, estimates[order])
+        assert (scale_invariant_sdr(references, best) > 15.0).all()
 
 
 def test_a_silent_estimate_is_scored_and_counted():

@@ -23,4 +23,4 @@ def _ensemble(key: Key, index: int, num: int) -> Drawn:
     names = ensemble.draw_names(rng, num)
     scene = ensemble.draw_scene(names, rng)
     total = sum_at_levels(names, lambda name: ensemble.draw_phrase(name, sounds), sounds)
-    return in_one_picture(key, index, names, total, scene.image, scene.masks)
+    return in_one_picture(key, index, names, total, scene.image, list(scene.masks))
