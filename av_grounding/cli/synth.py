@@ -27,13 +27,20 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         default="train",
         help="splits share no object, sound or voice (train)",
     )
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
         "--demo", action="store_true", help="write demo.mp4, the scene of `run demo`, with sound"
     )
-    parser.add_argument(
+    kinds.add_argument(
         "--stages",
         action="store_true",
         help="draw what sounds as shaking, beside silent twins and bystanders (paper 004)",
+    )
+    kinds.add_argument(
+        "--ensembles",
+        action="store_true",
+        help="duets and trios of sampled instruments, with their photographs in one picture; test "
+        "has keys and programs of its own",
     )
     parser.set_defaults(execute=execute)
 
@@ -43,10 +50,13 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _write_samples(args: argparse.Namespace) -> int:
-    from av_grounding.synthetic.samples import write_samples
-    from av_grounding.synthetic.stage_samples import write_stages
+    if args.ensembles:
+        from av_grounding.everyday.ensemble import write_ensembles as write
+    elif args.stages:
+        from av_grounding.synthetic.stage_samples import write_stages as write
+    else:
+        from av_grounding.synthetic.samples import write_samples as write
 
-    write = write_stages if args.stages else write_samples
     with console.progress(args, "Drawing and speaking", args.num, "samples") as advance:
         manifest = write(
             args.out, args.num, args.seed, args.split, lambda done, total: advance(done)

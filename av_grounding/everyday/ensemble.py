@@ -7,9 +7,11 @@ whichever others are made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,6 +24,13 @@ from av_grounding.everyday.playing import play_split
 from av_grounding.everyday.samples import EverydaySamples
 from av_grounding.everyday.scene import HEIGHT_PX, WIDTH_PX, ComposedScene, arrange, compose
 from av_grounding.everyday.things import cut_out
+from av_grounding.synthetic.samples import (
+    Sum,
+    resume_manifest,
+    sum_at_levels,
+    write_picture,
+    write_sound,
+)
 
 NUM_PHRASES = 40
 """Of each instrument."""
@@ -35,26 +44,76 @@ def phrases(noun: str, split: str) -> Float32[np.ndarray, "n s"]:
     return play_split(noun, split, NUM_PHRASES)
 
 
-def draw_names(rng: np.random.Generator, num: int) -> list[str]:
-    """`num` different instruments with a photograph."""
-    return [str(name) for name in rng.choice(SHOWN, num, replace=False)]
+@dataclass(frozen=True)
+class Ensemble:
+    """Instruments in one picture; `total` is what is heard, 4 s at 16 kHz, and each one's part."""
+
+    names: list[str]
+    scene: ComposedScene
+    total: Sum
 
 
-def draw_scene(names: Sequence[str], rng: np.random.Generator) -> ComposedScene:
-    """A picture of these instruments, in this order, 480 x 640 pixels."""
+def draw_ensemble(
+    num: int, rng: np.random.Generator, sounds: np.random.Generator, split: str = "test"
+) -> Ensemble:
+    """`num` different instruments with a photograph; picture by `rng`, phrases by `sounds`."""
     require(PACKAGES)
+    names = [str(name) for name in rng.choice(SHOWN, num, replace=False)]
     pictures = []
     for name in names:
         addresses = VALIDATION.pictures[name]
         pictures.append(cut_out(addresses[int(rng.integers(len(addresses)))]))
     number = int(rng.integers(num_places("validation")))
     background = place("validation", number, HEIGHT_PX, WIDTH_PX)
-    return compose(background, arrange(pictures, rng))
+    scene = compose(background, arrange(pictures, rng))
+    total = sum_at_levels(names, lambda name: draw_phrase(name, sounds, split), sounds)
+    return Ensemble(names, scene, total)
 
 
 def draw_phrase(name: str, rng: np.random.Generator, split: str = "test") -> np.ndarray:
     """A phrase that an instrument plays."""
     return phrases(name, split)[int(rng.integers(NUM_PHRASES))]
+
+
+def write_ensembles(
+    out: Path,
+    num: int,
+    seed: int,
+    split: str = "test",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Duets and trios in turn: picture, mixture, and of each instrument its mask and its part.
+
+    A stopped call goes on; returns the manifest.
+    """
+    for folder in ("images", "masks", "audio"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    manifest = out / "manifest.jsonl"
+    first = resume_manifest(manifest, split, seed)
+    with open(manifest, "a", encoding="utf-8") as rows:
+        for index in range(first, num):
+            rngs = (np.random.default_rng((seed, index, purpose)) for purpose in range(2))
+            drawn = draw_ensemble(2 + index % 2, *rngs, split)
+            stem = f"{split}_{seed}_{index:06d}"
+            row: dict = {"split": split, "seed": seed, "index": index, "objects": []}
+            image = drawn.scene.image[..., ::-1]
+            row["image"] = write_picture(out, f"images/{stem}.png", image)
+            row["mixture_wav"] = write_sound(out, f"audio/{stem}_mixture.wav", drawn.total.mixture)
+            for slot, name in enumerate(drawn.names):
+                mask = drawn.scene.masks[slot].astype(np.uint8) * 255
+                part = drawn.total.parts[slot]
+                row["objects"].append(
+                    {
+                        "class": name,
+                        "mask": write_picture(out, f"masks/{stem}_{slot}.png", mask),
+                        "wav": write_sound(out, f"audio/{stem}_{slot}.wav", part),
+                    }
+                )
+            rows.write(json.dumps(row) + "\n")
+            rows.flush()
+            if progress:
+                progress(index + 1, num)
+    return manifest
 
 
 class EnsembleSamples(EverydaySamples):

@@ -11,12 +11,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from av_grounding.files import write_text
-from av_grounding.synthetic.acoustics import add_noise, mix, reverberate
+from av_grounding.synthetic.acoustics import (
+    ACTIVE_LEVEL_DBFS,
+    active_rms,
+    add_noise,
+    mix,
+    reverberate,
+)
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene import instance_seed, render_scene, sample_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ, synthesize_sound
@@ -25,6 +32,8 @@ from av_grounding.synthetic.speech import CARRIERS, VOICES, Speak, Utterance, sy
 SPLITS = ("train", "val", "test")
 IMAGE_PX = 224
 CLIP_S = 3.2
+LEVEL_RANGE_DB, PEAK = 3.0, 0.99
+"""Of sounds that are summed: how far their levels differ, and where the sum is scaled down."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,29 @@ def write_samples(
             if progress:
                 progress(index + 1, num)
     return manifest
+
+
+class Sum(NamedTuple):
+    """A mixture and its parts as they stand in it: `mixture` is the sum of `parts`."""
+
+    mixture: Float32[np.ndarray, " s"]
+    parts: list[Float32[np.ndarray, " s"]]
+
+
+def sum_at_levels(
+    names: list[str], draw_sound: Callable[[str], np.ndarray], rng: np.random.Generator
+) -> Sum:
+    """One sound of each name, at levels within 3 dB, scaled down together where they clip."""
+    parts = []
+    for name in names:
+        level_db = ACTIVE_LEVEL_DBFS + float(rng.uniform(-LEVEL_RANGE_DB, 0.0))
+        sound = draw_sound(name)
+        # A sound with sharp peaks is quieter than the others as it comes.
+        parts.append(sound * np.float32(10 ** (level_db / 20) / active_rms(sound)))
+    peak = float(np.abs(np.sum(parts, axis=0)).max())
+    scale = np.float32(min(1.0, PEAK / peak))
+    parts = [part * scale for part in parts]
+    return Sum(np.sum(parts, axis=0), parts)
 
 
 def write_picture(out: Path, name: str, pixels: UInt8[np.ndarray, "H W ..."]) -> str:

@@ -48,3 +48,10 @@ def test_what_is_written_can_be_read_and_an_interrupted_set_goes_on(tmp_path):
     write_stages(tmp_path / "stopped", 1, 4, "test")
     assert main(["synth", "--out", str(tmp_path / "stopped"), *options]) == 0
     assert (tmp_path / "stopped" / "manifest.jsonl").read_text() == manifest.read_text()
+
+
+def test_kinds_of_samples_exclude_each_other(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["synth", "--stages", "--demo", "--out", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err

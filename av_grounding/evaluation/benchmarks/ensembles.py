@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from av_grounding.evaluation.benchmarks.synthetic import Drawn, Key
-from av_grounding.evaluation.benchmarks.synthetic_kinds import SCENE, SOUND, sum_at_levels
+from av_grounding.evaluation.benchmarks.synthetic_kinds import SCENE, SOUND
 from av_grounding.evaluation.benchmarks.synthetic_pairs import in_one_picture
-from av_grounding.everyday import ensemble
+from av_grounding.everyday.ensemble import draw_ensemble
 
 
 def duet(key: Key, index: int) -> Drawn:
@@ -19,8 +19,6 @@ def trio(key: Key, index: int) -> Drawn:
 
 
 def _ensemble(key: Key, index: int, num: int) -> Drawn:
-    rng, sounds = key.rng(index, SCENE), key.rng(index, SOUND)
-    names = ensemble.draw_names(rng, num)
-    scene = ensemble.draw_scene(names, rng)
-    total = sum_at_levels(names, lambda name: ensemble.draw_phrase(name, sounds), sounds)
-    return in_one_picture(key, index, names, total, scene.image, list(scene.masks))
+    drawn = draw_ensemble(num, key.rng(index, SCENE), key.rng(index, SOUND))
+    masks = list(drawn.scene.masks)
+    return in_one_picture(key, index, drawn.names, drawn.total, drawn.scene.image, masks)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from av_grounding.evaluation.benchmark import HEADS, GroundingSample, Head, Presence, Target
 from av_grounding.evaluation.benchmarks.synthetic import (
@@ -21,27 +18,18 @@ from av_grounding.evaluation.benchmarks.synthetic import (
     view,
 )
 from av_grounding.evaluation.packed_mask import PackedMask
-from av_grounding.synthetic.acoustics import ACTIVE_LEVEL_DBFS, active_rms, mix
+from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.synthetic.samples import Sample, draw_names
+from av_grounding.synthetic.samples import Sample, Sum, draw_names, sum_at_levels
 from av_grounding.synthetic.scene import render_scene
 from av_grounding.synthetic.stage import draw_stage, lookalikes
 
-LEVEL_RANGE_DB = 3.0
 RATIO_RANGE_DB = 5.0
 HISS_DBFS = -65.0
-_PEAK = 0.99
 DARK = ("mixture", "silence", "noise", *HEADS)
 """What is heard with each scene: its own mixture, and the cases of `SyntheticSamples.absent`."""
 # Purposes of random numbers (see `Key.rng`).
 SCENE, SOUND, MIXING = 0, 1, 2
-
-
-class Sum(NamedTuple):
-    """A mixture and its parts as they stand in it: `mixture` is the sum of `parts`."""
-
-    mixture: Float32[np.ndarray, " s"]
-    parts: list[Float32[np.ndarray, " s"]]
 
 
 def simultaneous(key: Key, index: int) -> Drawn:
@@ -208,22 +196,6 @@ def sum_sounds(key: Key, index: int, names: list[str]) -> Sum:
     """The sounds of these classes."""
     rng = key.rng(index, SOUND)
     return sum_at_levels(names, lambda name: key.samples.draw_sound(name, rng), rng)
-
-
-def sum_at_levels(
-    names: list[str], draw_sound: Callable[[str], np.ndarray], rng: np.random.Generator
-) -> Sum:
-    """One sound of each name, at levels within 3 dB, scaled down together where they clip."""
-    parts = []
-    for name in names:
-        level_db = ACTIVE_LEVEL_DBFS + float(rng.uniform(-LEVEL_RANGE_DB, 0.0))
-        sound = draw_sound(name)
-        # A sound with sharp peaks is quieter than the others as it comes.
-        parts.append(sound * np.float32(10 ** (level_db / 20) / active_rms(sound)))
-    peak = float(np.abs(np.sum(parts, axis=0)).max())
-    scale = np.float32(min(1.0, _PEAK / peak))
-    parts = [part * scale for part in parts]
-    return Sum(np.sum(parts, axis=0), parts)
 
 
 def grounding(

@@ -27,13 +27,13 @@ from av_grounding.evaluation.benchmarks.synthetic_kinds import (
     RATIO_RANGE_DB,
     SCENE,
     SOUND,
-    Sum,
     draw_classes,
     sum_sounds,
 )
 from av_grounding.evaluation.packed_mask import PackedMask
 from av_grounding.synthetic.acoustics import mix
 from av_grounding.synthetic.objects import CLASSES
+from av_grounding.synthetic.samples import Sum
 
 WHOLE_GALLERY = 0
 
