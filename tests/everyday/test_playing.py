@@ -89,3 +89,17 @@ def test_an_instruments_programs_take_turns():
 def test_a_missing_font_names_what_installs_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"apt-get install -y .* fluid-soundfont-gm"):
         list(play("violin", 40, 1, soundfont=Path(tmp_path / "none.sf2")))
+
+
+@needs_font
+def test_partials_above_half_the_rate_do_not_come_back():
+    """fluidsynth folds them, where it is asked for 16 kHz itself."""
+    phrase = next(iter(play("harmonica", 22, 1, "test")))
+    (first, *_) = keys_played(phrases_midi("harmonica", 22, 1, "test"))
+    size = 2**16
+    spectrum = np.abs(np.fft.rfft(phrase[800:4000] * np.hanning(3200), size))
+    key_hz = 440 * 2 ** ((first - 69) / 12)
+    hz = np.fft.rfftfreq(size, 1 / 16_000)
+    near = np.abs(hz / key_hz - np.round(hz / key_hz)) * key_hz < 60
+    between = spectrum[~near & (hz > key_hz)].max()
+    assert 20 * np.log10(between / spectrum.max()) < -40
