@@ -18,6 +18,8 @@ RANGE_DB = 6.0
 """Instruments, and what else sounds with them, differ in level by up to this."""
 TRIO, SPEECH, NO_MUSIC = 0.35, 0.25, 0.08
 """Shares of batches' rows: a third instrument, somebody who speaks, and no instrument at all."""
+SPEEDS = (0.94, 1.06)
+"""Of a phrase: a semitone down or up, so that keys and sizes of instruments vary."""
 NOISE_DB = (15.0, 50.0)
 """Under the mixture."""
 
@@ -89,11 +91,14 @@ class InstrumentBatches(Dataset):
         return clips, drawn
 
     def phrase(self, noun: int, rng: np.random.Generator) -> np.ndarray:
-        """A stretch of a phrase."""
-        phrases = self.phrases[noun]
-        start = int(rng.integers(phrases.shape[1] - self.num_samples + 1))
+        """A stretch of a phrase, a little higher or lower than it was played."""
+        phrases, speed = self.phrases[noun], float(np.exp(rng.uniform(*np.log(SPEEDS))))
         row = phrases[int(rng.integers(len(phrases)))]
-        return row[start : start + self.num_samples].astype(np.float32) / 32767
+        length = int(self.num_samples * speed) + 2
+        start = int(rng.integers(len(row) - length + 1))
+        times = speed * np.arange(self.num_samples)
+        played = np.interp(times, np.arange(length), row[start : start + length])
+        return (played / 32767).astype(np.float32)
 
     def said(self, rng: np.random.Generator) -> np.ndarray:
         """Somebody who speaks all the time, from anywhere in the corpus."""

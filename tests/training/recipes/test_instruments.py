@@ -44,10 +44,16 @@ def recipe():
             audio_options={"dim": 16, "num_mels": 32, "widths": [4, 4, 8, 8]},
             head_dim=len(NOUNS),
             evidence=False,
+            image_aligner="classes",
+            image_aligner_options={"num_classes": 6},
             audio_aligner="prototypes",
             embedding_dim=0,
         )
     )
+    aligner = model.image_aligner
+    aligner.groups.data[range(4), range(4)] = 1.0
+    # The classifier holds a cello for a flute, and a flute for a cello.
+    aligner.classify.weight.data[2] = 0.5 * aligner.classify.weight[2] + aligner.classify.weight[0]
     return SeparateInstruments(model, InstrumentsConfig())
 
 
@@ -80,19 +86,24 @@ def test_every_trained_parameter_gets_a_gradient_and_the_classifier_none(batches
 
 
 def test_conditions_look_like_a_classifiers_answer(recipe):
-    nouns = torch.tensor([[0, 2, NOBODY]]).repeat(200, 1)
+    nouns = torch.tensor([[0, 3, NOBODY]]).repeat(400, 1)
     conditions = recipe.conditions(nouns)
-    torch.testing.assert_close(conditions.norm(dim=-1), torch.ones(200, 3))
+    torch.testing.assert_close(conditions.norm(dim=-1), torch.ones(400, 3))
     assert (conditions >= 0).all()
     right = conditions[:, :2].argmax(dim=-1) == nouns[:, :2]
-    assert 0.8 < right.float().mean() < 1.0  # some are taken for others, as in photographs
-    assert (conditions[:, 2].argmax(dim=-1).bincount(minlength=4) > 20).all()
+    assert 0.6 < right.float().mean() < 1.0  # some are taken for others, as in photographs
+    mistaken = conditions[:, 0].clone()
+    mistaken[:, 0] = 0.0
+    assert (mistaken.argmax(dim=-1) == 2).float().mean() > 0.8
+    assert (conditions[:, 2].argmax(dim=-1).bincount(minlength=4) > 40).all()
 
 
-def test_what_is_silent_is_never_in_the_mixture(recipe):
-    nouns = torch.tensor([[0, 2, -1]]).repeat(100, 1)
-    drawn = recipe.silent_nouns(nouns)[:, 0]
-    assert set(drawn.tolist()) == {NOBODY, 1, 3}
+def test_what_is_silent_is_never_in_the_mixture_and_seldom_looks_like_it(recipe):
+    drawn = recipe.silent_nouns(torch.tensor([[0, 3, -1]]).repeat(400, 1))[:, 0]
+    counts = torch.bincount(drawn + 1, minlength=5).tolist()
+    assert counts[1] == counts[4] == 0
+    assert counts[0] > 60
+    assert counts[2] > 10 * max(counts[3], 1)
 
 
 def test_a_bin_belongs_to_what_exceeds_all_else(recipe):
