@@ -30,6 +30,7 @@ from av_grounding.training.everyday.assembling import (
     load_classifier,
 )
 from av_grounding.training.everyday.calibrating import calibrate_on
+from av_grounding.training.initial import start_from
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.loop import train
 from av_grounding.training.recipes.instruments import InstrumentsConfig, SeparateInstruments
@@ -45,6 +46,8 @@ class InstrumentsRun:
     """What one run does; `num_phrases` of each instrument are rendered for training."""
 
     name: str = "everyday-separator"
+    start: str = ""
+    """A bundle whose weights training begins with, where names and shapes fit."""
     num_phrases: int = 96
     batch_size: int = 16
     num_calibration_samples: int = 40
@@ -68,6 +71,8 @@ def run_instruments(config: InstrumentsRun, out: Path, progress: Progress) -> Pa
         progress("speech", len(speech), len(rounds), {})
     torch.manual_seed(config.seed)
     model = SeparatingEncoder(instruments_config())
+    if config.start:
+        start_from(model, Path(config.start))
     load_classifier(model, INSTRUMENTS)
     rate_hz = model.config.sample_rate_hz
     batches = InstrumentBatches(
