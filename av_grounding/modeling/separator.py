@@ -21,6 +21,9 @@ from av_grounding.modeling.conv_image import ConvNorm
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 
 MASKS = ("soft", "hard")
+UNHEARD = 0.02
+"""What is left of a thing that is not heard. On 16 validation duets of photographs 0.02 gave
+9.4 dB of SDR, 0.1 9.2, no fusion 6.0."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class SeparatingConfig(ModelConfig):
     `embedding_dim`: channels of the global projections, by which whole pictures and clips are
     recognised; 0 leaves them out. `separator_options` go to `Separator`. `mask`: soft, the
     probability that a bin belongs to the place, which can be averaged over windows; hard, 1 where
-    that exceeds one half.
+    that exceeds one half. `fuses_heard`: channels are things, and what a place shows is weighed by
+    which things the mixture is heard to hold (see `fused`).
     """
 
     audio_backbone: str = "spectrogram"
@@ -38,9 +42,15 @@ class SeparatingConfig(ModelConfig):
     embedding_dim: int = 64
     separator_options: dict[str, Any] = field(default_factory=dict)
     mask: str = "soft"
+    fuses_heard: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.fuses_heard and self.audio_aligner != "prototypes":
+            raise ValueError(
+                f"fuses_heard with the {self.audio_aligner} audio aligner, whose channels are no "
+                "things; expected prototypes"
+            )
         if self.mask not in MASKS:
             raise ValueError(f"mask is {self.mask!r}; expected one of {', '.join(MASKS)}")
         if "sound" not in self.heads:
@@ -155,9 +165,22 @@ class SeparatingEncoder(DualEncoder):
         """For n places each, on the mel grid: above 0 where a bin belongs to the place."""
         picture, stages = self.audio_backbone.stages(self.normalize_waveform(waveform))
         num = conditions.shape[1]
+        if self.config.fuses_heard:
+            conditions = self.fused(conditions, self.audio_backbone.tokens(stages[-1]))
         repeated = [one.repeat_interleave(num, dim=0) for one in (picture, *stages)]
         logits = self.separator(repeated[0], repeated[1:], conditions.flatten(0, 1))
         return logits.unflatten(0, (-1, num))
+
+    def fused(
+        self, conditions: Float[Tensor, "b n c"], features: Float[Tensor, "b d t"]
+    ) -> Float[Tensor, "b n c"]:
+        """P(thing | place, mixture), up to its length: what the place shows, times how clearly
+        each thing is heard at its clearest token.
+
+        A photograph alone may be taken for something alike, a violin for a cello.
+        """
+        heard = self.audio_aligner(features)[:, self.heads.index("sound")].amax(dim=-1)
+        return F.normalize(conditions * (heard + UNHEARD)[:, None].float(), dim=-1)
 
     def masks(
         self, waveform: Float[Tensor, "b s"], conditions: Float[Tensor, "b n c"]

@@ -1,5 +1,7 @@
 """The unified model of 003: its parts, its bundle, and what its masks can reach at best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -200,3 +202,32 @@ def test_the_literal_target_caps_even_its_oracle():
     assert means["literal"]["sdr"] < 5.0
     assert means["literal"]["sir"] > means["literal"]["sdr"] + 6.0
     assert means["literal"]["sar"] < means["literal"]["sdr"] + 2.0
+
+
+@torch.no_grad()
+def test_what_is_heard_decides_between_what_a_place_may_show():
+    torch.manual_seed(0)
+    config = SeparatingConfig(
+        image_options={"dim": 16},
+        audio_options={"dim": 16, "num_mels": 32, "widths": [4, 4, 8, 8]},
+        head_dim=3,
+        evidence=False,
+        audio_aligner="prototypes",
+        fuses_heard=True,
+    )
+    model = SeparatingEncoder(config).eval()
+    place = torch.tensor([[[0.8, 0.6, 0.0]]])
+    features = torch.rand(1, 16, 8)
+    heard = model.audio_aligner(features)[0, 0].amax(dim=-1)
+    fused = model.fused(place, features)[0, 0]
+    assert fused.norm() == pytest.approx(1.0, abs=1e-5)
+    assert fused[2] == 0.0
+    ratio = 0.8 * (heard[0] + 0.02) / (0.6 * (heard[1] + 0.02))
+    assert (fused[0] / fused[1]).item() == pytest.approx(ratio.item(), rel=1e-4)
+    waveform = torch.randn(1, 20_480)
+    told = model.mask_logits(waveform, place)
+    alone = SeparatingEncoder(replace(config, fuses_heard=False)).eval()
+    alone.load_state_dict(model.state_dict())
+    assert not torch.allclose(told, alone.mask_logits(waveform, place))
+    with pytest.raises(ValueError, match="expected prototypes"):
+        SeparatingConfig(fuses_heard=True)

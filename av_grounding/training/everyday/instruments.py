@@ -108,6 +108,7 @@ def instruments_config() -> SeparatingConfig:
         image_aligner_options={"temperature": IMAGE_TEMPERATURE},
         audio_aligner="prototypes",
         embedding_dim=0,
+        fuses_heard=True,
     )
 
 
