@@ -272,6 +272,10 @@ def test_default_bundle_prefers_the_environment_then_the_current_directory(tmp_p
     monkeypatch.chdir(tmp_path)
     assert default_bundle() == tmp_path / "models" / "a"
     assert find_bundles()[:2] == [tmp_path / "models" / "a", tmp_path / "models" / "b"]
+    named = tmp_path / "models" / "everyday-small"
+    named.mkdir()
+    (named / "config.json").write_text("{}")
+    assert default_bundle() == named  # whatever ships beside it
     monkeypatch.setenv("AV_GROUNDING_MODEL", "/elsewhere")
     assert default_bundle() == Path("/elsewhere")
 

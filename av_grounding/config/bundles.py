@@ -7,14 +7,15 @@ import sysconfig
 from pathlib import Path
 
 MODEL_ENVIRONMENT_VARIABLE = "AV_GROUNDING_MODEL"
-DRAWN_WORLD = "synthetic-small"
+DEFAULT, DRAWN_WORLD = "everyday-small", "synthetic-small"
 
 
 def default_bundle() -> Path:
     """The bundle to use where none is named.
 
-    $AV_GROUNDING_MODEL if set, else the first directory with a config.json below `models/` of
-    the current directory, of the source tree, and of the installed package's share directory.
+    $AV_GROUNDING_MODEL if set, else `DEFAULT` or the first directory with a config.json below
+    `models/` of the current directory, of the source tree, and of the installed package's share
+    directory.
     """
     named = os.environ.get(MODEL_ENVIRONMENT_VARIABLE)
     if named:
@@ -45,7 +46,9 @@ def find_bundles() -> list[Path]:
     return [
         config.parent
         for place in bundle_directories()
-        for config in sorted(place.glob("*/config.json"))
+        for config in sorted(
+            place.glob("*/config.json"), key=lambda path: (path.parent.name != DEFAULT, path)
+        )
     ]
 
 

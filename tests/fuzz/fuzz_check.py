@@ -28,16 +28,22 @@ class Slow(AssertionError):
 
 def check(target: Target, data: bytes) -> None:
     """Run the parser; AssertionError or the stray exception where it breaks its promise."""
-    # Processor time: what others do on this machine must not count.
+    line, spent_s = timed(target, data)
+    if spent_s > MAX_CPU_S:  # the first call of a parser imports what it needs
+        line, spent_s = timed(target, data)
+    assert line, "an error that says nothing"
+    assert "\n" not in line, f"an error of several lines: {line[:500]!r}"
+    assert len(line) <= MAX_LINE, f"an error of {len(line)} characters: {line[:200]!r}"
+    if spent_s > MAX_CPU_S:
+        raise Slow(f"{spent_s:.1f} s of processor time for {len(data)} bytes")
+
+
+def timed(target: Target, data: bytes) -> tuple[str, float]:
+    """What the parser says, and the processor time it takes: what others do must not count."""
     started_s = time.process_time()
     line = "taken"
     try:
         target.run(data)
     except target.documented as error:
         line = str(error)
-    assert line, "an error that says nothing"
-    assert "\n" not in line, f"an error of several lines: {line[:500]!r}"
-    assert len(line) <= MAX_LINE, f"an error of {len(line)} characters: {line[:200]!r}"
-    spent_s = time.process_time() - started_s
-    if spent_s > MAX_CPU_S:
-        raise Slow(f"{spent_s:.1f} s of processor time for {len(data)} bytes")
+    return line, time.process_time() - started_s
