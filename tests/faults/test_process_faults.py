@@ -58,9 +58,17 @@ def recording(bundle, out, *options):
         process.stderr.close()
 
 
+def num_spooled(out):
+    """How many frames the run has on disk so far; a file without its header holds none."""
+    try:
+        return len(np.load(out / "heatmaps.part.npy", mmap_mode="r"))
+    except (FileNotFoundError, EOFError):
+        return 0
+
+
 def wait_for_frames(process, out, num=15):
-    spool, deadline_s = out / "heatmaps.part.npy", time.monotonic() + PATIENT_S
-    while not (spool.exists() and np.load(spool, mmap_mode="r").shape[0] >= num):
+    deadline_s = time.monotonic() + PATIENT_S
+    while num_spooled(out) < num:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline_s, "it records nothing"
         time.sleep(0.05)
