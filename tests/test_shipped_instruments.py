@@ -1,6 +1,5 @@
 """The separator of instruments that ships: what plays comes out at its photograph."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,11 @@ from av_grounding.evaluation.metrics.separation import scale_invariant_sdr
 from av_grounding.everyday.ensemble import draw_ensemble
 from av_grounding.everyday.packages import FOLDERS
 from av_grounding.everyday.parts import PACKAGES
-from av_grounding.everyday.playing import SOUNDFONT_FILE
+from av_grounding.everyday.playing import missing
 
 BUNDLE = Path(__file__).parents[1] / "models" / "everyday-separator"
 needs_packages = pytest.mark.skipif(
-    not (
-        all(FOLDERS[name].is_dir() for name in PACKAGES)
-        and shutil.which("fluidsynth")
-        and SOUNDFONT_FILE.is_file()
-    ),
+    bool(missing()) or not all(FOLDERS[name].is_dir() for name in PACKAGES),
     reason=f"needs {', '.join(PACKAGES)}, fluidsynth, fluid-soundfont-gm",
 )
 

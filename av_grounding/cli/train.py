@@ -6,8 +6,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from av_grounding.cli import console
+
+if TYPE_CHECKING:
+    from av_grounding.training.loop.run_folder import Progress
 
 ALONE = ("everyday", "instruments")
 """Recipes that take what they learn from packages."""
@@ -69,16 +73,20 @@ def execute(args: argparse.Namespace) -> int:
     if args.recipe == "everyday":
         from av_grounding.training.everyday.run import EverydayRun, run_everyday
 
-        config = override(EverydayRun(), args.settings)
+        settings, run = EverydayRun(), run_everyday
     elif args.recipe == "instruments":
         from av_grounding.training.everyday.instruments import InstrumentsRun, run_instruments
 
-        config = override(InstrumentsRun(), args.settings)
+        settings, run = InstrumentsRun(), run_instruments
     elif args.recipe in PRESETS[args.preset]:
-        config = override(PRESETS[args.preset][args.recipe](), args.settings)
+        settings = PRESETS[args.preset][args.recipe]()
+
+        def run(config: Any, out: Path, progress: Progress) -> Path:
+            return runs.run(config, args.data, out, progress)
     else:
         known = ", ".join(name for name, recipes in PRESETS.items() if args.recipe in recipes)
         raise ValueError(f"{args.recipe} has no preset {args.preset!r}; expected {known}")
+    config = override(settings, args.settings)
     with console.progress(args, "Preparing", 1) as advance:
 
         def progress(stage: str, done: int, total: int, row: dict[str, float]) -> None:
@@ -88,12 +96,7 @@ def execute(args: argparse.Namespace) -> int:
             advance(done, total=total, description=stage + loss)
 
         try:
-            if args.recipe == "everyday":
-                bundle = run_everyday(config, args.out, progress)
-            elif args.recipe == "instruments":
-                bundle = run_instruments(config, args.out, progress)
-            else:
-                bundle = runs.run(config, args.data, args.out, progress)
+            bundle = run(config, args.out, progress)
         except Interrupted as stopped:
             print(f"av-grounding: {stopped}", file=sys.stderr)
             return stopped.exit_code

@@ -7,11 +7,11 @@ whichever others are made.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,16 +19,14 @@ from jaxtyping import Float32
 from av_grounding.everyday.music import INSTRUMENTS
 from av_grounding.everyday.packages import require
 from av_grounding.everyday.parts import PACKAGES, VALIDATION
-from av_grounding.everyday.places import num_places, place
 from av_grounding.everyday.playing import play_split
-from av_grounding.everyday.samples import EverydaySamples
-from av_grounding.everyday.scene import HEIGHT_PX, WIDTH_PX, ComposedScene, arrange, compose
-from av_grounding.everyday.things import cut_out
+from av_grounding.everyday.samples import EverydaySamples, draw_scene
+from av_grounding.everyday.scene import ComposedScene
 from av_grounding.synthetic.samples import (
     Sum,
-    resume_manifest,
     sum_at_levels,
     write_picture,
+    write_rows,
     write_sound,
 )
 
@@ -59,13 +57,7 @@ def draw_ensemble(
     """`num` different instruments with a photograph; picture by `rng`, phrases by `sounds`."""
     require(PACKAGES)
     names = [str(name) for name in rng.choice(SHOWN, num, replace=False)]
-    pictures = []
-    for name in names:
-        addresses = VALIDATION.pictures[name]
-        pictures.append(cut_out(addresses[int(rng.integers(len(addresses)))]))
-    number = int(rng.integers(num_places("validation")))
-    background = place("validation", number, HEIGHT_PX, WIDTH_PX)
-    scene = compose(background, arrange(pictures, rng))
+    scene = draw_scene(VALIDATION, names, rng)
     total = sum_at_levels(names, lambda name: draw_phrase(name, sounds, split), sounds)
     return Ensemble(names, scene, total)
 
@@ -86,34 +78,29 @@ def write_ensembles(
 
     A stopped call goes on; returns the manifest.
     """
-    for folder in ("images", "masks", "audio"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    manifest = out / "manifest.jsonl"
-    first = resume_manifest(manifest, split, seed)
-    with open(manifest, "a", encoding="utf-8") as rows:
+
+    def write(played: Ensemble, stem: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"objects": []}
+        row["image"] = write_picture(out, f"images/{stem}.png", played.scene.image[..., ::-1])
+        row["mixture_wav"] = write_sound(out, f"audio/{stem}_mixture.wav", played.total.mixture)
+        for slot, name in enumerate(played.names):
+            mask = played.scene.masks[slot].astype(np.uint8) * 255
+            part = played.total.parts[slot]
+            row["objects"].append(
+                {
+                    "class": name,
+                    "mask": write_picture(out, f"masks/{stem}_{slot}.png", mask),
+                    "wav": write_sound(out, f"audio/{stem}_{slot}.wav", part),
+                }
+            )
+        return row
+
+    def drawn(first: int) -> Iterator[Ensemble]:
         for index in range(first, num):
             rngs = (np.random.default_rng((seed, index, purpose)) for purpose in range(2))
-            drawn = draw_ensemble(2 + index % 2, *rngs, split)
-            stem = f"{split}_{seed}_{index:06d}"
-            row: dict = {"split": split, "seed": seed, "index": index, "objects": []}
-            image = drawn.scene.image[..., ::-1]
-            row["image"] = write_picture(out, f"images/{stem}.png", image)
-            row["mixture_wav"] = write_sound(out, f"audio/{stem}_mixture.wav", drawn.total.mixture)
-            for slot, name in enumerate(drawn.names):
-                mask = drawn.scene.masks[slot].astype(np.uint8) * 255
-                part = drawn.total.parts[slot]
-                row["objects"].append(
-                    {
-                        "class": name,
-                        "mask": write_picture(out, f"masks/{stem}_{slot}.png", mask),
-                        "wav": write_sound(out, f"audio/{stem}_{slot}.wav", part),
-                    }
-                )
-            rows.write(json.dumps(row) + "\n")
-            rows.flush()
-            if progress:
-                progress(index + 1, num)
-    return manifest
+            yield draw_ensemble(2 + index % 2, *rngs, split)
+
+    return write_rows(out, num, seed, split, drawn, write, progress)
 
 
 class EnsembleSamples(EverydaySamples):

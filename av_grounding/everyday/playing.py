@@ -13,15 +13,22 @@ from jaxtyping import Float32
 
 from av_grounding.everyday.media import decode_sound
 from av_grounding.everyday.music import PHRASE_S, PROGRAMS, UNSEEN_PROGRAMS, phrases_midi
+from av_grounding.synthetic.acoustics import SAMPLE_RATE_HZ
 
 SOUNDFONT_FILE = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 REMEDY = "sudo apt-get install -y --no-install-recommends fluidsynth fluid-soundfont-gm"
-SAMPLE_RATE_HZ = 16_000
 RENDERED_HZ = 44_100
 """The sound font's own rate. fluidsynth folds whatever lies above half of the rate it renders at:
 at 16 kHz the seventh partial of a harmonica comes back at 6.2 kHz, 27 dB below the loudest."""
 NUM_SAMPLES = round(PHRASE_S * SAMPLE_RATE_HZ)
 GAIN = "0.6"
+
+
+def missing(soundfont: Path = SOUNDFONT_FILE) -> str:
+    """What `play` needs and is not there; empty where it is."""
+    if shutil.which("fluidsynth") is None:
+        return "fluidsynth"
+    return "" if soundfont.is_file() else str(soundfont)
 
 
 def play(
@@ -32,14 +39,12 @@ def play(
     FileNotFoundError with the line that installs fluidsynth and its sound font where either is
     missing; ValueError where nothing sounds.
     """
-    fluidsynth = shutil.which("fluidsynth")
-    if fluidsynth is None or not soundfont.is_file():
-        missing = "fluidsynth" if fluidsynth is None else soundfont
-        raise FileNotFoundError(f"{missing} is not installed: {REMEDY}")
+    if absent := missing(soundfont):
+        raise FileNotFoundError(f"{absent} is not installed: {REMEDY}")
     with tempfile.TemporaryDirectory() as scratch:
         midi, wave = Path(scratch, "phrases.mid"), Path(scratch, "phrases.wav")
         midi.write_bytes(phrases_midi(noun, program, num, split))
-        command = [fluidsynth, "-ni", "-q", "-g", GAIN, "-r", str(RENDERED_HZ)]
+        command = ["fluidsynth", "-ni", "-q", "-g", GAIN, "-r", str(RENDERED_HZ)]
         subprocess.run(
             [*command, "-F", str(wave), str(soundfont), str(midi)], check=True, capture_output=True
         )

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from av_grounding.everyday.media import decode_sound
 from av_grounding.everyday.music import PROGRAMS
-from av_grounding.everyday.playing import NUM_SAMPLES, REMEDY, SOUNDFONT_FILE, play
+from av_grounding.everyday.playing import NUM_SAMPLES, REMEDY, SOUNDFONT_FILE, missing, play
 from av_grounding.files import one_line
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def recordings(folders: Mapping[str, Path], *, phrases: int = 12) -> Iterator[Re
             continue
         yield from _read(origin, folder)
     soundfont = Path(folders.get(SOUNDFONT.name, SOUNDFONT.folder))
-    if soundfont.is_file():
+    if not missing(soundfont):
         yield from instruments(soundfont, phrases)
     else:
         logger.warning("no instruments: %s", SOUNDFONT.remedy)

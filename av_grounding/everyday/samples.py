@@ -6,11 +6,13 @@ made, and everything about it is known; photographs, recordings and voices are r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.everyday.packages import require
-from av_grounding.everyday.parts import PACKAGES, part
+from av_grounding.everyday.parts import PACKAGES, Part, part
 from av_grounding.everyday.places import num_places, place
 from av_grounding.everyday.scene import HEIGHT_PX, WIDTH_PX, ComposedScene, arrange, compose
 from av_grounding.everyday.spoken import say
@@ -49,7 +51,7 @@ class EverydaySamples:
         rng = self.rng(index)
         names = self.draw_names(rng)
         sounding, named = names[:2]
-        scene = self.draw_scene(names, rng)
+        scene = draw_scene(self.part, names, rng)
         sound = self.draw_sound(sounding, rng)
         speech, span = self.draw_speech(named, rng)
         drawn_db = float(rng.uniform(-MAX_RATIO_DB, MAX_RATIO_DB))
@@ -99,12 +101,6 @@ class EverydaySamples:
             names.append(left[int(rng.integers(len(left)))])
         return names
 
-    def draw_scene(self, names: list[str], rng: np.random.Generator) -> ComposedScene:
-        """A new scene of these things, in this order."""
-        pictures = [cut_out(_one(self.part.pictures[name], rng)) for name in names]
-        number = int(rng.integers(num_places(self.part.name)))
-        return compose(place(self.part.name, number, *self.image_px), arrange(pictures, rng))
-
     def draw_sound(self, noun: str, rng: np.random.Generator) -> np.ndarray:
         """A recording of a thing that fills a clip, in a room or in the open."""
         heard = recording(_one(self.part.recordings[noun], rng))
@@ -122,6 +118,13 @@ class EverydaySamples:
         if rng.random() < 0.5:
             clip = reverberate(clip, int(rng.integers(2**31)))
         return clip, (start / SAMPLE_RATE_HZ, (start + len(said)) / SAMPLE_RATE_HZ)
+
+
+def draw_scene(part: Part, names: Sequence[str], rng: np.random.Generator) -> ComposedScene:
+    """A part's photographs of these things, in this order, in one of its places."""
+    pictures = [cut_out(_one(part.pictures[name], rng)) for name in names]
+    number = int(rng.integers(num_places(part.name)))
+    return compose(place(part.name, number, HEIGHT_PX, WIDTH_PX), arrange(pictures, rng))
 
 
 def filled(

@@ -8,10 +8,10 @@ Sample i of a split and seed is always the same, whichever others are made.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -186,35 +186,57 @@ def write_samples(
     Rows are appended as samples are finished, so that an interrupted run leaves a valid set; a
     second run with the same arguments goes on behind the last complete row.
     """
-    samples = SyntheticSamples(split, seed)
-    out = Path(out)
+    samples, out = SyntheticSamples(split, seed), Path(out)
+
+    def write(sample: Sample, stem: str) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for key, pixels in (
+            ("image", sample.image[..., ::-1]),
+            ("mask_sound", sample.mask_sound.astype(np.uint8) * 255),
+            ("mask_speech", sample.mask_speech.astype(np.uint8) * 255),
+        ):
+            folder = "images" if key == "image" else "masks"
+            name = f"{folder}/{stem}{key.removeprefix('mask').removeprefix('image')}.png"
+            row[key] = write_picture(out, name, pixels)
+        for key in ("sound", "speech", "mixture"):
+            name = f"audio/{stem}_{key}.wav"
+            row[f"{key}_wav"] = write_sound(out, name, getattr(sample, key))
+        return row | {
+            "sound_class": sample.sound_class,
+            "speech_class": sample.speech_class,
+            "text": sample.text,
+            "word_span_s": [round(t, 3) for t in sample.word_span_s],
+            "objects": list(sample.objects),
+        }
+
+    def drawn(first: int) -> Iterator[Sample]:
+        return (samples[index] for index in range(first, num))
+
+    return write_rows(out, num, seed, split, drawn, write, progress)
+
+
+def write_rows(
+    out: Path,
+    num: int,
+    seed: int,
+    split: str,
+    draw: Callable[[int], Iterable[Any]],
+    write: Callable[[Any, str], dict[str, Any]],
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """`out`/manifest.jsonl, a row a sample: split, seed, index and what `write` says.
+
+    `draw(first)` gives the samples from number `first` on; `write` puts their files below images,
+    masks and audio. Goes on behind the last complete row.
+    """
     for folder in ("images", "masks", "audio"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     manifest = out / "manifest.jsonl"
-    start = resume_manifest(manifest, split, seed)
+    first = resume_manifest(manifest, split, seed)
     with open(manifest, "a", encoding="utf-8") as rows:
-        for index in range(start, num):
-            sample, stem = samples[index], f"{split}_{seed}_{index:06d}"
-            row: dict = {"split": split, "seed": seed, "index": index}
-            for key, pixels in (
-                ("image", sample.image[..., ::-1]),
-                ("mask_sound", sample.mask_sound.astype(np.uint8) * 255),
-                ("mask_speech", sample.mask_speech.astype(np.uint8) * 255),
-            ):
-                folder = "images" if key == "image" else "masks"
-                name = f"{folder}/{stem}{key.removeprefix('mask').removeprefix('image')}.png"
-                row[key] = write_picture(out, name, pixels)
-            for key in ("sound", "speech", "mixture"):
-                name = f"audio/{stem}_{key}.wav"
-                row[f"{key}_wav"] = write_sound(out, name, getattr(sample, key))
-            row |= {
-                "sound_class": sample.sound_class,
-                "speech_class": sample.speech_class,
-                "text": sample.text,
-                "word_span_s": [round(t, 3) for t in sample.word_span_s],
-                "objects": list(sample.objects),
-            }
-            rows.write(json.dumps(row) + "\n")
+        for index, sample in enumerate(draw(first), first):
+            row = {"split": split, "seed": seed, "index": index}
+            rows.write(json.dumps(row | write(sample, f"{split}_{seed}_{index:06d}")) + "\n")
             rows.flush()
             if progress:
                 progress(index + 1, num)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -16,8 +16,8 @@ from av_grounding.synthetic.samples import (
     CLIP_S,
     IMAGE_PX,
     SyntheticSamples,
-    resume_manifest,
     write_picture,
+    write_rows,
     write_sound,
 )
 from av_grounding.synthetic.scene import render_scene
@@ -73,28 +73,24 @@ def write_stages(
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """`write_samples` for stages: a picture, its mixture, and a mask for each of its objects."""
-    for folder in ("images", "masks", "audio"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    manifest = out / "manifest.jsonl"
-    first = resume_manifest(manifest, split, seed)
-    with open(manifest, "a", encoding="utf-8") as rows:
-        for index, sample in enumerate(stage_samples(num, seed, split, first), first):
-            stem = f"{split}_{seed}_{index:06d}"
-            row: dict = {"split": split, "seed": seed, "index": index, "objects": []}
-            row["image"] = write_picture(out, f"images/{stem}.png", sample.image[..., ::-1])
-            row["mixture_wav"] = write_sound(out, f"audio/{stem}_mixture.wav", sample.mixture)
-            for slot, actor in enumerate(sample.stage.actors):
-                mask = sample.masks[slot].astype(np.uint8) * 255
-                row["objects"].append(
-                    {
-                        "class": actor.class_name,
-                        "role": actor.role,
-                        "is_active": actor.is_active,
-                        "mask": write_picture(out, f"masks/{stem}_{slot}.png", mask),
-                    }
-                )
-            rows.write(json.dumps(row) + "\n")
-            rows.flush()
-            if progress:
-                progress(index + 1, num)
-    return manifest
+
+    def write(sample: StageSample, stem: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"objects": []}
+        row["image"] = write_picture(out, f"images/{stem}.png", sample.image[..., ::-1])
+        row["mixture_wav"] = write_sound(out, f"audio/{stem}_mixture.wav", sample.mixture)
+        for slot, actor in enumerate(sample.stage.actors):
+            mask = sample.masks[slot].astype(np.uint8) * 255
+            row["objects"].append(
+                {
+                    "class": actor.class_name,
+                    "role": actor.role,
+                    "is_active": actor.is_active,
+                    "mask": write_picture(out, f"masks/{stem}_{slot}.png", mask),
+                }
+            )
+        return row
+
+    def drawn(first: int) -> Iterator[StageSample]:
+        return stage_samples(num, seed, split, first)
+
+    return write_rows(out, num, seed, split, drawn, write, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,8 @@ from av_grounding.everyday import corpus, voices
 from av_grounding.files import parse_json, replacing
 from av_grounding.training.data.spoken_nouns import SpokenNounBatches
 from av_grounding.training.loop.loop import LoopConfig, train
+from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.recipes.spoken_nouns import SpeechTrunk, SpokenNouns
-
-Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Phrases of sampled instruments: what a test hears, no training has heard."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,9 @@ from av_grounding.everyday.music import (
     phrases_midi,
 )
 from av_grounding.everyday.nouns import NOUNS
-from av_grounding.everyday.playing import NUM_SAMPLES, SOUNDFONT_FILE, play, play_split
+from av_grounding.everyday.playing import NUM_SAMPLES, missing, play, play_split
 
-needs_font = pytest.mark.skipif(
-    shutil.which("fluidsynth") is None or not SOUNDFONT_FILE.is_file(),
-    reason="needs fluidsynth, fluid-soundfont-gm",
-)
+needs_font = pytest.mark.skipif(bool(missing()), reason="needs fluidsynth, fluid-soundfont-gm")
 
 
 def keys_played(midi):

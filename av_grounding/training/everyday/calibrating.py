@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,10 @@ from av_grounding.training.fitting.calibration import (
     synthetic_cases,
 )
 from av_grounding.training.fitting.evidence_floor import evidence_floors, reached_floor
+from av_grounding.training.loop.run_folder import Progress
 
 
-def calibrate_on(
-    bundle: Path,
-    samples: Any,
-    num: int,
-    seed: int,
-    progress: Callable[[str, int, int, dict[str, float]], None],
-) -> None:
+def calibrate_on(bundle: Path, samples: Any, num: int, seed: int, progress: Progress) -> None:
     """Fit both on the first `num` of a world's `samples` and store them in the bundle."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
 

@@ -6,7 +6,6 @@ resumes inside its stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,10 +32,10 @@ from av_grounding.training.everyday.calibrating import calibrate_on
 from av_grounding.training.initial import start_from
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.loop import train
+from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.recipes.instruments import InstrumentsConfig, SeparateInstruments
 from av_grounding.types import ModelSpec, SeparationSpec
 
-Progress = Callable[[str, int, int, dict[str, float]], None]
 WINDOW_S, HOP_S = 2.56, 0.32
 NUM_ROUNDS_OF_SPEECH = 3
 

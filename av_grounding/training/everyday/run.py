@@ -6,7 +6,7 @@ interrupted run goes on; the speech trunk's training resumes inside its stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +33,8 @@ from av_grounding.training.everyday.weights import (
     package_file,
     read_sound_weights,
 )
+from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.speech import SpeechConfig, load_trunk, train_speech
-
-Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Duets and trios of sampled instruments: sums of what is marked in one picture."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,13 +11,9 @@ from av_grounding.evaluation.benchmarks import open_benchmark
 from av_grounding.everyday.ensemble import SHOWN
 from av_grounding.everyday.packages import FOLDERS
 from av_grounding.everyday.parts import PACKAGES
-from av_grounding.everyday.playing import SOUNDFONT_FILE
+from av_grounding.everyday.playing import missing
 
-if not (
-    all(FOLDERS[name].is_dir() for name in PACKAGES)
-    and shutil.which("fluidsynth")
-    and SOUNDFONT_FILE.is_file()
-):
+if missing() or not all(FOLDERS[name].is_dir() for name in PACKAGES):
     pytest.skip(
         f"needs {', '.join(PACKAGES)}, fluidsynth, fluid-soundfont-gm", allow_module_level=True
     )
