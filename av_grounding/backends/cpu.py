@@ -98,6 +98,10 @@ class CpuBackend(Backend):
         """Whether the image encoder takes any size."""
         return self.facts["is_resizable"]
 
+    def takes_size(self, size: tuple[int, int]) -> bool:
+        """Whether the image encoder takes pictures of this size (H, W)."""
+        return self.is_resizable or size == tuple(self.facts["image_size"])
+
     def image_features(
         self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> Float32[np.ndarray, "b d h w"]:

@@ -168,11 +168,14 @@ def build_graphs(
     """The graphs for images of `image_size` (H, W), windows of the spec's length, and n vectors.
 
     Of a model of regions the image encoder is a `FeatureEncoder`: which regions there are stands
-    in no graph. `is_any_size`: leave the image size open, for a model that allows it
-    (`folding.is_resizable`). The bundle's model is left as it is. Raises ValueError for a size
-    that the model does not take.
+    in no graph. Where it is shown crops alone, and the size is not left open, it takes those.
+    `is_any_size`: leave the image size open, for a model that allows it (`folding.is_resizable`).
+    The bundle's model is left as it is. Raises ValueError for a size that the model does not take.
     """
     spec = bundle.spec
+    sees_crops = isinstance(bundle.model, RegionModel) and bundle.model.config.views == "crops"
+    if sees_crops and not is_any_size:
+        image_size = (bundle.model.config.crop_px,) * 2
     image_size = checked_image_size(spec, image_size)
     model = folded(bundle.model, *image_size, is_any_size=is_any_size)
     pixels = torch.rand(1, 3, *image_size)

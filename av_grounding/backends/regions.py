@@ -54,8 +54,10 @@ class RegionBackend(BackendWrapper):
                 f"{len(self.names)} names for a model of {known} classes; expected one name a "
                 "class, in the same order"
             )
-        # Of crops each is a picture of another size than the camera's.
-        self._is_compiled = model.config.views == "pooled" or encoders.is_resizable
+        # Crops are pictures of another size than the camera's.
+        self._is_compiled = model.config.views == "pooled" or encoders.takes_size(
+            (model.config.crop_px,) * 2
+        )
         self._proposing = ThreadPoolExecutor(1, "proposals")
 
     @property

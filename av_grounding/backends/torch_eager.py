@@ -47,9 +47,8 @@ class TorchBackend(Backend):
     def encode_image(self, image: UInt8[np.ndarray, "H W 3"]) -> ImageTokens:
         return ImageTokens(self.model.encode_image(self._pixels(image))[0])
 
-    @property
-    def is_resizable(self) -> bool:
-        """Whether the image encoder takes any size."""
+    def takes_size(self, size: tuple[int, int]) -> bool:
+        """Whether the image encoder takes pictures of this size (H, W): of any."""
         return True
 
     @torch.inference_mode()

@@ -20,6 +20,7 @@ from av_grounding import __version__
 from av_grounding.cli import (
     bench,
     calibrate,
+    classes,
     data,
     doctor,
     evaluate,
@@ -55,6 +56,7 @@ COMMANDS = (
     heads,
     vocabulary,
     calibrate,
+    classes,
     synth,
     data,
     train,

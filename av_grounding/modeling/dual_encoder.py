@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from av_grounding.modeling.aligners import AudioAligner, ImageAligner, StridedAudioAligner
 from av_grounding.modeling.classes import ClassAligner
+from av_grounding.modeling.clip import ClipBackbone
 from av_grounding.modeling.conv_audio import ConvAudioBackbone
 from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
@@ -36,6 +37,7 @@ IMAGE_BACKBONES = {
     "vit": ViTBackbone,
     "dino": DinoBackbone,
     "efficientnet_lite": EfficientNetLiteBackbone,
+    "clip": ClipBackbone,
 }
 AUDIO_BACKBONES = {
     "conv": ConvAudioBackbone,

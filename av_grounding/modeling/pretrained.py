@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
 from av_grounding.modeling.transformer_backbones import HubertBackbone
+from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
 # The vision transformer of `transformers` under its names of version 4 and of version 5, and
@@ -79,6 +81,24 @@ def load_hubert(backbone: HubertBackbone, source: str | Path) -> None:
     load_exactly(backbone.hubert, _from_hub(HubertModel, source), source)
 
 
+def load_vggish(backbone: VggishBackbone, path: str | Path) -> None:
+    """Give the backbone VGGish's weights, a file of PyTorch with the released names.
+
+    Raises OSError where there is no such file, and ValueError as `load_dino`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise OSError(
+            f"weights {str(path)!r} are not to be had: VGGish is on no hub; expected the file "
+            "vggish-10086976.pth of harritaylor/torchvggish, release v0.1"
+        )
+    try:
+        state = plain_tensors(read_torch_file(path))
+    except UnreadableFile as error:
+        raise ValueError(f"{path} holds no weights ({error}): fetch it again") from None
+    load_exactly(backbone, state, path)
+
+
 def load_from_hub(
     module: torch.nn.Module, source: str | Path, unused: tuple[str, ...] = ()
 ) -> None:
@@ -112,23 +132,36 @@ def load_exactly(module: torch.nn.Module, state: Mapping[str, Tensor], source: s
 
 def _from_hub(model: type, source: str | Path, **options: object) -> dict[str, Tensor]:
     """Its weights in float32. Parameters that a checkpoint lacks are an error, not random."""
+    options = {**options, "output_loading_info": True}
     try:
-        found, report = model.from_pretrained(
-            str(source), dtype=torch.float32, output_loading_info=True, **options
-        )
-    except TypeError:  # before transformers 4.56 the option has its older name
-        found, report = model.from_pretrained(
-            str(source), torch_dtype=torch.float32, output_loading_info=True, **options
-        )
+        with _silent():
+            try:
+                found, report = model.from_pretrained(str(source), dtype=torch.float32, **options)
+            except TypeError:  # before transformers 4.56 the option has its older name
+                found, report = model.from_pretrained(
+                    str(source), torch_dtype=torch.float32, **options
+                )
     except OSError as error:
         raise OSError(
             f"weights {str(source)!r} are not to be had: they are no local folder, and the "
             "Hugging Face hub did not give them. Where it is out of reach, copy the folder "
-            "(config.json and its weights) here and name it, as --set pretrained.image=DIR or "
-            "pretrained.audio=DIR"
+            "(config.json and its weights) here and name it, as --set pretrained.image=DIR"
         ) from error
     # Fine-tuned checkpoints may lack the vector that masks inputs in pretraining; nothing uses it.
     missing = [name for name in report["missing_keys"] if not name.endswith("masked_spec_embed")]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(sorted(missing)[:8])}: not such a network")
     return found.state_dict()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the report on tensors that are another part's: what matters is checked here."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

@@ -69,6 +69,11 @@ class RegionConfig(ModelConfig):
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 )
+        if self.image_backbone == "clip" and self.views != "crops":
+            raise ValueError(
+                f"views is {self.views!r} with image_backbone 'clip', which has no map of "
+                "features to pool: expected 'crops'"
+            )
         if not 0.0 <= self.local_weight <= 1.0:
             raise ValueError(f"local_weight is {self.local_weight}; expected 0 to 1")
 
@@ -104,6 +109,12 @@ class RegionModel(DualEncoder):
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)
+        expected = getattr(self.image_backbone, "picture_px", config.crop_px)
+        if config.crop_px != expected:
+            raise ValueError(
+                f"crop_px is {config.crop_px}; expected {expected}, the one size that "
+                f"image_backbone {config.image_backbone!r} takes"
+            )
         self.proposals = PROPOSALS[config.proposals](**config.proposals_options)
         # Each row of unit length; the names stand in the bundle's info.
         self.class_embeddings = nn.Parameter(

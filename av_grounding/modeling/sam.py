@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from av_grounding.modeling.clip import CLIP_MEAN, CLIP_STD
 from av_grounding.modeling.pretrained import load_from_hub
 from av_grounding.modeling.proposals import Proposals, mask_size
 from av_grounding.modeling.segmenters import KINDS, MIN_VERSIONS
 
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_MEAN, CLIP_STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 SAM2_PX, SAM2_STRIDES = 1024, (4, 8, 16)
 """Side of the picture that SAM 2 takes, and how many pixels a cell of its feature maps has."""
 PROMPTS = ("boxes", "points")

@@ -19,6 +19,7 @@ from av_grounding.training.configuration import (
     AnyRun,
     DataConfig,
     OasslRun,
+    SeacPaperRun,
     SeacRun,
     SssRun,
     StagesConfig,
@@ -132,7 +133,7 @@ def build_sounds(
     )  # fmt: skip
 
 
-def window_of(config: SmallRun, model: DualEncoder) -> dict[str, int]:
+def window_of(config: SmallRun | SeacPaperRun, model: DualEncoder) -> dict[str, int]:
     return {
         "num_samples": round(config.window_s * config.model.sample_rate_hz),
         "token_samples": model.audio_backbone.token_samples,
@@ -140,9 +141,12 @@ def window_of(config: SmallRun, model: DualEncoder) -> dict[str, int]:
 
 
 def spec_of(
-    config: SmallRun, model: DualEncoder, heads: tuple[HeadSpec, ...], **further: Any
+    config: SmallRun | SeacPaperRun,
+    model: DualEncoder,
+    heads: tuple[HeadSpec, ...],
+    **further: Any,
 ) -> ModelSpec:
-    """Of a small model, under a default calibration until one is fitted; `further` fields of a
+    """Under a default calibration until one is fitted; `further` fields of a
     `ModelSpec` belong to its recipe."""
     num_samples, token_samples = window_of(config, model).values()
     return ModelSpec(

@@ -1,16 +1,19 @@
-"""A run of the seac recipe in the drawn world: regions, class embeddings, association, bundle.
+"""A run of the seac recipe: regions, association, bundle; in the drawn world or on clips.
 
-Where the paper has encoders that were pretrained on photographs and AudioSet, the frozen image and
-sound backbones here are those of a bundle of this world. Its texts are names of 18 classes, so the
-class embeddings that CLIP's text encoder would give are learned from labelled regions, as CLIP
-learned its own from captions.
+The paper's encoders were pretrained on photographs and AudioSet: its preset takes them, and class
+embeddings come later, from CLIP's text side (`av-grounding classes`). The small run begins with
+the frozen backbones of a bundle. In the drawn world, whose texts are names of 18 classes, the
+embeddings that CLIP would give are learned from labelled regions, as CLIP learned its own from
+captions.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +21,33 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
-from av_grounding.config import drawn_world_bundle
+from av_grounding.config import default_bundle, drawn_world_bundle
 from av_grounding.files import replacing, sha256
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.bundle_config import WEIGHTS_FILE, store_spec
 from av_grounding.modeling.dual_encoder import head_specs
+from av_grounding.modeling.pretrained import load_from_hub, load_vggish
 from av_grounding.modeling.region_model import RegionModel
+from av_grounding.modeling.sam import SamProposals
+from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import CELL_PX, SceneBank
-from av_grounding.training.configuration import SeacRun
-from av_grounding.training.data.region_bank import RegionBank, RegionBatches
+from av_grounding.training.configuration import SeacPaperRun, SeacRun
+from av_grounding.training.data.clips import ClipSet
+from av_grounding.training.data.open import holds_clips, open_clips
+from av_grounding.training.data.region_bank import RegionBank
+from av_grounding.training.data.region_batches import (
+    ClipPictures,
+    ClipRegions,
+    ScenePictures,
+    SceneRegions,
+)
 from av_grounding.training.fitting.calibration import (
     fit_cases,
+    pair_cases,
     reliability_facts,
     synthetic_cases,
 )
@@ -41,40 +57,44 @@ from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
 from av_grounding.training.material import build_banks, spec_of, window_of
 from av_grounding.training.recipes.seac import RegionContrast
+from av_grounding.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 CLASS_STEPS, CLASS_SCALE = 300, 20.0
+SOUND_TRUNK = ("sound", "sound_options")
+AnySeacRun = SeacRun | SeacPaperRun
 
 
 def run_seac(
-    config: SeacRun, data: Path, out: Path, progress: Progress, regions: Path | None = None
+    config: AnySeacRun, data: Path, out: Path, progress: Progress, regions: Path | None = None
 ) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
-    `data` holds the synthetic banks, which are drawn on first use. `regions` is the folder of the
-    bank of regions, by default data/regions; runs of other proposals or views need another, or
-    each would make it anew.
+    `data` holds clips, or the synthetic banks, which are drawn on first use. `regions` is the
+    folder of the bank of regions, by default data/regions; runs of other proposals or views need
+    another, or each would make it anew. ValueError for data that does not serve, and for other
+    settings than the run began with.
     """
-    regions = regions or data / "regions"
+    is_real = holds_clips(data)
+    if isinstance(config, SeacPaperRun) and not is_real:
+        raise ValueError(
+            f"{data} holds no clips; --preset paper trains on real data: expected a folder of "
+            "shards or clips (see data shard)"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with distributed.main_process_first():
         settle_settings(config, out / "settings.json")
-        build_banks(config, data, progress)
         torch.manual_seed(config.loop.seed)
-        model = build_model(config)
-        scenes = SceneBank(data / "scenes")
-        bank = RegionBank.build(
-            regions, model, scenes, config.num_scenes,
-            lambda done, total: progress("regions", done, total, {}),
-        )  # fmt: skip
-        learn_classes(model, scenes, bank, out / "classes.safetensors")
-    batches = RegionBatches(
-        data, config.loop.seed, **window_of(config, model), regions=regions,
-        num_scenes=config.num_scenes, batch_size=config.data.batch_size,
-    )  # fmt: skip
-    recipe = RegionContrast(model, replace(config.recipe, mixing_steps=config.loop.steps))
+        model = build_model(config, is_real, progress)
+        open_batches = open_clip_regions if is_real else open_scene_regions
+        batches = open_batches(config, model, data, out, regions or data / "regions", progress)
+    # Which classes a picture shows is known of drawn ones alone.
+    masks_negatives = config.recipe.masks_negatives and not is_real
+    recipe = replace(
+        config.recipe, mixing_steps=config.loop.steps, masks_negatives=masks_negatives
+    )
     trained = train(
-        recipe, batches, config.loop, out / config.recipe_name,
+        RegionContrast(model, recipe), batches, config.loop, out / config.recipe_name,
         on_step=lambda step, row: progress(config.stage, step + 1, config.loop.steps, row),
     )  # fmt: skip
     if distributed.rank() > 0:
@@ -82,38 +102,130 @@ def run_seac(
     model = trained.model.float().cpu().eval()
     info = {
         "recipe": config.recipe_name,
-        "things": list(CLASSES),
         "temperature": round(float(trained.temperature.detach()), 5),
         "settings": config.to_json(),
     }
-    spec = spec_of(config, model, head_specs(model.heads), compares="cosine")
+    vocabulary = None
+    if not is_real:
+        info["things"], vocabulary = list(CLASSES), {"sound": list(CLASSES)}
     bundle = save_bundle(
-        out / "bundle", model, spec, name=config.name, info=info,
-        vocabulary={"sound": list(CLASSES)},
+        out / "bundle", model, region_spec(config, model), name=config.name, info=info,
+        vocabulary=vocabulary,
     )  # fmt: skip
     draw_curves(out, out / "curves.png")
-    calibrate(bundle, config, progress)
+    calibrate(bundle, config, data if is_real else None, progress)
     return bundle
 
 
-def build_model(config: SeacRun) -> RegionModel:
-    """The model with the backbones of the bundle that it starts from."""
-    start = load_bundle(config.start or drawn_world_bundle()).model
+def region_spec(config: AnySeacRun, model: RegionModel) -> ModelSpec:
+    """VGGish leaves the rest of a window unheard, so its tokens do not fill it."""
+    spacing_s = model.audio_backbone.token_samples / config.model.sample_rate_hz
+    fills = window_of(config, model)["num_samples"] % model.audio_backbone.token_samples == 0
+    return spec_of(
+        config, model, head_specs(model.heads), compares="cosine",
+        token_spacing_s=0.0 if fills else spacing_s,
+    )  # fmt: skip
+
+
+def build_model(config: AnySeacRun, is_real: bool, progress: Progress) -> RegionModel:
+    """The model with its frozen parts: pretrained ones, or those of the bundle it starts from."""
+    if isinstance(config, SeacPaperRun):
+        progress("weights", 0, 1, {})
+        return pretrained_model(config)
+    start = load_bundle(start_of(config, is_real)).model
     own = {
         f"{side}_{name}": getattr(start.config, f"{side}_{name}")
         for side in ("image", "audio")
         for name in ("backbone", "options")
     }
+    if start.config.audio_backbone == "per_head":  # of which only one is trained for sounds
+        own["audio_options"] = {
+            name: value for name, value in own["audio_options"].items() if name in SOUND_TRUNK
+        }
+    if is_real:
+        own["num_classes"] = 0
     model = RegionModel(replace(config.model, **own, normalize_audio=start.config.normalize_audio))
     for name in ("image_backbone", "audio_backbone"):
-        getattr(model, name).load_state_dict(getattr(start, name).state_dict())
+        part, state = getattr(model, name), getattr(start, name).state_dict()
+        part.load_state_dict({key: state[key] for key in part.state_dict()})
     return model
 
 
-def learn_classes(model: RegionModel, scenes: SceneBank, bank: RegionBank, path: Path) -> None:
+def start_of(config: SeacRun, is_real: bool) -> Path:
+    """The bundle whose backbones the small run takes: one that knows what it will see."""
+    return Path(config.start or (default_bundle() if is_real else drawn_world_bundle()))
+
+
+def pretrained_model(config: SeacPaperRun) -> RegionModel:
+    """Detector, segmenter, CLIP and VGGish with their weights."""
+    model, sources = RegionModel(config.model), config.pretrained
+    if config.model.image_backbone != "clip" or not isinstance(
+        model.audio_backbone, VggishBackbone
+    ):
+        raise ValueError(
+            f"backbones are {config.model.image_backbone!r} and {config.model.audio_backbone!r}; "
+            "expected clip and vggish: --preset synthetic --set start=BUNDLE takes any other"
+        )
+    load_vggish(model.audio_backbone, sources.audio)
+    load_from_hub(model.image_backbone.clip, sources.image)
+    if isinstance(model.proposals, SamProposals):
+        model.proposals.load(sources.segmenter, sources.detector)
+    return model
+
+
+def open_scene_regions(
+    config: SeacRun, model: RegionModel, data: Path, out: Path, regions: Path, progress: Progress
+) -> Dataset:
+    """Batches of drawn pictures, whose classes the model learns to name."""
+    build_banks(config, data, progress)
+    scenes = SceneBank(data / "scenes")
+    RegionBank.build(
+        regions, model, ScenePictures(scenes), config.num_scenes, told(progress, "regions")
+    )
+    learn_classes(model, scenes, config.num_scenes, out / "classes.safetensors")
+    return SceneRegions(
+        data, config.loop.seed, **window_of(config, model), regions=regions,
+        num_scenes=config.num_scenes, batch_size=config.data.batch_size,
+    )  # fmt: skip
+
+
+def open_clip_regions(
+    config: AnySeacRun,
+    model: RegionModel,
+    data: Path,
+    out: Path,
+    regions: Path,
+    progress: Progress,
+) -> Dataset:
+    """Batches of the sounds among the clips in `data`."""
+    clips = open_sounds(config, data, "train")
+    if clips is None:
+        raise ValueError(f"{data} has no clips of sounds for training: see data shard")
+    pictures = ClipPictures(
+        clips, config.views_per_clip, short_side_px=config.short_side_px, patch_px=model.patch_px
+    )
+    if torch.cuda.is_available():
+        model.cuda()
+    RegionBank.build(regions, model, pictures, len(clips), told(progress, "regions"))
+    return ClipRegions(
+        clips, regions, config.loop.seed, batch_size=config.data.batch_size,
+        num_samples=window_of(config, model)["num_samples"],
+    )  # fmt: skip
+
+
+def open_sounds(config: AnySeacRun, data: Path, split: str) -> ClipSet | None:
+    found = open_clips(data, split, config.model.sample_rate_hz, config.window_s)
+    return found.get("sound")
+
+
+def told(progress: Progress, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(stage, done, total, {})
+
+
+def learn_classes(model: RegionModel, scenes: SceneBank, num_scenes: int, path: Path) -> None:
     """Give `model` class embeddings, learned from the regions of labelled training pictures."""
     if not path.exists():
-        features, classes = labelled_regions(model, scenes, len(bank.features))
+        features, classes = labelled_regions(model, scenes, num_scenes)
         with replacing(path) as partial:
             save_file({"class_embeddings": class_embeddings(features, classes)}, partial)
     with torch.no_grad():
@@ -155,16 +267,35 @@ def class_embeddings(
     return embeddings
 
 
-def calibrate(bundle: Path, config: SeacRun, progress: Progress) -> None:
-    """Fit the head's calibration on the synthetic validation split and store it."""
+def calibrate(bundle: Path, config: AnySeacRun, clips: Path | None, progress: Progress) -> None:
+    """Fit the head's calibration and store it: on held-out clips, or on the synthetic validation
+    split. Too few clips leave it as it is, which is said."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
-    cases = synthetic_cases(
-        grounder, config.data.num_calibration_samples, config.data.calibration_seed,
-        lambda done, total: progress("calibration", done, total, {}),
-    )  # fmt: skip
-    calibrations, reliabilities = fit_cases(grounder, cases)
-    info = {
-        **reliability_facts(reliabilities),
-        "start": sha256(Path(config.start or drawn_world_bundle()) / WEIGHTS_FILE)[:16],
-    }
-    store_spec(bundle, grounder.spec.with_heads(calibration=calibrations), info)
+    num, seed = config.data.num_calibration_samples, config.data.calibration_seed
+    info: dict[str, Any] = {}
+    if clips is None:
+        cases = synthetic_cases(grounder, num, seed, told(progress, "calibration"))
+    else:
+        held_out = open_sounds(config, clips, "val")
+        rng = np.random.default_rng(seed)
+        rows = [held_out.read(i, rng) for i in range(min(len(held_out or ()), num))]
+        cases = pair_cases(
+            grounder,
+            [clip.image for clip in rows],
+            [(clip.waveform, clip.sample_rate_hz) for clip in rows],
+            [None] * len(rows),
+            seed,
+            told(progress, "calibration"),
+        )
+    try:
+        calibrations, reliabilities = fit_cases(grounder, cases)
+    except ValueError as error:
+        if clips is None:
+            raise
+        logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
+        return
+    if isinstance(config, SeacRun):
+        start = start_of(config, clips is not None)
+        info["start"] = sha256(start / WEIGHTS_FILE)[:16]
+    spec = grounder.spec.with_heads(calibration=calibrations)
+    store_spec(bundle, spec, {**reliability_facts(reliabilities), **info})

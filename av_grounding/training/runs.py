@@ -23,6 +23,7 @@ from av_grounding.training.configuration import (
     AnyRun,
     OasslRun,
     OneAvmRun,
+    SeacPaperRun,
     SeacRun,
     SssPaperRun,
     SssRun,
@@ -69,7 +70,9 @@ VALIDATE_EVERY = 500
 """Steps between two looks at real clips, where the settings say nothing."""
 
 
-def run(config: AnyRun | OasslRun | SeacRun, data: Path, out: Path, progress: Progress) -> Path:
+def run(
+    config: AnyRun | OasslRun | SeacRun | SeacPaperRun, data: Path, out: Path, progress: Progress
+) -> Path:
     """Train and write `out`/bundle; returns it. A second call resumes where the first stopped.
 
     `data` holds clips (see `training.data`), or the synthetic banks, which are drawn on first
@@ -80,7 +83,7 @@ def run(config: AnyRun | OasslRun | SeacRun, data: Path, out: Path, progress: Pr
     """
     if isinstance(config, OasslRun):
         return run_oassl(config, data, out, progress)
-    if isinstance(config, SeacRun):
+    if isinstance(config, SeacRun | SeacPaperRun):
         return run_seac(config, data, out, progress)
     is_paper, is_real = isinstance(config, SssPaperRun), holds_clips(data)
     if is_paper and not is_real:

@@ -15,6 +15,7 @@ from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import ground_clip
 from tests.helpers import signals
 from tests.helpers.small_regions import THINGS, disc_and_square, save_small_regions
+from tests.helpers.tiny_clip import VISION
 
 # Not `importorskip`: its import would send reports (see `openvino_import`).
 pytestmark = pytest.mark.skipif(
@@ -84,6 +85,16 @@ def test_crops_go_through_the_same_graph_where_it_takes_any_size(bundle, tmp_pat
     fixed = load_backend(crops, "auto", "cpu")
     assert fixed.describe()["eager"] == "proposals, crops, region aligner, scores"
     assert_same_regions(fixed, eager, IMAGE, WAVE)
+
+
+def test_crops_of_an_encoder_of_one_size_go_through_a_graph_of_that_size(tmp_path):
+    clip = {"image_backbone": "clip", "image_options": VISION, "num_classes": 0}
+    bundle = save_small_regions(tmp_path / "clip", **clip)
+    compiled = load_backend(bundle, "auto", "cpu")
+    told = compiled.describe()
+    assert (told["backend"], told["image_size"]) == ("cpu", [32, 32])
+    assert told["eager"] == "proposals, region aligner, scores"
+    assert_same_regions(compiled, load_backend(bundle, "torch"), IMAGE, WAVE)
 
 
 def test_cells_and_regions_of_a_bundle_share_an_export(exported):

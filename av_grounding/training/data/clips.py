@@ -110,6 +110,10 @@ class ClipSet:
         clip = self.read(index, np.random.default_rng(index))
         return clip.image, clip.waveform
 
+    def paths(self) -> list[Path]:
+        """The files that the clips lie in."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell its files")
+
     def read(self, index: int, rng: np.random.Generator) -> Clip:
         """Clip `index`; `rng` chooses among its pictures, and in a long file the place."""
         raise NotImplementedError(f"{type(self).__name__} does not read")

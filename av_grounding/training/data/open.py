@@ -25,6 +25,10 @@ class FileClips(ClipSet):
         self.files, self.sample_rate_hz, self.max_s = files, sample_rate_hz, max_s
         self.sizes = [len(files)]
 
+    def paths(self) -> list[Path]:
+        parts = ((one.sound, *one.pictures) for one in self.files)
+        return [path for files in parts for path in dict.fromkeys(files)]
+
     def read(self, index: int, rng: np.random.Generator) -> Clip:
         """`max_s` seconds of clip `index`, from a random place of a video that is longer.
 

@@ -139,6 +139,9 @@ class ShardClips(ClipSet):
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
 
+    def paths(self) -> list[Path]:
+        return [shard.path for shard in self.shards]
+
     def read(self, index: int, rng: np.random.Generator, still: int | None = None) -> Clip:
         """Clip `index`; ValueError where it is damaged or has another sample rate.
 

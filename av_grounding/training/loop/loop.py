@@ -298,10 +298,20 @@ def make_accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()
     # A stage may leave parameters alone, such as the pretext the aligners.
     found = DistributedDataParallelKwargs(find_unused_parameters=True)
+    if precision == "auto":
+        precision = "bf16" if has_bf16() else "fp32"
     mixed = "no" if precision == "fp32" else precision
     # Under torchrun without GPUs it must be told so, or it takes the processes for strangers.
     is_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
     return Accelerator(cpu=is_cpu, mixed_precision=mixed, kwargs_handlers=[found])
+
+
+def has_bf16() -> bool:
+    """Whether the processor that training runs on has instructions for bf16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(value is True for name, value in told.items() if name.endswith("bf16"))
 
 
 def seed_everything(seed: int) -> None:

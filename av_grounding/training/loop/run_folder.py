@@ -14,11 +14,16 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 def settle_settings(config: Any, path: Path) -> None:
-    """Remember a run's settings (its `to_json`); refuse to resume with others."""
+    """Remember a run's settings (its `to_json`); refuse to resume with others.
+
+    A setting that did not exist when the run began had its default.
+    """
     settings = json.loads(json.dumps(config.to_json()))
     if path.exists():
+        defaults = flatten(json.loads(json.dumps(type(config)().to_json())))
         before, now = flatten(json.loads(path.read_text())), flatten(settings)
-        if changed := differences(before, now):
+        older = {key: defaults[key] for key in now.keys() & defaults.keys() - before.keys()}
+        if changed := differences({**older, **before}, now):
             raise ValueError(
                 f"{path.parent} was begun with other settings ({'; '.join(changed)}): "
                 "use them again or another --out"

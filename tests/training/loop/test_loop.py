@@ -17,6 +17,8 @@ from av_grounding.training.loop.loop import (
     Interrupted,
     LoopConfig,
     NotFinite,
+    has_bf16,
+    make_accelerator,
     train,
 )
 from av_grounding.training.loop.stopping import OutOfMemory, StopOnSignal
@@ -341,6 +343,25 @@ def test_learning_rate_warms_up_then_falls():
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert schedule.learning_rate_at(100) == pytest.approx(0.1)
+    straight = replace(schedule, decay="linear")
+    assert [straight.learning_rate_at(step) for step in (10, 55, 100)] == pytest.approx(
+        [1.0, 0.55, 0.1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False, "num_sockets": 1}, False),
+        ({"avx2": True, "avx512_bf16": True}, True),
+    ],
+)
+def test_bf16_is_taken_where_the_cpu_computes_in_it(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_bf16() is expected
+    mixed = make_accelerator("auto").mixed_precision
+    assert mixed == ("bf16" if expected else "no")
 
 
 @pytest.mark.parametrize(
@@ -349,7 +370,8 @@ def test_learning_rate_warms_up_then_falls():
         ({"accumulate": 0}, "accumulate is 0; expected at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"ema_decay": 1.0}, r"ema_decay is 1\.0"),
-        ({"precision": "half"}, "precision is 'half'; expected one of fp32, bf16, fp16"),
+        ({"decay": "step"}, "decay is 'step'; expected one of cosine, linear"),
+        ({"precision": "half"}, "precision is 'half'; expected one of auto, fp32, bf16, fp16"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes, message):

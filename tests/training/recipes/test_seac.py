@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from av_grounding.backends import load_backend
+from av_grounding.modeling.region_model import RegionModel
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
 from av_grounding.synthetic.speech import engine_version
 from av_grounding.training import runs
 from av_grounding.training.configuration import DataConfig, SeacRun, small_regions
 from av_grounding.training.data import region_bank
 from av_grounding.training.data.region_bank import RegionBank
+from av_grounding.training.data.region_batches import ScenePictures
 from av_grounding.training.losses.region_contrast import micl, msa_micl, region_scores
 from av_grounding.training.recipes.seac import RegionContrast, SeacConfig
 from av_grounding.training.regions_run import class_embeddings
@@ -102,34 +105,49 @@ def test_a_bank_goes_on_where_it_stopped_and_is_made_anew_for_others(
     scenes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(region_bank, "SHARD", 2)
-    model = small_region_model()
-    told = []
-    bank = RegionBank.build(tmp_path, model, scenes, 5, lambda *done: told.append(done))
-    assert told == [(2, 5), (4, 5), (5, 5)] or told == [(2, 5), (4, 5), (6, 5)]
-    assert bank.features.shape[:2] == (5, 2)
-    proposed = model.propose(scenes.images[3, 1])
-    assert bank.num_regions[3, 1] == len(proposed.masks)
-    np.testing.assert_array_equal(bank.masks(3, 1), proposed.masks)
-    with torch.no_grad():
-        features = model.region_features(scenes.images[3, 1], proposed.masks).numpy()
-    np.testing.assert_allclose(
-        bank.features[3, 1, : len(features)], features, rtol=2e-3, atol=1e-3
-    )
+    model, pictures = small_region_model(), ScenePictures(scenes)
+    proposed, embedded, told = [], [], []
 
-    # A stopped build segments what is missing and no more.
-    (tmp_path / "regions-000002.npz").unlink()
-    segmented = []
-    segment = region_bank.segment
-    monkeypatch.setattr(
-        region_bank, "segment", lambda *args: segmented.append(1) or segment(*args)
-    )
-    again = RegionBank.build(tmp_path, model, scenes, 5)
-    assert len(segmented) == 1
-    np.testing.assert_array_equal(again.features, bank.features)
-    RegionBank.build(tmp_path, small_region_model(local_weight=0.5), scenes, 2)
-    assert len(segmented) == 2
-    with pytest.raises(ValueError, match="got 99 scenes, expected at most the bank's 6"):
-        RegionBank.build(tmp_path, model, scenes, 99)
+    def counting(found, method):
+        return lambda self, *args: found.append(1) or method(self, *args)
+
+    monkeypatch.setattr(RegionModel, "propose", counting(proposed, RegionModel.propose))
+    features_of = RegionModel.region_features
+    monkeypatch.setattr(RegionModel, "region_features", counting(embedded, features_of))
+    bank = RegionBank.build(tmp_path, model, pictures, 5, lambda *done: told.append(done))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    assert bank.num_regions.shape == (5, 2)
+    masks = model.propose(scenes.images[3, 1]).masks
+    assert bank.num_regions[3, 1] == len(masks)
+    np.testing.assert_array_equal(bank.masks(3, 1), masks)
+    with torch.no_grad():
+        expected = model.region_features(scenes.images[3, 1], masks).numpy()
+    np.testing.assert_allclose(bank.features(3, 1), expected, rtol=2e-3, atol=1e-3)
+
+    # A stopped build makes what is missing and no more; other views embed the masks anew.
+    (tmp_path / "masks-0000002.npz").unlink()
+    (tmp_path / "features-0000002.npy").unlink()
+    proposed.clear()
+    again = RegionBank.build(tmp_path, model, pictures, 5)
+    assert len(proposed) == 4
+    np.testing.assert_array_equal(again.features(3, 1), bank.features(3, 1))
+    proposed.clear(), embedded.clear()
+    RegionBank.build(tmp_path, small_region_model(local_weight=0.5), pictures, 4)
+    assert (len(proposed), len(embedded)) == (0, 8)
+    other = small_region_model(proposals_options={"num_regions": 2, "mask_px": 64})
+    assert RegionBank.build(tmp_path, other, pictures, 2).num_regions.max() == 2
+    assert (len(proposed), len(list(tmp_path.glob("*.npz")))) == (4, 1)
+    with pytest.raises(ValueError, match="got 99 scenes, expected at most the 6 that there are"):
+        RegionBank.build(tmp_path, model, pictures, 99)
+
+
+def test_a_batch_pads_to_its_most_regions():
+    features = np.arange(24, dtype=np.float16).reshape(4, 3, 2)
+    bank = RegionBank(Path(), np.array([[1, 2], [3, 2]]), (features,))
+    rows, valid = bank.batch(np.array([0, 1]), np.array([0, 0]))
+    assert valid.tolist() == [[True, False, False], [True, True, True]]
+    assert rows[0].tolist() == [[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+    assert rows[1].tolist() == features[2].tolist()
 
 
 def test_class_embeddings_tell_classes_apart_by_cosine():

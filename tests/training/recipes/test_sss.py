@@ -489,3 +489,15 @@ def test_other_settings_for_a_run_that_began_are_refused_by_name(tmp_path):
     assert "model.image_options.dim: 16 then, 24 now" in str(refused.value)
     assert "pretext" not in str(refused.value)
     assert path.read_bytes() == before
+
+
+def test_a_run_of_an_older_version_goes_on_where_new_settings_have_their_defaults(tmp_path):
+    path = tmp_path / "settings.json"
+    run_folder.settle_settings(RUN, path)
+    older = json.loads(path.read_text())
+    del older["loop"]["decay"]
+    path.write_text(json.dumps(older))
+    with pytest.raises(ValueError, match=r"loop\.decay: 'cosine' then, 'linear' now"):
+        run_folder.settle_settings(override(RUN, ["loop.decay=linear"]), path)
+    run_folder.settle_settings(RUN, path)
+    assert json.loads(path.read_text())["loop"]["decay"] == "cosine"
