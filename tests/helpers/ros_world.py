@@ -158,9 +158,11 @@ class Peer:
     def collect(self, *topics):
         """Subscribe to topics of the node by their names."""
         from av_grounding.config import HEADS
+        from av_grounding.identification import MAX_SOURCES
         from av_grounding.transports.topics.table import topics_of
 
-        types = {name: topic.type_name for name, topic in topics_of(HEADS, separates=True).items()}
+        known = topics_of(HEADS, separates=True, max_sources=MAX_SOURCES)
+        types = {name: topic.type_name for name, topic in known.items()}
 
         for name in topics:
             resolved = name if name.startswith("/") else f"{NAMESPACE}/{name}"
