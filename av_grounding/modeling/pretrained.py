@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from av_grounding.modeling.resnet import ResNetBackbone
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
 from av_grounding.modeling.transformer_backbones import HubertBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
@@ -77,6 +78,19 @@ def load_hubert(backbone: HubertBackbone, source: str | Path) -> None:
     from transformers import HubertModel
 
     load_exactly(backbone.hubert, _from_hub(HubertModel, source), source)
+
+
+def load_resnet(backbone: torch.nn.Module, source: str | Path) -> None:
+    """Give the image backbone a ResNet's weights: a name on the hub, or a folder. Errors as above.
+
+    Also ValueError for another backbone.
+    """
+    if not isinstance(backbone, ResNetBackbone):
+        raise ValueError(
+            f"weights {str(source)!r} of a ResNet for a {type(backbone).__name__}; expected "
+            "model.image_backbone=resnet, or pretrained.image= for none"
+        )
+    load_from_hub(backbone.resnet, source)
 
 
 def load_from_hub(

@@ -20,6 +20,8 @@ class LoopConfig:
     warmup_steps: int = 100
     final_learning_rate: float = 1e-5
     weight_decay: float = 0.02
+    beta2: float = 0.98
+    """Decay of Adam's second moments; that of the first ones is 0.9."""
     clip_norm: float = 5.0
     accumulate: int = 1
     """Batches per step and process. Each is contrasted within itself: gradients add up, negatives
@@ -48,6 +50,8 @@ class LoopConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; expected 0 (none) to below 1")
+        if not 0.0 <= self.beta2 < 1.0:
+            raise ValueError(f"beta2 is {self.beta2}; expected 0 to below 1")
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
