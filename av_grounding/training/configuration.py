@@ -265,7 +265,8 @@ class OneAvmPaperRun:
     )
     """The temperature stays at .03, as in the authors' earlier code; the paper states none."""
     loop: LoopConfig = field(default_factory=lambda: plain_adam(6392))
-    """003 section 4.1: 20 epochs of VGGSound-Music; the best on the validation split ships, where there is one."""
+    """003 section 4.1: 20 epochs of VGGSound-Music. Where there is a validation split, the best
+    weights on it ship."""
 
     def to_json(self) -> dict[str, Any]:
         return run_to_json(self)
