@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
+from av_grounding.modeling.resnet import ResNetBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
 UNMASKED = "unmasked_sdpa"
@@ -66,7 +67,7 @@ def _cubic(num: int, size: int) -> Tensor:
 
 def is_resizable(model: DualEncoder) -> bool:
     """Whether `folded` can leave the image size open."""
-    any_size = (ConvImageBackbone, EfficientNetLiteBackbone, DinoBackbone)
+    any_size = (ConvImageBackbone, EfficientNetLiteBackbone, DinoBackbone, ResNetBackbone)
     return isinstance(model.image_backbone, any_size)
 
 

@@ -37,8 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         "--preset",
         choices=("synthetic", "paper"),
         default="synthetic",
-        help="synthetic: the small model, from scratch (the default); paper: DINO and HuBERT with "
-        "the papers' values, on real clips",
+        help="synthetic: the small model, from scratch (the default); paper: the backbones and "
+        "values of the recipe's paper, on real clips",
     )
     parser.add_argument(
         "--data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from av_grounding.audio import resample
 from av_grounding.backends.parity import Examples
@@ -34,22 +35,23 @@ def draw_samples(
 
     Their clips fill a window at least.
     """
-    if spec.sample_rate_hz != SAMPLE_RATE_HZ:
-        raise ValueError(
-            f"the model hears {spec.sample_rate_hz} Hz; expected {SAMPLE_RATE_HZ}, the rate of "
-            "the synthetic world that an export is judged by"
-        )
     clip_s = max(spec.window_s, CLIP_S)
     worlds = [SyntheticSamples(split, seed, image_px=size, clip_s=clip_s) for size in image_sizes]
     return [worlds[index % len(worlds)][index] for index in range(num)]
 
 
 def examples_of(samples: Sequence[Sample], spec: ModelSpec) -> Examples:
-    """Each sample's image, and the last window of its mixture."""
+    """Each sample's image, and the last window of its mixture at the model's rate."""
     return Examples(
         [sample.image for sample in samples],
-        [sample.mixture[-spec.num_window_samples :] for sample in samples],
+        [_last_window(sample.mixture, spec) for sample in samples],
     )
+
+
+def _last_window(mixture: Float32[np.ndarray, " s"], spec: ModelSpec) -> Float32[np.ndarray, " n"]:
+    """At the model's rate; a window that is longer than the clip hears it again."""
+    heard = resample(mixture, SAMPLE_RATE_HZ, spec.sample_rate_hz)
+    return np.resize(heard, max(heard.size, spec.num_window_samples))[-spec.num_window_samples :]
 
 
 def everyday_examples(
@@ -67,10 +69,8 @@ def everyday_examples(
     for number in range(first, first + num):
         sample = samples[number]
         images.append(to_size.apply(sample.image))
-        mixture = resample(sample.mixture, SAMPLE_RATE_HZ, spec.sample_rate_hz)
-        # A window longer than the clip hears it again.
-        windows.append(np.resize(mixture, max(mixture.size, spec.num_window_samples)))
-    return Examples(images, [window[-spec.num_window_samples :] for window in windows])
+        windows.append(_last_window(sample.mixture, spec))
+    return Examples(images, windows)
 
 
 def synthetic_map(

@@ -48,16 +48,26 @@ class AudioAligner(nn.Module):
 
     With `evidence`, a token is a unit direction times an evidence g in (0, 1) that the aligner
     predicts per head and instant. A head says "nothing for me here" with a short vector, and a
-    plain time mean is then already weighted towards the instants that matter.
+    plain time mean is then already weighted towards the instants that matter. With `unit_length`
+    every token has norm 1, as where a paper takes cosines: then there is no evidence.
     """
 
     stride = 1
 
     def __init__(
-        self, dim_in: int, num_heads: int, dim: int, *, eps: float = 1e-5, evidence: bool = False
+        self,
+        dim_in: int,
+        num_heads: int,
+        dim: int,
+        *,
+        eps: float = 1e-5,
+        evidence: bool = False,
+        unit_length: bool = False,
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        if evidence and unit_length:
+            raise ValueError("audio tokens of unit length say no evidence; expected one of both")
+        self.num_heads, self.unit_length = num_heads, unit_length
         self.norm = ChannelLayerNorm(dim_in, eps=eps)
         self.project = nn.Conv1d(dim_in, num_heads * dim, 1)
         self.evidence = nn.Conv1d(dim_in, num_heads, 1) if evidence else None
@@ -66,7 +76,7 @@ class AudioAligner(nn.Module):
         x = self.norm(x)
         tokens = self.project(x).unflatten(1, (self.num_heads, -1))
         if self.evidence is None:
-            return tokens
+            return F.normalize(tokens.float(), dim=2) if self.unit_length else tokens
         direction = F.normalize(tokens.float(), dim=2)
         return direction * torch.sigmoid(self.evidence(x).float())[:, :, None]
 

@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class LogMel(nn.Module):
-    """Waveform (b, s) to log-mel (b, 1, num_mels, s / hop).
+class PowerSpectrum(nn.Module):
+    """Waveform (b, s) to power (b, window / 2 + 1, t) of the STFT that `audio.Stft` defines.
 
     The short-time Fourier transform is one strided convolution with windowed cosines and sines,
     so that it exports to plain operators; training, which needs no export, takes the fast one.
-    Frame i is centred on sample (i + 1/2) * hop.
+    Frame i is centred on sample (i + 1/2) * hop. Subclasses say what is made of the power.
     """
 
-    def __init__(
-        self, sample_rate_hz: int = 16_000, num_mels: int = 64, window: int = 400, hop: int = 160
-    ) -> None:
+    def __init__(self, window: int, hop: int) -> None:
         super().__init__()
         self.window, self.hop = window, hop
         num_bins = window // 2 + 1
@@ -37,24 +35,36 @@ class LogMel(nn.Module):
         basis = torch.cat([angle.cos() * hann, -angle.sin() * hann])[:, None].float()
         self.register_buffer("basis", basis, persistent=False)
         self.register_buffer("taper", hann.float(), persistent=False)
-        self.register_buffer(
-            "mel", mel_filterbank(num_mels, num_bins, sample_rate_hz), persistent=False
-        )
 
-    def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 m t"]:
-        return self.power(waveform).clamp_min(1e-5).log()[:, None]
-
-    def power(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b m t"]:
-        """Power in every mel band of every frame, of the STFT that `audio.Stft` defines."""
+    def bins(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b f t"]:
+        """Power in every linear bin of every frame."""
         pad = (self.window - self.hop) // 2
         padded = F.pad(waveform, (pad, pad))
         if self.training:
             frames = padded.float().unfold(1, self.window, self.hop) * self.taper
             spectrum = torch.view_as_real(torch.fft.rfft(frames)).square().sum(dim=-1)
-            return torch.einsum("mf,btf->bmt", self.mel, spectrum)
+            return spectrum.transpose(1, 2)
         spectrum = F.conv1d(padded[:, None], self.basis, stride=self.hop)
         real, imaginary = spectrum.chunk(2, dim=1)
-        return torch.einsum("mf,bft->bmt", self.mel, real.square() + imaginary.square())
+        return real.square() + imaginary.square()
+
+
+class LogMel(PowerSpectrum):
+    """Waveform (b, s) to log-mel (b, 1, num_mels, s / hop)."""
+
+    def __init__(
+        self, sample_rate_hz: int = 16_000, num_mels: int = 64, window: int = 400, hop: int = 160
+    ) -> None:
+        super().__init__(window, hop)
+        mel = mel_filterbank(num_mels, window // 2 + 1, sample_rate_hz)
+        self.register_buffer("mel", mel, persistent=False)
+
+    def forward(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b 1 m t"]:
+        return self.power(waveform).clamp_min(1e-5).log()[:, None]
+
+    def power(self, waveform: Float[Tensor, "b s"]) -> Float[Tensor, "b m t"]:
+        """Power in every mel band of every frame."""
+        return torch.einsum("mf,bft->bmt", self.mel, self.bins(waveform))
 
 
 def mel_filterbank(num_mels: int, num_bins: int, sample_rate_hz: int) -> Float[Tensor, "m f"]:

@@ -24,6 +24,7 @@ from av_grounding.modeling.conv_image import ConvImageBackbone
 from av_grounding.modeling.efficientnet_lite import EfficientNetLiteBackbone
 from av_grounding.modeling.mask_encoder import AttentionAligner, MaskEncoder
 from av_grounding.modeling.per_head import AlignerPerHead, TrunkPerHead
+from av_grounding.modeling.resnet import ResNetAudioBackbone, ResNetBackbone
 from av_grounding.modeling.similarity import ground
 from av_grounding.modeling.spectrogram import SpectrogramBackbone
 from av_grounding.modeling.streaming_front import StreamingFront
@@ -38,11 +39,13 @@ IMAGE_BACKBONES = {
     "dino": DinoBackbone,
     "efficientnet_lite": EfficientNetLiteBackbone,
     "clip": ClipBackbone,
+    "resnet": ResNetBackbone,
 }
 AUDIO_BACKBONES = {
     "conv": ConvAudioBackbone,
     "hubert": HubertBackbone,
     "per_head": TrunkPerHead,
+    "resnet": ResNetAudioBackbone,
     "spectrogram": SpectrogramBackbone,
     "vggish": VggishBackbone,
 }
@@ -153,6 +156,12 @@ class DualEncoder(nn.Module):
             **config.image_aligner_options,
         )
         self.audio_backbone = AUDIO_BACKBONES[config.audio_backbone](**config.audio_options)
+        rate_hz = getattr(self.audio_backbone, "sample_rate_hz", config.sample_rate_hz)
+        if rate_hz != config.sample_rate_hz:
+            raise ValueError(
+                f"audio_options are for sound at {rate_hz} Hz, sample_rate_hz is "
+                f"{config.sample_rate_hz}; expected the same"
+            )
         own = {
             "pointwise": {"evidence": config.evidence},
             "prototypes": {

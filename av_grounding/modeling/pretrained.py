@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from av_grounding.modeling.resnet import ResNetBackbone
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
 from av_grounding.modeling.transformer_backbones import HubertBackbone
 from av_grounding.modeling.vggish import VggishBackbone
@@ -97,6 +98,19 @@ def load_vggish(backbone: VggishBackbone, path: str | Path) -> None:
     except UnreadableFile as error:
         raise ValueError(f"{path} holds no weights ({error}): fetch it again") from None
     load_exactly(backbone, state, path)
+
+
+def load_resnet(backbone: torch.nn.Module, source: str | Path) -> None:
+    """Give the image backbone a ResNet's weights: a name on the hub, or a folder. Errors as above.
+
+    Also ValueError for another backbone.
+    """
+    if not isinstance(backbone, ResNetBackbone):
+        raise ValueError(
+            f"weights {str(source)!r} of a ResNet for a {type(backbone).__name__}; expected "
+            "model.image_backbone=resnet, or pretrained.image= for none"
+        )
+    load_from_hub(backbone.resnet, source)
 
 
 def load_from_hub(

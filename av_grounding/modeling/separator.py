@@ -130,6 +130,11 @@ class SeparatingEncoder(DualEncoder):
                 f"audio_backbone is {config.audio_backbone!r}, which has no stages; expected "
                 "spectrogram or resnet"
             )
+        if not hasattr(self.audio_backbone.log_mel, "mel"):
+            raise ValueError(
+                "the audio backbone's picture has linear bins, but masks lie on mel bands; "
+                "expected audio_options with front=mel"
+            )
         if config.embedding_dim:
             self.image_global = nn.Linear(self.image_backbone.dim, config.embedding_dim)
             self.audio_global = nn.Linear(self.audio_backbone.dim, config.embedding_dim)

@@ -47,14 +47,23 @@ class WordVectors:
 class BertText:
     """BERT, frozen: [CLS] of its last hidden state (004 section 4.2), not the pooled output.
 
-    Every caption is encoded once and remembered.
+    Every caption is encoded once and remembered. OSError, with the remedy, where it is not to be
+    had.
     """
 
     def __init__(self, name: str | Path = "google-bert/bert-base-uncased") -> None:
         from transformers import AutoTokenizer, BertModel
 
-        self._tokenizer = AutoTokenizer.from_pretrained(name)
-        self._model = BertModel.from_pretrained(name, add_pooling_layer=False).eval()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            self._model = BertModel.from_pretrained(name, add_pooling_layer=False).eval()
+        except OSError as error:
+            raise OSError(
+                f"text encoder {str(name)!r} is not to be had: it is no local folder, and the "
+                "Hugging Face hub did not give it. Where that is out of reach, copy the folder "
+                "here (config.json, vocabulary and weights) and name it, as --set data.text=DIR, "
+                "or take data.text=words"
+            ) from error
         self.dim = self._model.config.hidden_size
         self._known: dict[str, np.ndarray] = {}
 

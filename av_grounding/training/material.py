@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
 from av_grounding.everyday.utterances import Speaker
@@ -19,6 +20,7 @@ from av_grounding.training.configuration import (
     AnyRun,
     DataConfig,
     OasslRun,
+    OneAvmPaperRun,
     SeacPaperRun,
     SeacRun,
     SssRun,
@@ -29,11 +31,15 @@ from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PartnerBatches
 from av_grounding.training.fitting.head_names import NUM_NAMING_BATCHES, Pairs
+from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.run_folder import Progress
+from av_grounding.training.loop.validation import Validate, loss_on
 from av_grounding.types import HeadSpec, ModelSpec
 
 logger = logging.getLogger(__name__)
-LAYOUTS = {"sss": "triplets", "denseav": "pairs"}
+LAYOUTS = {"sss": "triplets", "denseav": "pairs", "oneavm": "clips"}
+VALIDATE_EVERY = 500
+"""Steps between two looks at real clips, where the settings say nothing."""
 VALIDATION, VALIDATION_SHARE, NUM_VALIDATION_BATCHES = "validation", 0.05, 8
 """Folder, size beside training, and batches of the synthetic world's."""
 MAX_VALIDATION_BATCHES = 50
@@ -61,6 +67,11 @@ def open_clips(config: AnyRun, data: Path) -> Material:
         mixing = MixingConfig(
             batch_size=config.data.batch_size, clip_s=config.window_s, ratio_db=RATIO_DB
         )
+    elif isinstance(config, OneAvmPaperRun):
+        mixing = MixingConfig(
+            sound=config.data.folder, batch_size=config.data.batch_size, clip_s=config.window_s,
+            augmentation=config.data.augmentation,
+        )  # fmt: skip
     batches, held_out, num = open_batches(
         data, mixing, seed=config.loop.seed, layout=LAYOUTS[config.recipe_name],
         image_px=config.short_side_px, sample_rate_hz=config.model.sample_rate_hz,
@@ -76,6 +87,14 @@ def open_clips(config: AnyRun, data: Path) -> Material:
                 yield kind, batch["pixels"][rows], batch["audio"][rows]
 
     return Material(batches, held_out, min(num, MAX_VALIDATION_BATCHES), naming_pairs)
+
+
+def judged_by(material: Material, loop: LoopConfig) -> tuple[LoopConfig, Validate | None]:
+    """How often a run looks at its held-out part, and how; it may have none."""
+    if material.held_out is None:
+        return loop, None
+    validate = loss_on(material.held_out, material.num_held_out)
+    return replace(loop, validate_every=loop.validate_every or VALIDATE_EVERY), validate
 
 
 def open_banks(config: SssRun, data: Path, model: DualEncoder) -> Material:
@@ -133,28 +152,43 @@ def build_sounds(
     )  # fmt: skip
 
 
-def window_of(config: SmallRun | SeacPaperRun, model: DualEncoder) -> dict[str, int]:
+def window_of(
+    config: SmallRun | SeacPaperRun | OneAvmPaperRun, model: DualEncoder
+) -> dict[str, int]:
     return {
         "num_samples": round(config.window_s * config.model.sample_rate_hz),
         "token_samples": model.audio_backbone.token_samples,
     }
 
 
+@torch.no_grad()
+def num_tokens_of(model: DualEncoder, num_samples: int) -> int:
+    """Audio tokens that a window gives: at its end some models leave out, others round up."""
+    was_training = model.training
+    tokens = model.eval().encode_audio(torch.zeros(1, num_samples))
+    model.train(was_training)
+    return tokens.shape[-1]
+
+
 def spec_of(
-    config: SmallRun | SeacPaperRun,
+    config: SmallRun | SeacPaperRun | OneAvmPaperRun,
     model: DualEncoder,
     heads: tuple[HeadSpec, ...],
     **further: Any,
 ) -> ModelSpec:
-    """Under a default calibration until one is fitted; `further` fields of a
-    `ModelSpec` belong to its recipe."""
+    """Under a default calibration until one is fitted; `further` fields of a `ModelSpec` belong to
+    its recipe."""
     num_samples, token_samples = window_of(config, model).values()
+    num_tokens, rate_hz = num_tokens_of(model, num_samples), config.model.sample_rate_hz
+    fills = num_tokens * token_samples == num_samples
     return ModelSpec(
         heads=heads,
-        sample_rate_hz=config.model.sample_rate_hz,
+        sample_rate_hz=rate_hz,
         window_s=config.window_s,
         hop_s=config.hop_s,
-        num_tokens=num_samples // token_samples,
+        num_tokens=num_tokens,
+        token_spacing_s=0.0 if fills else token_samples / rate_hz,
+        token_offset_s=getattr(model.audio_backbone, "first_token_s", None),
         short_side_px=config.short_side_px,
         patch_px=model.patch_px,
         context_s=model.audio_backbone.context_s,

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +35,7 @@ from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import CELL_PX, SceneBank
 from av_grounding.training.configuration import SeacPaperRun, SeacRun
-from av_grounding.training.data.clips import ClipSet
-from av_grounding.training.data.open import holds_clips, open_clips
+from av_grounding.training.data.open import check_clips, holds_clips, open_clips
 from av_grounding.training.data.region_bank import RegionBank
 from av_grounding.training.data.region_batches import (
     ClipPictures,
@@ -47,17 +45,16 @@ from av_grounding.training.data.region_batches import (
 )
 from av_grounding.training.fitting.calibration import (
     fit_cases,
-    pair_cases,
     reliability_facts,
     synthetic_cases,
 )
+from av_grounding.training.fitting.held_out import calibrate_on_clips
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.curves import draw_curves
 from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
 from av_grounding.training.material import build_banks, spec_of, window_of
 from av_grounding.training.recipes.seac import RegionContrast
-from av_grounding.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 CLASS_STEPS, CLASS_SCALE = 300, 20.0
@@ -76,11 +73,8 @@ def run_seac(
     settings than the run began with.
     """
     is_real = holds_clips(data)
-    if isinstance(config, SeacPaperRun) and not is_real:
-        raise ValueError(
-            f"{data} holds no clips; --preset paper trains on real data: expected a folder of "
-            "shards or clips (see data shard)"
-        )
+    if isinstance(config, SeacPaperRun):
+        check_clips(data)
     out.mkdir(parents=True, exist_ok=True)
     with distributed.main_process_first():
         settle_settings(config, out / "settings.json")
@@ -105,26 +99,25 @@ def run_seac(
         "temperature": round(float(trained.temperature.detach()), 5),
         "settings": config.to_json(),
     }
+    spec = spec_of(config, model, head_specs(model.heads), compares="cosine")
     vocabulary = None
     if not is_real:
         info["things"], vocabulary = list(CLASSES), {"sound": list(CLASSES)}
     bundle = save_bundle(
-        out / "bundle", model, region_spec(config, model), name=config.name, info=info,
+        out / "bundle", model, spec, name=config.name, info=info,
         vocabulary=vocabulary,
     )  # fmt: skip
     draw_curves(out, out / "curves.png")
-    calibrate(bundle, config, data if is_real else None, progress)
+    if is_real:
+        held_out = open_clips(data, "val", config.model.sample_rate_hz, config.window_s)
+        size = config.data
+        calibrate_on_clips(
+            bundle, {kind: held_out[kind] for kind in held_out if kind == "sound"},
+            size.num_calibration_samples, size.calibration_seed, progress,
+        )  # fmt: skip
+    else:
+        calibrate(bundle, config, progress)
     return bundle
-
-
-def region_spec(config: AnySeacRun, model: RegionModel) -> ModelSpec:
-    """VGGish leaves the rest of a window unheard, so its tokens do not fill it."""
-    spacing_s = model.audio_backbone.token_samples / config.model.sample_rate_hz
-    fills = window_of(config, model)["num_samples"] % model.audio_backbone.token_samples == 0
-    return spec_of(
-        config, model, head_specs(model.heads), compares="cosine",
-        token_spacing_s=0.0 if fills else spacing_s,
-    )  # fmt: skip
 
 
 def build_model(config: AnySeacRun, is_real: bool, progress: Progress) -> RegionModel:
@@ -198,7 +191,8 @@ def open_clip_regions(
     progress: Progress,
 ) -> Dataset:
     """Batches of the sounds among the clips in `data`."""
-    clips = open_sounds(config, data, "train")
+    found = open_clips(data, "train", config.model.sample_rate_hz, config.window_s)
+    clips = found.get("sound")
     if clips is None:
         raise ValueError(f"{data} has no clips of sounds for training: see data shard")
     pictures = ClipPictures(
@@ -211,11 +205,6 @@ def open_clip_regions(
         clips, regions, config.loop.seed, batch_size=config.data.batch_size,
         num_samples=window_of(config, model)["num_samples"],
     )  # fmt: skip
-
-
-def open_sounds(config: AnySeacRun, data: Path, split: str) -> ClipSet | None:
-    found = open_clips(data, split, config.model.sample_rate_hz, config.window_s)
-    return found.get("sound")
 
 
 def told(progress: Progress, stage: str) -> Callable[[int, int], None]:
@@ -267,35 +256,16 @@ def class_embeddings(
     return embeddings
 
 
-def calibrate(bundle: Path, config: AnySeacRun, clips: Path | None, progress: Progress) -> None:
-    """Fit the head's calibration and store it: on held-out clips, or on the synthetic validation
-    split. Too few clips leave it as it is, which is said."""
+def calibrate(bundle: Path, config: SeacRun, progress: Progress) -> None:
+    """Fit the head's calibration on the synthetic validation split and store it."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
-    num, seed = config.data.num_calibration_samples, config.data.calibration_seed
-    info: dict[str, Any] = {}
-    if clips is None:
-        cases = synthetic_cases(grounder, num, seed, told(progress, "calibration"))
-    else:
-        held_out = open_sounds(config, clips, "val")
-        rng = np.random.default_rng(seed)
-        rows = [held_out.read(i, rng) for i in range(min(len(held_out or ()), num))]
-        cases = pair_cases(
-            grounder,
-            [clip.image for clip in rows],
-            [(clip.waveform, clip.sample_rate_hz) for clip in rows],
-            [None] * len(rows),
-            seed,
-            told(progress, "calibration"),
-        )
-    try:
-        calibrations, reliabilities = fit_cases(grounder, cases)
-    except ValueError as error:
-        if clips is None:
-            raise
-        logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
-        return
-    if isinstance(config, SeacRun):
-        start = start_of(config, clips is not None)
-        info["start"] = sha256(start / WEIGHTS_FILE)[:16]
-    spec = grounder.spec.with_heads(calibration=calibrations)
-    store_spec(bundle, spec, {**reliability_facts(reliabilities), **info})
+    cases = synthetic_cases(
+        grounder, config.data.num_calibration_samples, config.data.calibration_seed,
+        told(progress, "calibration"),
+    )  # fmt: skip
+    calibrations, reliabilities = fit_cases(grounder, cases)
+    info = {
+        **reliability_facts(reliabilities),
+        "start": sha256(start_of(config, is_real=False) / WEIGHTS_FILE)[:16],
+    }
+    store_spec(bundle, grounder.spec.with_heads(calibration=calibrations), info)

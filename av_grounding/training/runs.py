@@ -3,12 +3,10 @@ clips, or a paper's model with pretrained backbones on real clips."""
 
 from __future__ import annotations
 
-import logging
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -22,33 +20,33 @@ from av_grounding.synthetic.objects import CLASSES
 from av_grounding.training.configuration import (
     AnyRun,
     OasslRun,
+    OneAvmPaperRun,
     OneAvmRun,
     SeacPaperRun,
     SeacRun,
     SssPaperRun,
     SssRun,
 )
-from av_grounding.training.data.mixing import MixedBatches
-from av_grounding.training.data.open import holds_clips
+from av_grounding.training.data.open import check_clips, holds_clips
 from av_grounding.training.data.synthetic_batches import PretextBatches
 from av_grounding.training.fitting.calibration import (
     fit_cases,
-    pair_cases,
     reliability_facts,
     synthetic_cases,
 )
 from av_grounding.training.fitting.evidence_floor import evidence_floors
 from av_grounding.training.fitting.head_names import name_heads
+from av_grounding.training.fitting.held_out import calibrate_on_clips
 from av_grounding.training.initial import start_from
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.curves import draw_curves
 from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
-from av_grounding.training.loop.validation import loss_on
 from av_grounding.training.material import (
     Material,
     build_banks,
+    judged_by,
     open_banks,
     open_clips,
     spec_of,
@@ -62,12 +60,10 @@ from av_grounding.training.recipes.pretext import Pretext
 from av_grounding.training.recipes.sss import MixAndSeparate, SssConfig
 from av_grounding.training.regions_run import run_seac
 from av_grounding.training.sources_run import run_oassl
+from av_grounding.training.unified_run import run_unified
 from av_grounding.types import ModelSpec, SeparationSpec
 
-logger = logging.getLogger(__name__)
 RECIPES = {SssConfig: MixAndSeparate, DenseavConfig: HeadMaxContrast, OneAvmConfig: OneAvm}
-VALIDATE_EVERY = 500
-"""Steps between two looks at real clips, where the settings say nothing."""
 
 
 def run(
@@ -85,12 +81,11 @@ def run(
         return run_oassl(config, data, out, progress)
     if isinstance(config, SeacRun | SeacPaperRun):
         return run_seac(config, data, out, progress)
+    if isinstance(config, OneAvmPaperRun):
+        return run_unified(config, data, out, progress)
     is_paper, is_real = isinstance(config, SssPaperRun), holds_clips(data)
-    if is_paper and not is_real:
-        raise ValueError(
-            f"{data} holds no clips; --preset paper trains on real data: expected a folder of "
-            "shards or clips (see data shard)"
-        )
+    if is_paper:
+        check_clips(data)
     if is_real and not is_paper and not config.recipe.image_backbone_rate:
         # Without a pretext, which needs the synthetic world, there is nothing to preserve.
         config = replace(config, recipe=replace(config.recipe, image_backbone_rate=1.0))
@@ -103,8 +98,14 @@ def run(
     info = {"recipe": config.recipe_name, "settings": config.to_json()}
     bundle = save_bundle(out / "bundle", model, spec, name=config.name, info=info)
     draw_curves(out, out / "curves.png")
-    if not is_paper and not (is_real and material.held_out is None):
-        calibrate(bundle, config, material.held_out if is_real else None, progress)
+    if not is_paper and not is_real:
+        calibrate(bundle, config, progress)
+    elif not is_paper and material.held_out is not None:
+        size = config.data
+        calibrate_on_clips(
+            bundle, material.held_out.sources, size.num_calibration_samples,
+            size.calibration_seed, progress,
+        )  # fmt: skip
     return bundle
 
 
@@ -129,10 +130,7 @@ def train_recipe(
         learn_pretext(model, config, data, pretext or out / "pretext", progress)
     recipe = make_recipe(model, config.recipe)
     warm_up_aligners(recipe, material.batches, config.aligners, out / "aligners", progress)
-    loop, validate = config.loop, None
-    if material.held_out is not None:
-        validate = loss_on(material.held_out, material.num_held_out)
-        loop = replace(loop, validate_every=loop.validate_every or VALIDATE_EVERY)
+    loop, validate = judged_by(material, config.loop)
     trained = train(
         recipe, material.batches, loop, out / config.recipe_name, validate=validate,
         on_step=lambda step, row: progress(config.stage, step + 1, loop.steps, row),
@@ -256,35 +254,16 @@ def paper_spec(config: SssPaperRun, model: DualEncoder, temperature: float) -> M
     )
 
 
-def calibrate(
-    bundle: Path, config: SssRun, held_out: MixedBatches | None, progress: Progress
-) -> None:
-    """Fit the heads' calibration and store it: on held-out clips (see `pair_cases`), or on the
-    synthetic validation split, there after the evidence floors."""
+def calibrate(bundle: Path, config: SssRun, progress: Progress) -> None:
+    """Fit evidence floors and the heads' calibration on the synthetic validation split, stored."""
     grounder = Grounder.load(bundle, backend="torch", device="cpu")
     spec, num = grounder.spec, config.data.num_calibration_samples
     seed = config.data.calibration_seed
-
-    def told(done: int, total: int) -> None:
-        progress("calibration", done, total, {})
-
-    if held_out is None:
-        if config.model.evidence:
-            spec = spec.with_heads(min_token_norm=evidence_floors(grounder.backend, num, seed))
-        cases = synthetic_cases(grounder.with_spec(spec), num, seed, told)
-    else:
-        rng = np.random.default_rng(seed)
-        rows = [
-            (clip.image, (clip.waveform, clip.sample_rate_hz), kind)
-            for kind, clips in held_out.sources.items()
-            for clip in (clips.read(i, rng) for i in range(min(len(clips), num)))
-        ]
-        cases = pair_cases(grounder, *zip(*rows, strict=True), seed, told)
-    try:
-        calibrations, reliabilities = fit_cases(grounder, cases)
-    except ValueError as error:
-        if held_out is None:
-            raise
-        logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
-        return
+    if config.model.evidence:
+        spec = spec.with_heads(min_token_norm=evidence_floors(grounder.backend, num, seed))
+    cases = synthetic_cases(
+        grounder.with_spec(spec), num, seed,
+        lambda done, total: progress("calibration", done, total, {}),
+    )  # fmt: skip
+    calibrations, reliabilities = fit_cases(grounder, cases)
     store_spec(bundle, spec.with_heads(calibration=calibrations), reliability_facts(reliabilities))

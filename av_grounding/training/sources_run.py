@@ -3,12 +3,10 @@ captions are known, or on shards with captions."""
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from av_grounding.grounder import Grounder
@@ -16,18 +14,16 @@ from av_grounding.identification import SourcesSpec
 from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.bundle_config import store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
+from av_grounding.modeling.pretrained import load_resnet
 from av_grounding.modeling.text_encoder import BertText, WordVectors
 from av_grounding.synthetic.stage_bank import StageBank, StageBankSpec
-from av_grounding.training.configuration import OasslRun
+from av_grounding.training.configuration import OasslPaperRun, OasslRun
 from av_grounding.training.data.captioned_batches import CaptionedBatches
-from av_grounding.training.data.open import holds_clips, open_clips
+from av_grounding.training.data.open import check_clips, holds_clips, open_clips
 from av_grounding.training.data.stage_batches import StageBatches
-from av_grounding.training.fitting.calibration import (
-    fit_cases,
-    pair_cases,
-    reliability_facts,
-)
+from av_grounding.training.fitting.calibration import fit_cases, reliability_facts
 from av_grounding.training.fitting.evidence_floor import evidence_floors
+from av_grounding.training.fitting.held_out import calibrate_on_clips
 from av_grounding.training.fitting.sources import fit_identification, stage_cases
 from av_grounding.training.initial import start_from
 from av_grounding.training.loop import distributed
@@ -45,7 +41,6 @@ from av_grounding.training.material import (
 from av_grounding.training.recipes.oassl import ObjectAware
 from av_grounding.types import ModelSpec
 
-logger = logging.getLogger(__name__)
 NUM_VALIDATION_BATCHES = 4
 
 
@@ -55,9 +50,11 @@ def run_oassl(config: OasslRun, data: Path, out: Path, progress: Progress) -> Pa
     `data` holds shards with captions, or the banks of stages and sounds, which are drawn on first
     use. With `loop.validate_every` the weights ship that are best on the validation split.
     ValueError for other settings than the run began with, and FileNotFoundError for shards without
-    captions.
+    captions. A paper's run wants shards, and OSError says where its weights are not to be had.
     """
     is_real = holds_clips(data)
+    if isinstance(config, OasslPaperRun):
+        check_clips(data)
     out.mkdir(parents=True, exist_ok=True)
     with distributed.main_process_first():
         settle_settings(config, out / "settings.json")
@@ -67,6 +64,9 @@ def run_oassl(config: OasslRun, data: Path, out: Path, progress: Progress) -> Pa
     model = DualEncoder(config.model)
     if config.start:
         start_from(model, Path(config.start), whole=True)
+    elif isinstance(config, OasslPaperRun) and config.pretrained.image:
+        progress("weights", 0, 1, {})
+        load_resnet(model.image_backbone, config.pretrained.image)
     model.image_backbone.to(memory_format=torch.channels_last)
 
     def opened(split: str) -> StageBatches | CaptionedBatches:
@@ -91,7 +91,10 @@ def run_oassl(config: OasslRun, data: Path, out: Path, progress: Progress) -> Pa
     bundle = save_bundle(out / "bundle", model, spec, name=config.name, info=info)
     draw_curves(out, out / "curves.png")
     if is_real:
-        calibrate(bundle, config, data, progress)
+        clips = open_clips(data, "val", config.model.sample_rate_hz, config.window_s)
+        sounds = {kind: clips[kind] for kind in ("sound",) if kind in clips}
+        num, seed = config.data.num_calibration_samples, config.data.calibration_seed
+        calibrate_on_clips(bundle, sounds, num, seed, progress)
     else:
         fit(bundle, config, progress)
     return bundle
@@ -169,30 +172,3 @@ def fit(bundle: Path, config: OasslRun, progress: Progress) -> None:
         "num_sources_right": accuracy,
     }
     store_spec(bundle, replace(spec, sources=sources), info)
-
-
-def calibrate(bundle: Path, config: OasslRun, data: Path, progress: Progress) -> None:
-    """Calibration on pairs of held-out clips; how sources are told apart keeps its defaults, since
-    clips do not say how many there are."""
-    grounder = Grounder.load(bundle, backend="torch", device="cpu")
-    seed = config.data.calibration_seed
-    clips = open_clips(data, "val", config.model.sample_rate_hz, config.window_s).get("sound")
-    rng = np.random.default_rng(seed)
-    num = min(len(clips or ()), config.data.num_calibration_samples)
-    rows = [clips.read(index, rng) for index in range(num)] if clips is not None else []
-    one_map = grounder.with_spec(replace(grounder.spec, sources=None))
-    try:
-        cases = pair_cases(
-            one_map,
-            [clip.image for clip in rows],
-            [(clip.waveform, clip.sample_rate_hz) for clip in rows],
-            [None] * num,
-            seed,
-            lambda done, total: progress("calibration", done, total, {}),
-        )
-        calibrations, reliabilities = fit_cases(one_map, cases)
-    except ValueError as error:
-        logger.warning("no calibration, the held-out clips do not serve for it: %s", error)
-        return
-    spec = grounder.spec.with_heads(calibration=calibrations)
-    store_spec(bundle, spec, reliability_facts(reliabilities))

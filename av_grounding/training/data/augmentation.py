@@ -20,6 +20,8 @@ class AugmentationConfig:
     """001 section 3.5 names crops, flips, jitter and grayscale; its released code the numbers."""
 
     crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_side: float = 0.0
+    """Above 0: a square instead, at a random place, of this share of the shorter side."""
     flip: float = 0.5
     jitter: float = 0.2
     """Of brightness, contrast, saturation and hue."""
@@ -39,7 +41,10 @@ def augment_image(
     image: UInt8[np.ndarray, "H W 3"], size: int, config: AugmentationConfig, rng
 ) -> UInt8[np.ndarray, "size size 3"]:
     """A random resized crop, flipped, jittered and greyed at random."""
-    y, x, height, width = draw_crop(image.shape[:2], config.crop_scale, rng)
+    if config.crop_side:
+        y, x, height, width = draw_square(image.shape[:2], config.crop_side, rng)
+    else:
+        y, x, height, width = draw_crop(image.shape[:2], config.crop_scale, rng)
     crop = image[y : y + height, x : x + width]
     shrinks = height > size or width > size
     crop = cv2.resize(
@@ -69,6 +74,15 @@ def draw_crop(
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
+
+
+def draw_square(
+    shape: tuple[int, int], share: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a square of that share of the image's shorter side."""
+    side = max(1, round(share * min(shape)))
+    y, x = (int(rng.integers(length - side + 1)) for length in shape)
+    return y, x, side, side
 
 
 def jitter_colour(

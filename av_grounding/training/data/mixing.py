@@ -1,4 +1,4 @@
-"""Batches of sound and speech clips for the papers' recipes on real data.
+"""Batches of sound and speech clips, or of sounds alone, for the papers' recipes on real data.
 
 Batch number m depends on the seed and on m alone.
 """
@@ -18,7 +18,8 @@ from av_grounding.training.data.augmentation import AugmentationConfig
 from av_grounding.training.data.clips import KINDS, ClipSet
 from av_grounding.training.data.order import EndlessOrder
 
-LAYOUTS = ("triplets", "pairs")
+LAYOUTS = {"triplets": KINDS, "pairs": KINDS, "clips": KINDS[:1]}
+"""Layout -> the kinds of clips that it takes."""
 SILENT_BELOW = 0.01
 """Of the clip's loudest part, in amplitude: 40 dB down."""
 MASKS_PER_S = 50
@@ -45,16 +46,18 @@ class MixingConfig:
 
 
 class MixedBatches(Dataset):
-    """`layout` triplets is the batch of `MixAndSeparate`, pairs that of `HeadMaxContrast`.
+    """`layout` triplets is the batch of `MixAndSeparate`, pairs that of `HeadMaxContrast`, clips
+    that of `OneAvm`.
 
-    Every clip comes once an epoch of its kind. Raises ValueError where a kind has fewer clips
-    than a batch takes.
+    Clips are sounds alone, `pixels` and `audio`. Their sound stays as it was: it is mixed and
+    parted later, and what a splice brings is seen nowhere. Every clip comes once an epoch of its
+    kind. Raises ValueError where a kind has fewer clips than a batch takes.
     """
 
     def __init__(
         self,
         sound: ClipSet,
-        speech: ClipSet,
+        speech: ClipSet | None,
         config: MixingConfig,
         seed: int,
         *,
@@ -69,7 +72,8 @@ class MixedBatches(Dataset):
                 f"batch_size is {config.batch_size}; expected an even number: half of the pairs "
                 "are sound and half speech"
             )
-        self.sources = dict(zip(KINDS, (sound, speech), strict=True))
+        sets = dict(zip(KINDS, (sound, speech), strict=True))
+        self.sources = {kind: sets[kind] for kind in LAYOUTS[layout]}
         self.config, self.seed, self.layout, self.image_px = config, seed, layout, image_px
         self.num_samples = round(config.clip_s * sample_rate_hz)
         self.num_masks = round(config.clip_s * MASKS_PER_S)
@@ -87,7 +91,9 @@ class MixedBatches(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, number))
-        parts = {kind: self.draw(kind, number, rng) for kind in KINDS}
+        parts = {kind: self.draw(kind, number, rng) for kind in self.sources}
+        if self.layout == "clips":
+            return {name: parts["sound"][name] for name in ("pixels", "audio")}
         if self.layout == "pairs":
             names = parts["sound"]
             pairs = {name: torch.cat([part[name] for part in parts.values()]) for name in names}
@@ -112,9 +118,10 @@ class MixedBatches(Dataset):
         }
         for i, (clip, window) in enumerate(zip(clips, windows, strict=True)):
             # The next clip of the batch lends the piece that is spliced in.
-            changed = augmentation.augment_clip(
-                window, windows[(i + 1) % len(windows)], self.silent(window), settings, rng
-            )
+            other, silent = windows[(i + 1) % len(windows)], self.silent(window)
+            changed = (window, silent, np.zeros_like(silent))
+            if self.layout != "clips":
+                changed = augmentation.augment_clip(window, other, silent, settings, rng)
             image = augmentation.augment_image(clip.image, self.image_px, settings, rng)
             row = (image.transpose(2, 0, 1), *changed, window)
             for name, value in zip(columns, row, strict=True):

@@ -65,6 +65,15 @@ def holds_clips(data: Path) -> bool:
     return data.is_dir() and not is_bank and any(data.iterdir())
 
 
+def check_clips(data: Path) -> None:
+    """ValueError, with the remedy, unless `data` holds shards or clips."""
+    if not holds_clips(data):
+        raise ValueError(
+            f"{data} holds no clips; --preset paper trains on real data: expected a folder of "
+            "shards or clips (see data shard)"
+        )
+
+
 def open_clips(
     data: Path,
     split: str,

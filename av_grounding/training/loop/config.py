@@ -23,6 +23,8 @@ class LoopConfig:
     decay: str = "cosine"
     """How the rate gets there after the warm-up: cosine or linear."""
     weight_decay: float = 0.02
+    beta2: float = 0.98
+    """Decay of Adam's second moments; that of the first ones is 0.9."""
     clip_norm: float = 5.0
     accumulate: int = 1
     """Batches per step and process. Each is contrasted within itself: gradients add up, negatives
@@ -54,6 +56,8 @@ class LoopConfig:
             raise ValueError(f"decay is {self.decay!r}; expected one of {', '.join(DECAYS)}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; expected 0 (none) to below 1")
+        if not 0.0 <= self.beta2 < 1.0:
+            raise ValueError(f"beta2 is {self.beta2}; expected 0 to below 1")
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"

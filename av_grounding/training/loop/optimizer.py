@@ -30,5 +30,5 @@ def make_optimizer(recipe: nn.Module, config: LoopConfig) -> torch.optim.Optimiz
             )
         ],
         lr=config.learning_rate,
-        betas=(0.9, 0.98),
+        betas=(0.9, config.beta2),
     )

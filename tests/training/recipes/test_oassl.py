@@ -252,10 +252,11 @@ def test_captions_that_name_a_side_are_not_mirrored():
 
 
 @needs_speech
-def test_real_clips_and_presets_that_are_not_there_are_told_in_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("preset", ["synthetic", "paper"])
+def test_clips_that_are_no_shards_are_told_in_one_line(preset, tmp_path, capsys):
     (tmp_path / "clip.wav").write_bytes(b"")
     common = ("--data", str(tmp_path), "--out", str(tmp_path / "run"), "--quiet")
-    assert main(["train", "oassl", *common]) == 2
+    if preset == "paper":
+        common += ("--set", "pretrained.image=")
+    assert main(["train", "oassl", "--preset", preset, *common]) == 2
     assert "no shards of sounds for train" in capsys.readouterr().err
-    assert main(["train", "oassl", "--preset", "paper", *common]) == 2
-    assert "oassl has no preset 'paper'; expected synthetic" in capsys.readouterr().err
