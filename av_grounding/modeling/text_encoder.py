@@ -68,9 +68,9 @@ class BertText:
         except OSError as error:
             raise OSError(
                 f"text encoder {str(self.name)!r} is not to be had: no local folder is there, and "
-                "the Hugging Face hub did not give it. Where that is out of reach, copy the folder "
-                "here (config.json, vocabulary and weights) and name it, as --set data.text=DIR, "
-                "or take data.text=words"
+                "the Hugging Face hub gave none. Where that is out of reach, copy the folder here "
+                "(config.json, vocabulary and weights) and name it, as --set data.text=DIR, or "
+                "take data.text=words"
             ) from error
         return tokenizer, model.eval()
 
