@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 STOP_WORDS = frozenset(("a", "an", "the", "and", "of", "with", "in", "on", "image"))
-MAX_TOKENS = 64
+MAX_TOKENS, BATCH_SIZE = 64, 256
 
 
 class WordVectors:
@@ -47,36 +49,47 @@ class WordVectors:
 class BertText:
     """BERT, frozen: [CLS] of its last hidden state (004 section 4.2), not the pooled output.
 
-    Every caption is encoded once and remembered. OSError, with the remedy, where it is not to be
-    had.
+    Every caption is encoded once and remembered, on a GPU where there is one. The weights are read
+    at the first; OSError, with the remedy, where they are not to be had.
     """
 
     def __init__(self, name: str | Path = "google-bert/bert-base-uncased") -> None:
+        self.name = name
+        self._known: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """Tokenizer and network."""
         from transformers import AutoTokenizer, BertModel
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._model = BertModel.from_pretrained(name, add_pooling_layer=False).eval()
+            tokenizer = AutoTokenizer.from_pretrained(self.name)
+            model = BertModel.from_pretrained(self.name, add_pooling_layer=False)
         except OSError as error:
             raise OSError(
-                f"text encoder {str(name)!r} is not to be had: it is no local folder, and the "
-                "Hugging Face hub did not give it. Where that is out of reach, copy the folder "
-                "here (config.json, vocabulary and weights) and name it, as --set data.text=DIR, "
-                "or take data.text=words"
+                f"text encoder {str(self.name)!r} is not to be had: no local folder is there, and "
+                "the Hugging Face hub gave none. Where that is out of reach, copy the folder here "
+                "(config.json, vocabulary and weights) and name it, as --set data.text=DIR, or "
+                "take data.text=words"
             ) from error
-        self.dim = self._model.config.hidden_size
-        self._known: dict[str, np.ndarray] = {}
+        return tokenizer, model.eval()
 
     def encode(self, captions: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Raw [CLS] vectors; long captions are cut at 64 tokens."""
+        new = sorted({caption for caption in captions if caption not in self._known})
+        for first in range(0, len(new), BATCH_SIZE):
+            some = new[first : first + BATCH_SIZE]
+            self._known.update(zip(some, self._vectors(some), strict=True))
+        return np.stack([self._known[caption] for caption in captions])
+
+    def _vectors(self, captions: list[str]) -> Float32[np.ndarray, "n d"]:
         import torch
 
-        new = sorted({caption for caption in captions if caption not in self._known})
-        if new:
-            tokens = self._tokenizer(
-                new, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-            )
-            with torch.inference_mode():
-                vectors = self._model(**tokens).last_hidden_state[:, 0].float().numpy()
-            self._known.update(zip(new, vectors, strict=True))
-        return np.stack([self._known[caption] for caption in captions])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        tokenizer, model = self._parts
+        tokens = tokenizer(
+            captions, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        ).to(device)
+        with torch.inference_mode():
+            found = model.to(device)(**tokens).last_hidden_state[:, 0]
+        return found.float().cpu().numpy()

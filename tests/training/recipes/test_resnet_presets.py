@@ -14,8 +14,11 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from av_grounding.cli import main
 from av_grounding.grounder import Grounder
+from av_grounding.modeling import text_encoder
 from av_grounding.modeling.bundle import load_bundle
 from av_grounding.modeling.resnet import build_resnet
+from av_grounding.modeling.separator import SeparatingEncoder
+from av_grounding.modeling.text_encoder import BertText
 from av_grounding.training import runs
 from av_grounding.training.configuration import (
     OasslPaperRun,
@@ -30,9 +33,10 @@ from av_grounding.training.data.folder import list_clips
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.data.shard_writer import ShardConfig, write_shards
 from av_grounding.training.loop.loop import Interrupted
+from av_grounding.training.recipes.oneavm import OneAvm
 from av_grounding.training.unified_run import build_model
 from tests.helpers.make_clips import make_vggsound
-from tests.helpers.small_resnets import SIZES
+from tests.helpers.small_resnets import SIZES, SMALL_SEPARATOR
 
 NUM_CLIPS, CLIP_S = 10, 3.4
 
@@ -207,6 +211,34 @@ def test_papers_004_model_trains_on_captioned_clips(weights, tmp_path):
     again = override(config, [f"start={bundle}", "pretrained.image=/nowhere", "loop.steps=1"])
     begun = runs.run(again, shards, tmp_path / "two", quiet)
     assert load_bundle(begun).model.config == grounder.model.config
+
+
+def test_every_parameter_learns_but_the_temperature():
+    torch.manual_seed(0)
+    config = OneAvmPaperRun().recipe
+    recipe = OneAvm(SeparatingEncoder(SMALL_SEPARATOR), config).train()
+    batch = {"pixels": torch.rand(3, 3, 64, 64), "audio": 0.1 * torch.randn(3, 25_600)}
+    torch.stack(list(recipe(batch, 0).values())).sum().backward()
+    missed = {name for name, one in recipe.named_parameters() if not one.grad.any()}
+    assert missed == {"log_gamma"}
+    assert float(recipe.gamma.detach()) == pytest.approx(1 / 0.03)
+
+
+def test_captions_are_encoded_by_the_cls_token_in_batches(weights, monkeypatch):
+    captions = ["an image of dog", "dog", "an image of an image", "dog"]
+    whole = BertText(weights / "bert").encode(captions)
+    assert whole.shape == (4, 16)
+    assert np.array_equal(whole[1], whole[3])
+    assert not np.allclose(whole[0], whole[1])
+    model = BertModel.from_pretrained(weights / "bert", add_pooling_layer=False).eval()
+    tokens = torch.tensor([[2, 8, 3]])  # [CLS] dog [SEP]
+    with torch.inference_mode():
+        expected = model(tokens).last_hidden_state[0, 0].numpy()
+    np.testing.assert_allclose(whole[1], expected, atol=1e-5)
+    monkeypatch.setattr(text_encoder, "BATCH_SIZE", 1)
+    np.testing.assert_allclose(BertText(weights / "bert").encode(captions), whole, atol=1e-5)
+    with pytest.raises(OSError, match="'/none' is not to be had"):
+        BertText("/none").encode(["dog"])
 
 
 def test_sounds_alone_come_whole_and_without_splices(clips):
