@@ -7,10 +7,11 @@ similarity is searched for the next one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 MAX_SOURCES = 8
 
@@ -35,6 +36,9 @@ class SourcesSpec:
     """ω of 004 eq. 2, above 0."""
     sharpness: float = 20.0
     """Of the soft assignment of cells to sources, per unit of squared distance; above 0."""
+    counting: tuple[tuple[float, ...], ...] = ()
+    """Of a model that hears how many there are (see `num_heard`): weights for one source, for two
+    and so on, each of 2 c + 1 numbers. Empty: those that are seen are counted."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -53,11 +57,55 @@ class SourcesSpec:
             if not is_number or not is_whole or not low <= value <= high:
                 kind = "a whole number" if name.endswith("sources") else "a number"
                 raise ValueError(f"{name} is {value!r}; expected {kind} from {low:g} to {high:g}")
+        # As lists they come from JSON.
+        object.__setattr__(self, "counting", tuple(map(tuple, self.counting)))
+        lengths = {len(row) for row in self.counting}
+        is_odd = all(length % 2 for length in lengths)
+        if len(self.counting) > self.max_sources or len(lengths) > 1 or not is_odd:
+            raise ValueError(
+                f"counting has {len(self.counting)} rows of {sorted(lengths)} numbers; expected "
+                f"at most {self.max_sources}, all of one odd length"
+            )
+        if not all(_is_number(value) for row in self.counting for value in row):
+            raise ValueError("counting holds what is no finite number; fit it again")
         if self.num_sources > self.max_sources:
             raise ValueError(
                 f"{self.num_sources} sources asked for; expected at most {self.max_sources}, "
                 "which is what this bundle gives"
             )
+
+    def counted(self, query: Float32[np.ndarray, " c"]) -> SourcesSpec:
+        """With as many sources as are heard in a pooled sound, where that is not given."""
+        if self.num_sources or not self.counting:
+            return self
+        return replace(self, num_sources=num_heard(query, self.counting))
+
+
+def _is_number(value: object) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def num_heard(query: Float32[np.ndarray, " c"], counting: tuple[tuple[float, ...], ...]) -> int:
+    """How many sources a pooled sound is made of: the most likely of a softmax regression.
+
+    Sounds that overlap pull their mean away from every single one of them, which the direction
+    shows better than the picture. ValueError where the weights are for vectors of other length.
+    """
+    features = counting_features(query)
+    weights = np.asarray(counting, np.float64)
+    if weights.shape[1] != len(features):
+        raise ValueError(
+            f"counting has rows of {weights.shape[1]} numbers; expected {len(features)} for "
+            f"vectors of {len(query)}: fit it again"
+        )
+    return 1 + int(np.argmax(weights @ features))
+
+
+def counting_features(query: Float32[np.ndarray, " c"]) -> Float64[np.ndarray, " f"]:
+    """What is counted by: the sound's direction, its coordinates' sizes, and 1."""
+    direction = query.astype(np.float64) / max(float(np.linalg.norm(query)), 1e-12)
+    return np.concatenate([direction, np.abs(direction), [1.0]])
 
 
 def source_maps(

@@ -491,7 +491,7 @@ class Backend(ABC):
         # Similarity is linear in the queries: those of the axes are the image's own features.
         axes = np.tile(np.eye(len(query), dtype=np.float32), (len(self.spec.heads), 1, 1))
         features = self.similarity(tokens, axes)[self.spec.head_names.index(head)]
-        return source_maps(features, similarity, self.spec.sources)
+        return source_maps(features, similarity, self.spec.sources.counted(query))
 
     def labels(
         self, tokens: ImageTokens, head: str, maps: Float32[np.ndarray, "m r"]

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_grounding.identification import SourcesSpec, find_seeds, source_maps
+from av_grounding.identification import (
+    SourcesSpec,
+    counting_features,
+    find_seeds,
+    num_heard,
+    source_maps,
+)
 
 AXES = np.eye(6, dtype=np.float32)
 WALL, BELL, DOG = AXES[0], AXES[1], AXES[2]
@@ -120,3 +126,37 @@ def test_maps_never_exceed_the_similarity_and_come_by_their_peaks(seed, num):
 def test_settings_out_of_range_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         SourcesSpec(**values)
+
+
+def by_ear(*rows, **changes):
+    return SourcesSpec(counting=rows, **changes)
+
+
+def test_as_many_as_are_heard_where_nobody_says_how_many():
+    # Of vectors of two: one source along the first axis, two between the axes.
+    one, two = (1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 1.4, 0.0, 0.0, 0.0)
+    alone, both = np.array([3.0, 0.1], np.float32), np.array([0.2, 0.2], np.float32)
+    np.testing.assert_allclose(counting_features(both), [0.5**0.5] * 4 + [1.0])
+    assert num_heard(alone, (one, two)) == 1
+    assert num_heard(both, (one, two)) == 2
+    spec = by_ear(one, two)
+    assert spec.counted(both).num_sources == 2
+    assert by_ear(one, two, num_sources=1).counted(both).num_sources == 1
+    assert SourcesSpec().counted(both) == SourcesSpec()
+    with pytest.raises(ValueError, match="rows of 5 numbers; expected 7 for vectors of 3"):
+        spec.counted(np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        ([[0.0] * 4], r"counting has 1 rows of \[4\] numbers"),
+        ([[0.0] * 3, [0.0] * 5], r"counting has 2 rows of \[3, 5\] numbers"),
+        ([[0.0] * 3] * 5, "counting has 5 rows"),
+        ([[0.0, float("nan"), 1.0]], "counting holds what is no finite number"),
+        ([["a", "b", "c"]], "counting holds what is no finite number"),
+    ],
+)
+def test_weights_that_count_nothing_are_refused(rows, match):
+    with pytest.raises(ValueError, match=match):
+        SourcesSpec(counting=rows)

@@ -14,7 +14,7 @@ from av_grounding.image import ResizeTransform, check_image
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.places import NothingHeard, at_box, at_mask, at_peak, at_point
-from av_grounding.streaming.pooling import answer
+from av_grounding.streaming.pooling import Queries, answer
 from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of, stft_of
 from av_grounding.types import Backend, Grounding, HeadAnswer, ImageTokens
 
@@ -42,9 +42,35 @@ def ground_clip(
     `hop_s`: another step between windows; up to the window minus twice the context, every token
     is still heard with its context once.
     """
+    image = check_image(image)
+    queries, num_channels = hear_clip(
+        backend, waveform, sample_rate_hz, config, word_span_s=word_span_s, hop_s=hop_s
+    )
+    spec = backend.spec
+    height, width = image.shape[:2]
+    placement = ResizeTransform.fit(height, width, spec.short_side_px, spec.patch_px)
+    tokens = backend.encode_image(placement.apply(image))
+    if word_span_s is not None or not use_salience:
+        spec = spec.with_heads(salience_power=dict.fromkeys(spec.head_names, 0.0))
+    heads = answer(backend.with_spec(spec), tokens, queries, num_channels)
+    return Grounding(heads, stamp_ns=0, image_size=(height, width))
+
+
+def hear_clip(
+    backend: Backend,
+    waveform: np.ndarray,
+    sample_rate_hz: int,
+    config: StreamingConfig | None = None,
+    *,
+    word_span_s: tuple[float, float] | None = None,
+    hop_s: float | None = None,
+) -> tuple[Queries, int]:
+    """What every head listens to in a clip, whatever the picture, and the vectors' length c.
+
+    Arguments as for `ground_clip`.
+    """
     config = StreamingConfig() if config is None else config
     spec = backend.spec
-    image = check_image(image)
     rate_hz = check_sample_rate(sample_rate_hz)
     samples, _, _ = to_clean_mono(waveform)
     if samples.size == 0:
@@ -62,15 +88,8 @@ def ground_clip(
     hearing = Hearing(backend, config, hop_s=hop_s, history_s=history_s)
     hearing.push(padded, is_clip=True)
     hearing.advance(padded.size)
-
-    height, width = image.shape[:2]
-    placement = ResizeTransform.fit(height, width, spec.short_side_px, spec.patch_px)
-    tokens = backend.encode_image(placement.apply(image))
-    if word_span is not None or not use_salience:
-        spec = spec.with_heads(salience_power=dict.fromkeys(spec.head_names, 0.0))
     queries = listen_to_clip(hearing, spec, config, heard.size, word_span)
-    heads = answer(backend.with_spec(spec), tokens, queries, hearing.num_channels)
-    return Grounding(heads, stamp_ns=0, image_size=(height, width))
+    return queries, hearing.num_channels
 
 
 @dataclass(frozen=True)

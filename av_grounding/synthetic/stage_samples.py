@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from av_grounding.synthetic.samples import (
     write_rows,
     write_sound,
 )
-from av_grounding.synthetic.scene import render_scene
+from av_grounding.synthetic.scene import Scene, render_scene
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
 from av_grounding.synthetic.stage import Stage, draw_stage
 
@@ -28,13 +29,24 @@ from av_grounding.synthetic.stage import Stage, draw_stage
 @dataclass(frozen=True)
 class StageSample:
     """`masks` are those of `stage.actors`, `mixture` what its sounding ones make together,
-    `absent` the sound of a class that is not shown; both (s,) at 16 kHz."""
+    `absent` the sound of a class that is not shown; both (s,) at 16 kHz. The picture is drawn
+    when it is looked at."""
 
     stage: Stage
-    image: UInt8[np.ndarray, "H W 3"]
-    masks: list[Bool[np.ndarray, "H W"]]
     mixture: Float32[np.ndarray, " s"]
     absent: Float32[np.ndarray, " s"]
+
+    @cached_property
+    def _scene(self) -> Scene:
+        return render_scene(self.stage.scene, IMAGE_PX, IMAGE_PX)
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "H W 3"]:
+        return self._scene.image
+
+    @property
+    def masks(self) -> list[Bool[np.ndarray, "H W"]]:
+        return list(self._scene.masks)
 
     @property
     def sounding(self) -> list[str]:
@@ -51,18 +63,36 @@ def stage_samples(num: int, seed: int, split: str, first: int = 0) -> Iterator[S
         sounding = [stage.actors[slot].class_name for slot in stage.slots("sounding")]
         shown = {actor.class_name for actor in stage.actors}
         other = str(rng.permutation([name for name in CLASSES if name not in shown])[0])
-        mixture = np.zeros(round(CLIP_S * SAMPLE_RATE_HZ), np.float32)
-        for name in sounding:
-            sound = world.draw_sound(name, rng)
-            mixture += sound * np.float32(0.1 / max(active_rms(sound), 1e-6))
-        scene = render_scene(stage.scene, IMAGE_PX, IMAGE_PX)
         yield StageSample(
             stage=stage,
-            image=scene.image,
-            masks=list(scene.masks),
-            mixture=mixture / max(1.0, float(np.abs(mixture).max())),
+            mixture=mixed([world.draw_sound(name, rng) for name in sounding]),
             absent=world.draw_sound(other, rng),
         )
+
+
+def mixed(sounds: Sequence[Float32[np.ndarray, " s"]]) -> Float32[np.ndarray, " s"]:
+    """Clips of the world's length together, each as loud as the others."""
+    mixture = np.zeros(round(CLIP_S * SAMPLE_RATE_HZ), np.float32)
+    for sound in sounds:
+        mixture += sound * np.float32(0.1 / max(active_rms(sound), 1e-6))
+    return mixture / max(1.0, float(np.abs(mixture).max()))
+
+
+def mixtures(
+    num: int, seed: int, split: str, num_each: int = 48
+) -> Iterator[tuple[Float32[np.ndarray, " s"], int]]:
+    """What is heard on `num` stages that nobody sees, and how many sources that is.
+
+    Of `num_each` sounds a class, since to synthesise one takes longer than to encode it.
+    """
+    world = SyntheticSamples(split, seed)
+    rng = world.rng(0, purpose=4)
+    sounds = {name: [world.draw_sound(name, rng) for _ in range(num_each)] for name in CLASSES}
+    for index in range(num):
+        rng = world.rng(index, purpose=5)
+        stage = draw_stage(rng, split)
+        names = [stage.actors[slot].class_name for slot in stage.slots("sounding")]
+        yield mixed([sounds[name][int(rng.integers(num_each))] for name in names]), len(names)
 
 
 def write_stages(

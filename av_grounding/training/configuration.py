@@ -412,6 +412,8 @@ class StagesConfig:
     """Of stages: full; labels, "an image of LABEL" without a background; shuffled, another clip's.
     The latter two are controls of what captions add."""
     num_calibration_samples: int = 150
+    num_counting_samples: int = 2500
+    """Mixtures from which it learns how many sources are heard; no picture is needed."""
     calibration_seed: int = 0
 
 

@@ -24,7 +24,7 @@ from av_grounding.training.data.stage_batches import StageBatches
 from av_grounding.training.fitting.calibration import fit_cases, reliability_facts
 from av_grounding.training.fitting.evidence_floor import evidence_floors
 from av_grounding.training.fitting.held_out import calibrate_on_clips
-from av_grounding.training.fitting.sources import fit_identification, stage_cases
+from av_grounding.training.fitting.sources import fit_counting, fit_identification, stage_cases
 from av_grounding.training.initial import start_from
 from av_grounding.training.loop import distributed
 from av_grounding.training.loop.curves import draw_curves
@@ -167,8 +167,11 @@ def fit(bundle: Path, config: OasslRun, progress: Progress) -> None:
     spec = spec.with_heads(calibration=calibrations)
     grounder = grounder.with_spec(spec)
     sources, accuracy = fit_identification(grounder, num, seed, told)
+    counting, by_ear = fit_counting(grounder, config.data.num_counting_samples, seed, told)
+    if by_ear > accuracy:
+        sources, accuracy = replace(sources, counting=counting), by_ear
     info = {
         **reliability_facts(reliabilities),
-        "num_sources_right": accuracy,
+        "num_sources_right": round(accuracy, 3),
     }
     store_spec(bundle, replace(spec, sources=sources), info)

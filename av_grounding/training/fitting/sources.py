@@ -1,5 +1,5 @@
 """What a bundle of several sources learns from the validation split of the synthetic world:
-calibration, and when two candidates are two sources."""
+calibration, when two candidates are two sources, and how many are heard."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from itertools import product
 import numpy as np
 
 from av_grounding.grounder import Grounder, clip_hop_s
-from av_grounding.identification import SourcesSpec, find_seeds, merged
+from av_grounding.identification import SourcesSpec, counting_features, find_seeds, merged
 from av_grounding.image import ResizeTransform
+from av_grounding.streaming.offline import hear_clip
 from av_grounding.synthetic.sounds import SAMPLE_RATE_HZ
-from av_grounding.synthetic.stage_samples import StageSample, stage_samples
+from av_grounding.synthetic.stage_samples import StageSample, mixtures, stage_samples
 from av_grounding.training.fitting.calibration import (
     Cases,
     as_arrays,
@@ -25,6 +26,9 @@ Progress = Callable[[int, int], None]
 MIN_SIMILARITY = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 SAME_COSINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SILENT_COSINE = (0.5, 0.7, 0.9)
+MIN_OF_EACH_NUMBER = 10
+PENALTY = 300.0
+"""Inverse strength of the regression's: directions are short, so weights must be large."""
 
 
 def stage_cases(
@@ -69,6 +73,37 @@ def fit_identification(
         if right > best_right:
             best, best_right = spec, right
     return best, best_right / max(len(seen), 1)
+
+
+def fit_counting(
+    grounder: Grounder, num: int, seed: int, progress: Progress | None = None
+) -> tuple[tuple[tuple[float, ...], ...], float]:
+    """Weights of `num_heard`, and the share that is right of one mixture in five, kept out of the
+    fit. Mixtures in which nothing is heard are left out; without enough of each number, none."""
+    from sklearn.linear_model import LogisticRegression
+
+    backend, spec = grounder.backend, grounder.spec
+    head, most = spec.heads[0].name, (spec.sources or SourcesSpec()).max_sources
+    heard, numbers = [], []
+    for number, (mixture, num_sounding) in enumerate(mixtures(num, seed, "val")):
+        queries, _ = hear_clip(backend, mixture, SAMPLE_RATE_HZ, hop_s=clip_hop_s(spec))
+        if head in queries:
+            heard.append(counting_features(queries[head].vectors[0])[:-1])
+            numbers.append(min(num_sounding, most))
+        if progress:
+            progress(number + 1, num)
+    most = max(numbers, default=0)
+    is_held_out = np.arange(len(numbers)) % 5 == 4
+    known = np.array(numbers, np.int64)[~is_held_out]
+    if not most or np.bincount(known, minlength=most + 1)[1:].min() < MIN_OF_EACH_NUMBER:
+        return (), 0.0
+    features = np.stack(heard)
+    fitted = LogisticRegression(C=PENALTY, max_iter=5000).fit(features[~is_held_out], known)
+    weights = np.column_stack([fitted.coef_, fitted.intercept_]).round(4)
+    if len(weights) == 1:  # of two classes one row says both
+        weights = np.concatenate([-weights, weights])
+    right = fitted.score(features[is_held_out], np.array(numbers)[is_held_out])
+    return tuple(map(tuple, weights.tolist())), float(right)
 
 
 def count(features: np.ndarray, similarity: np.ndarray, spec: SourcesSpec) -> int:

@@ -3,9 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from av_grounding.grounder import Grounder
+from av_grounding.identification import SourcesSpec
 from av_grounding.synthetic.stage_samples import stage_samples
-from av_grounding.training.fitting.sources import count, features_of, fit_identification
+from av_grounding.training.fitting import sources
+from av_grounding.training.fitting.sources import (
+    count,
+    features_of,
+    fit_counting,
+    fit_identification,
+)
 
 BUNDLE = Path(__file__).parents[3] / "models" / "synthetic-sources"
 
@@ -28,3 +37,19 @@ def test_stages_on_which_nothing_is_heard_teach_nothing():
     spec, share = fit_identification(deaf, 2, 0)
     assert share == 0.0
     assert spec.max_sources == grounder.spec.sources.max_sources
+
+
+def test_how_many_are_heard_is_learned_from_mixtures_alone(monkeypatch):
+    """From three sounds a class, and judged by mixtures that were kept out of the fit."""
+    grounder = Grounder.load(BUNDLE, backend="torch", device="cpu")
+    drawn = sources.mixtures
+    monkeypatch.setattr(sources, "mixtures", lambda *args: drawn(*args, num_each=3))
+    told = []
+    weights, share = fit_counting(grounder, 120, 0, lambda *done: told.append(done))
+    assert told[-1] == (120, 120)
+    assert np.shape(weights) == (3, 2 * 64 + 1)
+    assert share > 0.55  # always 1 is right of four in ten
+    # Too few of each number teach nothing.
+    assert fit_counting(grounder, 8, 0) == ((), 0.0)
+    two = grounder.with_spec(replace(grounder.spec, sources=SourcesSpec(max_sources=2)))
+    assert len(fit_counting(two, 60, 0)[0]) == 2
