@@ -57,8 +57,6 @@ class SourcesSpec:
             if not is_number or not is_whole or not low <= value <= high:
                 kind = "a whole number" if name.endswith("sources") else "a number"
                 raise ValueError(f"{name} is {value!r}; expected {kind} from {low:g} to {high:g}")
-        # As lists they come from JSON.
-        object.__setattr__(self, "counting", tuple(map(tuple, self.counting)))
         lengths = {len(row) for row in self.counting}
         is_odd = all(length % 2 for length in lengths)
         if len(self.counting) > self.max_sources or len(lengths) > 1 or not is_odd:

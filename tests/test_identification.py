@@ -150,11 +150,10 @@ def test_as_many_as_are_heard_where_nobody_says_how_many():
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
-        ([[0.0] * 4], r"counting has 1 rows of \[4\] numbers"),
-        ([[0.0] * 3, [0.0] * 5], r"counting has 2 rows of \[3, 5\] numbers"),
-        ([[0.0] * 3] * 5, "counting has 5 rows"),
-        ([[0.0, float("nan"), 1.0]], "counting holds what is no finite number"),
-        ([["a", "b", "c"]], "counting holds what is no finite number"),
+        (((0.0,) * 4,), r"counting has 1 rows of \[4\] numbers"),
+        (((0.0,) * 3, (0.0,) * 5), r"counting has 2 rows of \[3, 5\] numbers"),
+        (((0.0,) * 3,) * 5, "counting has 5 rows"),
+        (((0.0, float("nan"), 1.0),), "counting holds what is no finite number"),
     ],
 )
 def test_weights_that_count_nothing_are_refused(rows, match):

@@ -116,6 +116,14 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     return values
 
 
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where a spec has tuples."""
+    return {
+        name: tuple(map(tuple, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
+
+
 def spec_from_json(values: dict[str, Any]) -> ModelSpec:
     try:
         heads = tuple(
@@ -124,7 +132,7 @@ def spec_from_json(values: dict[str, Any]) -> ModelSpec:
         )
         later = {"separation": SeparationSpec, "sources": SourcesSpec}
         given = {name: kind for name, kind in later.items() if values.get(name) is not None}
-        parts = {name: kind(**values[name]) for name, kind in given.items()}
+        parts = {name: kind(**_with_tuples(values[name])) for name, kind in given.items()}
         spec = ModelSpec(**{**values, "heads": heads, **parts})
         check_spec(spec)
     except (TypeError, KeyError, AttributeError, ValueError) as error:

@@ -79,7 +79,7 @@ def mixed(sounds: Sequence[Float32[np.ndarray, " s"]]) -> Float32[np.ndarray, " 
 
 
 def mixtures(
-    num: int, seed: int, split: str, num_each: int = 48
+    num: int, seed: int, split: str, num_each: int = 100
 ) -> Iterator[tuple[Float32[np.ndarray, " s"], int]]:
     """What is heard on `num` stages that nobody sees, and how many sources that is.
 

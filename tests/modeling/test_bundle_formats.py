@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from av_grounding.config import drawn_world_bundle
+from av_grounding.identification import SourcesSpec
 from av_grounding.modeling.bundle import load_bundle, save_bundle
-from av_grounding.modeling.bundle_config import read_config, spec_from_json
+from av_grounding.modeling.bundle_config import read_config, spec_from_json, store_spec
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.types import HeadCalibration, HeadSpec, ModelSpec
 
@@ -98,3 +99,13 @@ def test_what_this_version_does_not_know_is_one_line(bundle, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         load_bundle(bundle)
     assert "\n" not in str(caught.value)
+
+
+def test_what_counts_sources_is_read_as_it_was_written(bundle):
+    sources = SourcesSpec(counting=((0.5, -1.0, 0.25), (0.0, 2.0, -0.125)))
+    store_spec(bundle, replace(SPEC, sources=sources), {})
+    assert load_bundle(bundle).spec.sources == sources
+    spec = json.loads((bundle / "config.json").read_text())["spec"]
+    change(bundle, spec=spec | {"sources": spec["sources"] | {"counting": [[1.0, 2.0]]}})
+    with pytest.raises(ValueError, match=r"counting has 1 rows of \[2\] numbers"):
+        load_bundle(bundle)

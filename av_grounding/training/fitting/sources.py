@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from av_grounding.grounder import Grounder, clip_hop_s
+from av_grounding.grounder import Grounder, clip_hop_s, longest_hop_s
 from av_grounding.identification import SourcesSpec, counting_features, find_seeds, merged
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import hear_clip
@@ -86,7 +86,7 @@ def fit_counting(
     head, most = spec.heads[0].name, (spec.sources or SourcesSpec()).max_sources
     heard, numbers = [], []
     for number, (mixture, num_sounding) in enumerate(mixtures(num, seed, "val")):
-        queries, _ = hear_clip(backend, mixture, SAMPLE_RATE_HZ, hop_s=clip_hop_s(spec))
+        queries, _ = hear_clip(backend, mixture, SAMPLE_RATE_HZ, hop_s=longest_hop_s(spec))
         if head in queries:
             heard.append(counting_features(queries[head].vectors[0])[:-1])
             numbers.append(min(num_sounding, most))
