@@ -108,7 +108,7 @@ def test_log_mel_equals_the_short_time_fourier_transform():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_backbone": "resnet"}, "image_backbone is 'resnet'; expected one of conv, vit"),
+        ({"image_backbone": "alexnet"}, "image_backbone is 'alexnet'; expected one of conv, vit"),
         ({"heads": ("sound", "sound")}, "all different"),
     ],
 )
