@@ -63,8 +63,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     from av_grounding.training import runs
-    from av_grounding.training.configuration import PRESETS, override
     from av_grounding.training.loop.loop import Interrupted
+    from av_grounding.training.paper_configuration import PRESETS
+    from av_grounding.training.settings import override
 
     if args.recipe not in ALONE and args.data is None:
         raise ValueError(f"no --data for {args.recipe}: expected a folder of shards or clips")

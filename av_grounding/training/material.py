@@ -16,16 +16,7 @@ from av_grounding.everyday.utterances import Speaker
 from av_grounding.modeling.dual_encoder import DualEncoder
 from av_grounding.synthetic.audio_bank import AudioBank
 from av_grounding.synthetic.scene_bank import SceneBank, SceneBankSpec
-from av_grounding.training.configuration import (
-    AnyRun,
-    DataConfig,
-    OasslRun,
-    OneAvmPaperRun,
-    SeacPaperRun,
-    SeacRun,
-    SssRun,
-    StagesConfig,
-)
+from av_grounding.training.configuration import DataConfig, OasslRun, SeacRun, SssRun, StagesConfig
 from av_grounding.training.data.batches import open_batches
 from av_grounding.training.data.clips import KINDS
 from av_grounding.training.data.mixing import MixingConfig
@@ -34,6 +25,7 @@ from av_grounding.training.fitting.head_names import NUM_NAMING_BATCHES, Pairs
 from av_grounding.training.loop.config import LoopConfig
 from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.loop.validation import Validate, loss_on
+from av_grounding.training.paper_configuration import AnyRun, OneAvmPaperRun, SeacPaperRun
 from av_grounding.types import HeadSpec, ModelSpec
 
 logger = logging.getLogger(__name__)

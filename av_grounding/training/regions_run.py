@@ -34,7 +34,7 @@ from av_grounding.modeling.sam import SamProposals
 from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.synthetic.scene_bank import CELL_PX, SceneBank
-from av_grounding.training.configuration import SeacPaperRun, SeacRun
+from av_grounding.training.configuration import SeacRun
 from av_grounding.training.data.open import check_clips, holds_clips, open_clips
 from av_grounding.training.data.region_bank import RegionBank
 from av_grounding.training.data.region_batches import (
@@ -54,6 +54,7 @@ from av_grounding.training.loop.curves import draw_curves
 from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
 from av_grounding.training.material import build_banks, spec_of, window_of
+from av_grounding.training.paper_configuration import SeacPaperRun
 from av_grounding.training.recipes.seac import RegionContrast
 
 logger = logging.getLogger(__name__)

@@ -17,16 +17,7 @@ from av_grounding.modeling.denseav import denseav_spec, num_tokens
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.pretrained import load_dino, load_hubert
 from av_grounding.synthetic.objects import CLASSES
-from av_grounding.training.configuration import (
-    AnyRun,
-    OasslRun,
-    OneAvmPaperRun,
-    OneAvmRun,
-    SeacPaperRun,
-    SeacRun,
-    SssPaperRun,
-    SssRun,
-)
+from av_grounding.training.configuration import OasslRun, OneAvmRun, SeacRun, SssRun
 from av_grounding.training.data.open import check_clips, holds_clips
 from av_grounding.training.data.synthetic_batches import PretextBatches
 from av_grounding.training.fitting.calibration import (
@@ -51,6 +42,12 @@ from av_grounding.training.material import (
     open_clips,
     spec_of,
     window_of,
+)
+from av_grounding.training.paper_configuration import (
+    AnyRun,
+    OneAvmPaperRun,
+    SeacPaperRun,
+    SssPaperRun,
 )
 from av_grounding.training.recipes.contrast import Contrast, ContrastConfig
 from av_grounding.training.recipes.denseav import DenseavConfig, HeadMaxContrast

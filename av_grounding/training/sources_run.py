@@ -17,7 +17,7 @@ from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.pretrained import load_resnet
 from av_grounding.modeling.text_encoder import BertText, WordVectors
 from av_grounding.synthetic.stage_bank import StageBank, StageBankSpec
-from av_grounding.training.configuration import OasslPaperRun, OasslRun
+from av_grounding.training.configuration import OasslRun
 from av_grounding.training.data.captioned_batches import CaptionedBatches
 from av_grounding.training.data.open import check_clips, holds_clips, open_clips
 from av_grounding.training.data.stage_batches import StageBatches
@@ -38,6 +38,7 @@ from av_grounding.training.material import (
     spec_of,
     window_of,
 )
+from av_grounding.training.paper_configuration import OasslPaperRun
 from av_grounding.training.recipes.oassl import ObjectAware
 from av_grounding.types import ModelSpec
 

@@ -11,7 +11,6 @@ from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.dual_encoder import head_specs
 from av_grounding.modeling.pretrained import load_resnet
 from av_grounding.modeling.separator import SeparatingEncoder
-from av_grounding.training.configuration import OneAvmPaperRun
 from av_grounding.training.data.open import check_clips
 from av_grounding.training.fitting.held_out import calibrate_on_clips
 from av_grounding.training.initial import start_from
@@ -20,6 +19,7 @@ from av_grounding.training.loop.curves import draw_curves
 from av_grounding.training.loop.loop import train
 from av_grounding.training.loop.run_folder import Progress, settle_settings
 from av_grounding.training.material import judged_by, open_clips, spec_of
+from av_grounding.training.paper_configuration import OneAvmPaperRun
 from av_grounding.training.recipes.oneavm import OneAvm
 from av_grounding.types import HeadCalibration, ModelSpec, SeparationSpec
 

@@ -11,8 +11,8 @@ from av_grounding.backends import load_backend
 from av_grounding.modeling.bundle import save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder, head_specs
 from av_grounding.modeling.separator import SeparatingEncoder
-from av_grounding.training.configuration import OasslPaperRun, OneAvmPaperRun
 from av_grounding.training.material import spec_of
+from av_grounding.training.paper_configuration import OasslPaperRun, OneAvmPaperRun
 from av_grounding.training.unified_run import unified_spec
 from tests.helpers.exporting import run_export
 from tests.helpers.small_resnets import SMALL_PAIR, SMALL_SEPARATOR

@@ -19,8 +19,9 @@ from av_grounding.evaluation.benchmark import AudioClip
 from av_grounding.evaluation.prediction import GrounderPredictor, HeadGrids
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.dual_encoder import DualEncoder
-from av_grounding.training.configuration import OasslRun, override
+from av_grounding.training.configuration import OasslRun
 from av_grounding.training.data.stage_batches import StageBatches
+from av_grounding.training.settings import override
 from av_grounding.training.sources_run import build_banks
 from tests.helpers.small_bundle import save_small_bundle
 from tests.training.recipes.test_oassl import RUN

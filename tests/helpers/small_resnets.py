@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from av_grounding.training.configuration import resnet_pair, resnet_separator
+from av_grounding.training.paper_configuration import resnet_pair, resnet_separator
 
 SIZES = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
 SMALL_SEPARATOR = replace(

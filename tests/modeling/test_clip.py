@@ -140,7 +140,7 @@ def test_a_bundle_without_clip_and_a_clip_that_is_not_there(folder, tmp_path):
 
 
 def test_the_paper_preset_is_of_the_papers_sizes():
-    from av_grounding.training.configuration import SeacPaperRun
+    from av_grounding.training.paper_configuration import SeacPaperRun
 
     run = SeacPaperRun()
     with torch.device("meta"):

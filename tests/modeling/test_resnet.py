@@ -20,13 +20,13 @@ from av_grounding.modeling.resnet import (
     feature_maps,
 )
 from av_grounding.modeling.separator import SeparatingEncoder
-from av_grounding.training.configuration import (
+from av_grounding.training.material import spec_of
+from av_grounding.training.paper_configuration import (
     OasslPaperRun,
     OneAvmPaperRun,
     resnet_pair,
     resnet_separator,
 )
-from av_grounding.training.material import spec_of
 from av_grounding.training.unified_run import unified_spec
 from tests.helpers.small_resnets import SIZES, SMALL_PAIR, SMALL_SEPARATOR
 

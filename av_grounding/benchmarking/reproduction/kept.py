@@ -11,7 +11,7 @@ from typing import Any
 from av_grounding.benchmarking.reproduction.page import NOTES
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.files import write_json, write_text
-from av_grounding.training.configuration import override
+from av_grounding.training.settings import override
 
 RESULT_FILE = "result.json"
 Result = dict[str, Any]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from av_grounding.training.configuration import DenseavRun, SssRun, override
+from av_grounding.training.configuration import DenseavRun, SssRun
+from av_grounding.training.settings import override
 
 # (name, recipe, settings beside the shared ones): what is compared with what.
 COMPARED = (

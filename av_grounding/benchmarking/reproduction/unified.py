@@ -26,10 +26,11 @@ from av_grounding.evaluation.scoring.rows import MODEL
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import Bundle
 from av_grounding.modeling.separator import SeparatingEncoder
-from av_grounding.training.configuration import OneAvmRun, override
+from av_grounding.training.configuration import OneAvmRun
 from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.recipes.oneavm import CHOICES, OneAvmConfig, mask_targets
 from av_grounding.training.runs import small_spec, train_recipe
+from av_grounding.training.settings import override
 
 OBJECTIVES = {"CL": "correspondence", "MAS": "separation", "MVA": "alignment"}
 LITERAL = "recipe.mask_target=literal"

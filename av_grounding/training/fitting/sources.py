@@ -27,7 +27,7 @@ MIN_SIMILARITY = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 SAME_COSINE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SILENT_COSINE = (0.5, 0.7, 0.9)
 MIN_OF_EACH_NUMBER = 10
-PENALTY = 300.0
+PENALTY = 1000.0
 """Inverse strength of the regression's: directions are short, so weights must be large."""
 
 

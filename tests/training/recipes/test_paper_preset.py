@@ -14,16 +14,15 @@ from av_grounding.cli import main
 from av_grounding.grounder import Grounder
 from av_grounding.modeling.vision_transformer import DinoBackbone
 from av_grounding.training import runs
-from av_grounding.training.configuration import (
-    DenseavPaperRun,
-    PretrainedConfig,
-    SssPaperRun,
-    override,
-    run_to_json,
-)
 from av_grounding.training.data.augmentation import AugmentationConfig
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.loop.loop import LoopConfig
+from av_grounding.training.paper_configuration import (
+    DenseavPaperRun,
+    PretrainedConfig,
+    SssPaperRun,
+)
+from av_grounding.training.settings import override, run_to_json
 from tests.training.recipes.test_recipes import PAPER
 
 LOOP = LoopConfig(

@@ -20,20 +20,15 @@ from av_grounding.modeling.resnet import build_resnet
 from av_grounding.modeling.separator import SeparatingEncoder
 from av_grounding.modeling.text_encoder import BertText
 from av_grounding.training import runs
-from av_grounding.training.configuration import (
-    OasslPaperRun,
-    OneAvmPaperRun,
-    SssPaperRun,
-    override,
-    run_to_json,
-)
 from av_grounding.training.data.batches import open_batches
 from av_grounding.training.data.captioning import LabelCaptions, caption_shards
 from av_grounding.training.data.folder import list_clips
 from av_grounding.training.data.mixing import MixingConfig
 from av_grounding.training.data.shard_writer import ShardConfig, write_shards
 from av_grounding.training.loop.loop import Interrupted
+from av_grounding.training.paper_configuration import OasslPaperRun, OneAvmPaperRun
 from av_grounding.training.recipes.oneavm import OneAvm
+from av_grounding.training.settings import override, run_to_json
 from av_grounding.training.unified_run import build_model
 from tests.helpers.make_clips import make_vggsound
 from tests.helpers.small_resnets import SIZES, SMALL_SEPARATOR
@@ -278,14 +273,6 @@ def test_papers_values():
         0.1,
         0,
     )
-
-
-def test_runs_from_before_a_setting_could_be_set_go_on():
-    """What they stated is what the same settings state now."""
-    stated = run_to_json(SssPaperRun())
-    assert "beta2" not in stated["loop"]
-    assert "crop_side" not in stated["data"]["augmentation"]
-    assert run_to_json(OneAvmPaperRun())["loop"]["beta2"] == 0.999
 
 
 @pytest.mark.parametrize("recipe", ["oneavm", "oassl"])

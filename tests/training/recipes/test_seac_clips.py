@@ -18,15 +18,12 @@ from av_grounding.modeling.bundle import load_bundle
 from av_grounding.modeling.region_model import PROPOSALS
 from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.training import runs
-from av_grounding.training.configuration import (
-    SeacPaperRun,
-    SeacPretrained,
-    SeacRun,
-    override,
-)
+from av_grounding.training.configuration import SeacRun
 from av_grounding.training.data import region_bank
 from av_grounding.training.data.region_bank import RegionBank
 from av_grounding.training.data.region_batches import ClipRegions, middle
+from av_grounding.training.paper_configuration import SeacPaperRun, SeacPretrained
+from av_grounding.training.settings import override
 from tests.helpers.small_bundle import save_small_bundle
 from tests.helpers.small_regions import disc_and_square
 from tests.helpers.tiny_clip import VISION, save_tiny_clip

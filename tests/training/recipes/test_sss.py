@@ -17,7 +17,7 @@ from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 from av_grounding.synthetic import espeak_worker, speech
 from av_grounding.synthetic.objects import CLASSES
 from av_grounding.training import runs
-from av_grounding.training.configuration import DataConfig, SssRun, override
+from av_grounding.training.configuration import DataConfig, SssRun
 from av_grounding.training.data.synthetic_batches import MixAndSeparateBatches, PretextBatches
 from av_grounding.training.loop import checkpoint, run_folder
 from av_grounding.training.loop.loop import Interrupted, LoopConfig
@@ -30,6 +30,7 @@ from av_grounding.training.recipes.sss import (
     pool_tokens,
     sample_cells,
 )
+from av_grounding.training.settings import override
 
 needs_speech = pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
