@@ -10,10 +10,14 @@ from typing import Any
 
 from av_grounding.benchmarking.reproduction.page import NOTES
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
+from av_grounding.evaluation.protocols import PROTOCOLS
 from av_grounding.files import write_json, write_text
 from av_grounding.training.settings import override
 
 RESULT_FILE = "result.json"
+MAP_PROTOCOL = PROTOCOLS["top_area"]
+"""Masks as large as the truth: above a map's median lies half the picture, whose IoU with a thing
+as small as those of the synthetic world is under any threshold."""
 Result = dict[str, Any]
 Rows = tuple[tuple[str, tuple[str, ...]], ...]
 """Group -> settings beside those that all runs share."""

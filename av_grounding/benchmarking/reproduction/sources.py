@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from av_grounding.benchmarking.reproduction.kept import Result, do_runs, listed, values
+from av_grounding.benchmarking.reproduction.kept import (
+    MAP_PROTOCOL,
+    Result,
+    do_runs,
+    listed,
+    values,
+)
 from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.benchmarks import open_benchmark
 from av_grounding.evaluation.evaluating import evaluate_benchmark
 from av_grounding.evaluation.prediction import AudioClip, GrounderPredictor, HeadGrids
-from av_grounding.evaluation.protocols import PROTOCOLS
 from av_grounding.evaluation.scoring.rows import MODEL
 from av_grounding.grounder import Grounder
 from av_grounding.training.configuration import OasslRun
@@ -44,9 +49,6 @@ BENCHMARKS = {
     "duet": "synthetic-lookalike-duet",
     "trio": "synthetic-trio",
 }
-PROTOCOL = "top_area"
-"""Masks as large as the truth: above a map's median lies half the picture, whose IoU with a thing
-as small as those on stages is under any threshold."""
 COLUMNS = {
     "lookalike: peak": ("lookalike", "given", "peak"),
     "on its twin": ("lookalike", "given", "twin"),
@@ -131,7 +133,7 @@ def measure(grounder: Grounder, num: int, progress: Callable[[int, int], None]) 
         found[name] = {}
         for way, predictor in predictors.items():
             evaluation = evaluate_benchmark(
-                benchmark, predictor, [PROTOCOLS[PROTOCOL]], num_workers=1, progress=progress
+                benchmark, predictor, [MAP_PROTOCOL], num_workers=1, progress=progress
             )
             (table,) = evaluation.tables.values()
             found[name][way] = {k: v for k, v in table[MODEL].items() if isinstance(v, float)}
@@ -147,7 +149,7 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
         f"{', '.join(map(str, schedule.ablation_seeds))}; {schedule.num_samples} test samples of "
         "each benchmark. Percent, mean ± standard deviation over seeds. A twin is of the class "
         "that sounds, and silent; the number of sources is given but where it says otherwise. "
-        f"Maps are cut at the size of the truth (`{PROTOCOL}`). "
+        f"Maps are cut at the size of the truth (`{MAP_PROTOCOL.name}`). "
         "LVS's contrast, both ways, is part of every run. Written by `av-grounding reproduce "
         "--paper oassl`."
     )

@@ -12,7 +12,7 @@ import torch
 
 from av_grounding.audio import Stft
 from av_grounding.backends.torch_eager import TorchBackend
-from av_grounding.benchmarking.reproduction.kept import Result, do_runs, kept
+from av_grounding.benchmarking.reproduction.kept import MAP_PROTOCOL, Result, do_runs, kept
 from av_grounding.benchmarking.reproduction.reproduce import pretext_folder
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.benchmarking.reproduction.unified_page import lines
@@ -128,9 +128,11 @@ def measure(grounder: Grounder, num: int, progress: Callable[[int, int], None]) 
     """Benchmark -> row of its table -> metric: shares in [0, 1], ratios of separation in dB."""
     predictor, found = GrounderPredictor(grounder), {}
     for name, benchmark in BENCHMARKS.items():
+        samples = open_benchmark(benchmark, num=num, seed=0)
         evaluation = evaluate_benchmark(
-            open_benchmark(benchmark, num=num, seed=0), predictor, num_workers=0, progress=progress
-        )
+            samples, predictor, [MAP_PROTOCOL] if samples.info.task in MAP_PROTOCOL.tasks else (),
+            num_workers=0, progress=progress,
+        )  # fmt: skip
         (table,) = evaluation.tables.values()
         found[name] = {
             row: {key: value for key, value in table[row].items() if isinstance(value, float)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from av_grounding.benchmarking.reproduction.kept import Result
+from av_grounding.benchmarking.reproduction.kept import MAP_PROTOCOL, Result
 from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget
 from av_grounding.evaluation.scoring.pairs import WHOLES
@@ -49,7 +49,8 @@ def lines(
         f"{', '.join(map(str, schedule.seeds))}, for the ablations "
         f"{', '.join(map(str, schedule.ablation_seeds))}; {schedule.num_samples} test samples of "
         "each benchmark. Mean ± standard deviation over seeds: localisation and recognition in "
-        "percent, separation in dB (BSS-eval 3). CL is the correspondence (eq. 1, 2), MAS the "
+        "percent, separation in dB (BSS-eval 3); maps are cut at the size of the truth "
+        f"(`{MAP_PROTOCOL.name}`). CL is the correspondence (eq. 1, 2), MAS the "
         "separation of mixed audio (eq. 3, 4), MVA the alignment with mixed pictures (eq. 5). A "
         "mask's target is the source that dominates a bin, or with `literal` the printed formula, "
         "a source that exceeds the mixture. IR, xNN and wNN are of "
