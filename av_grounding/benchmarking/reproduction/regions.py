@@ -41,6 +41,7 @@ ABLATIONS = (
         (f"MSA, {num} masks", (f"model.proposals_options.num_regions={num}",))
         for num in (4, 8, 32)
     ),
+    *((f"MSA, {num} pictures", (f"num_scenes={num}",)) for num in (400, 800)),
     *(
         (f"MSA, {name} views", (*CROPS, f"model.local_weight={weight}"))
         for name, weight in (("local", 1.0), ("global", 0.0), ("both", 0.6))
@@ -183,6 +184,8 @@ def lines(results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
         ("32 masks above 16", "MSA, 32 masks", "MSA"),
         ("local and global above local alone (figure 4)", both, "MSA, local views"),
         ("local and global above global alone", both, "MSA, global views"),
+        ("800 pictures above 400 (table 4)", "MSA, 800 pictures", "MSA, 400 pictures"),
+        ("1200 pictures above 800", "MSA", "MSA, 800 pictures"),
     )  # fmt: skip
     for claim, higher, lower in pairs:
         for place, column in (("single", SINGLE), ("multi", MULTI)):
