@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,15 +79,14 @@ def mixed(sounds: Sequence[Float32[np.ndarray, " s"]]) -> Float32[np.ndarray, " 
     return mixture / max(1.0, float(np.abs(mixture).max()))
 
 
-def mixtures(
-    num: int, seed: int, split: str, num_each: int = 100
-) -> Iterator[tuple[Float32[np.ndarray, " s"], int]]:
+def mixtures(num: int, seed: int, split: str) -> Iterator[tuple[Float32[np.ndarray, " s"], int]]:
     """What is heard on `num` stages that nobody sees, and how many sources that is.
 
-    Of `num_each` sounds a class, since to synthesise one takes longer than to encode it.
+    They share sounds, of which there are half as many: to synthesise one takes as long as to
+    encode it.
     """
     world = SyntheticSamples(split, seed)
-    rng = world.rng(0, purpose=4)
+    rng, num_each = world.rng(0, purpose=4), math.ceil(num / 2 / len(CLASSES))
     sounds = {name: [world.draw_sound(name, rng) for _ in range(num_each)] for name in CLASSES}
     for index in range(num):
         rng = world.rng(index, purpose=5)

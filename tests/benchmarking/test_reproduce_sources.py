@@ -30,7 +30,8 @@ from tests.training.recipes.test_sss import needs_speech
 TINY = (
     "short_side_px=64", "model.image_options.dim=16", "model.audio_options.dim=16",
     "model.audio_options.num_mels=32", "model.audio_options.widths=(8,16,16)", "model.head_dim=8",
-    "data.num_stages=12", "data.num_sounds_per_class=1", "data.num_calibration_samples=4", "data.num_counting_samples=8",
+    "data.num_stages=12", "data.num_sounds_per_class=1", "data.num_calibration_samples=4",
+    "data.num_counting_samples=8",
     "recipe.transport_grid=4", "recipe.transport_iterations=5", "loop.num_workers=0",
     "loop.tensorboard=false", "loop.checkpoint_every=1",
 )  # fmt: skip

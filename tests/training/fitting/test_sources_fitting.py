@@ -42,7 +42,7 @@ def test_stages_on_which_nothing_is_heard_teach_nothing():
 def test_how_many_are_heard_is_learned_from_mixtures_alone(monkeypatch):
     """From three sounds a class, and judged by mixtures that were kept out of the fit."""
     grounder = Grounder.load(BUNDLE, backend="torch", device="cpu")
-    drawn = list(sources.mixtures(100, 0, "val", num_each=2))
+    drawn = list(sources.mixtures(100, 0, "val"))
     monkeypatch.setattr(sources, "mixtures", lambda num, *_: drawn[:num])
     told = []
     weights, share = fit_counting(grounder, 100, 0, lambda *done: told.append(done))

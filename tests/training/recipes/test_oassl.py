@@ -149,7 +149,8 @@ def test_a_model_begins_with_the_head_of_a_bundle_that_has_more(tmp_path):
 RUN = OasslRun(
     name="tiny", short_side_px=64, model=MODEL,
     data=StagesConfig(
-        num_stages=12, num_sounds_per_class=1, batch_size=4, num_calibration_samples=4, num_counting_samples=8
+        num_stages=12, num_sounds_per_class=1, batch_size=4, num_calibration_samples=4,
+        num_counting_samples=8,
     ),
     loop=LoopConfig(
         steps=4, learning_rate=1e-3, warmup_steps=1, ema_decay=0.5, num_workers=0,
