@@ -46,6 +46,7 @@ def check_encoders(eager, compiled, size):
     return image, window
 
 
+@pytest.mark.slow
 def test_the_compiled_model_of_paper_003_separates_alike(tmp_path):
     torch.manual_seed(0)
     model = SeparatingEncoder(SMALL_SEPARATOR)
@@ -62,6 +63,7 @@ def test_the_compiled_model_of_paper_003_separates_alike(tmp_path):
     np.testing.assert_allclose(*masks, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_compiled_model_of_paper_004_hears_alike(tmp_path):
     torch.manual_seed(0)
     model = DualEncoder(SMALL_PAIR)

@@ -87,6 +87,7 @@ def test_crops_go_through_the_same_graph_where_it_takes_any_size(bundle, tmp_pat
     assert_same_regions(fixed, eager, IMAGE, WAVE)
 
 
+@pytest.mark.slow
 def test_crops_of_an_encoder_of_one_size_go_through_a_graph_of_that_size(tmp_path):
     clip = {"image_backbone": "clip", "image_options": VISION, "num_classes": 0}
     bundle = save_small_regions(tmp_path / "clip", **clip)

@@ -146,6 +146,7 @@ def test_the_pair_is_denseavs():
     assert 330e6 < num_parameters < 350e6
 
 
+@pytest.mark.slow
 def test_the_table_runs_every_case_in_a_process_of_its_own(tmp_path):
     subject = Subject("small", save_small_bundle(tmp_path / "small"), (64, 80))
     rows = list(measure_table([subject], "cpu", 2))

@@ -37,7 +37,7 @@ BUDGET = Budget(
 
 def test_runs_are_one_seed_of_everything_first(tmp_path):
     runs = list_regions_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
-    assert [run.seed for run in runs] == [4] * 11 + [5] * 4
+    assert [run.seed for run in runs] == [4] * 13 + [5] * 4
     assert len({run.name for run in runs}) == len(runs)
     assert all(re.fullmatch(r"[a-z0-9-]+", run.name) for run in runs)
     by_group = {run.group: run.config for run in runs}
@@ -50,10 +50,13 @@ def test_runs_are_one_seed_of_everything_first(tmp_path):
     weights = {name: model.local_weight for name, model in crops.items()}
     assert weights == {"local": 1.0, "global": 0.0, "both": 0.6}
     assert {model.views for model in crops.values()} == {"crops"}
-    # Runs that differ in the objective alone share a bank; every other kind has its own.
+    # Runs that differ in the objective or the number of pictures share a bank; every other kind
+    # has its own.
     banks = {group: regions_of(config, tmp_path) for group, config in by_group.items()}
-    assert len({banks[name] for name in ("MSA", "MICL", "MICL on mixtures")}) == 1
-    assert len(set(banks.values())) == len(banks) - 2
+    fewer = {f"MSA, {num} pictures": num for num in (400, 800)}
+    assert {group: by_group[group].num_scenes for group in fewer} == fewer
+    assert len({banks[name] for name in ("MSA", "MICL", "MICL on mixtures", *fewer)}) == 1
+    assert len(set(banks.values())) == len(banks) - 4
 
 
 def test_recall_counts_things_that_a_region_covers_by_half():

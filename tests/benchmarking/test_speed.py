@@ -238,6 +238,7 @@ def test_pinning_keeps_to_two_cores():
 @pytest.mark.skipif(
     espeak_worker.find_library() is None, reason=f"needs espeak-ng: {speech.INSTALL_REMEDY}"
 )
+@pytest.mark.slow
 def test_the_command_writes_the_report_and_a_table(bundle, tmp_path):
     command = [sys.executable, "-m", "av_grounding", "bench", "--model", str(bundle)]
     command += ["--duration", "1", "--out", str(tmp_path / "out")]
