@@ -52,7 +52,7 @@ class SourcesSpec:
             ("sharpness", 1e-6, 1e6),
         ):
             value = getattr(self, name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            is_number = _is_number(value)
             is_whole = not name.endswith("sources") or isinstance(value, int)
             if not is_number or not is_whole or not low <= value <= high:
                 kind = "a whole number" if name.endswith("sources") else "a number"

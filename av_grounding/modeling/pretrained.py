@@ -13,7 +13,6 @@ from torch import Tensor
 from av_grounding.modeling.resnet import ResNetBackbone
 from av_grounding.modeling.tensor_files import UnreadableFile, plain_tensors, read_torch_file
 from av_grounding.modeling.transformer_backbones import HubertBackbone
-from av_grounding.modeling.vggish import VggishBackbone
 from av_grounding.modeling.vision_transformer import DinoBackbone
 
 # The vision transformer of `transformers` under its names of version 4 and of version 5, and
@@ -45,10 +44,7 @@ def load_dino(backbone: DinoBackbone, source: str | Path) -> None:
     """
     path = Path(source)
     if path.is_file():
-        try:
-            state = plain_tensors(read_torch_file(path))
-        except UnreadableFile as error:
-            raise ValueError(f"{path} holds no weights ({error}): fetch it again") from None
+        state = _read_file(path)
     else:
         from transformers import ViTModel
 
@@ -82,22 +78,26 @@ def load_hubert(backbone: HubertBackbone, source: str | Path) -> None:
     load_exactly(backbone.hubert, _from_hub(HubertModel, source), source)
 
 
-def load_vggish(backbone: VggishBackbone, path: str | Path) -> None:
-    """Give the backbone VGGish's weights, a file of PyTorch with the released names.
+def read_vggish(source: str | Path) -> dict[str, Tensor]:
+    """VGGish's weights under the released names, from a file of PyTorch, for `load_exactly`.
 
-    Raises OSError where there is no such file, and ValueError as `load_dino`.
+    Raises OSError where there is no such file, and ValueError where it holds no weights.
     """
-    path = Path(path)
+    path = Path(source)
     if not path.is_file():
         raise OSError(
-            f"weights {str(path)!r} are not to be had: VGGish is on no hub; expected the file "
-            "vggish-10086976.pth of harritaylor/torchvggish, release v0.1"
+            f"weights {str(source)!r} are not to be had: VGGish is on no hub; expected the file "
+            "vggish-10086976.pth of harritaylor/torchvggish, release v0.1: name it with --set "
+            "pretrained.audio=FILE"
         )
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     try:
-        state = plain_tensors(read_torch_file(path))
+        return plain_tensors(read_torch_file(path))
     except UnreadableFile as error:
         raise ValueError(f"{path} holds no weights ({error}): fetch it again") from None
-    load_exactly(backbone, state, path)
 
 
 def load_resnet(backbone: torch.nn.Module, source: str | Path) -> None:

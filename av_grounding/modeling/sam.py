@@ -178,7 +178,8 @@ def _detector(options: dict[str, Any]) -> nn.Module:
             "pip install -U transformers"
         ) from None
     text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-            "num_attention_heads": 1, "vocab_size": 8}  # fmt: skip
+            "num_attention_heads": 1, "vocab_size": 8, "bos_token_id": 0,
+            "eos_token_id": 0}  # fmt: skip
     model = Owlv2ForObjectDetection(Owlv2Config(vision_config=options, text_config=text)).eval()
     for name in TEXT_ONLY:
         delattr(model.owlv2, name)

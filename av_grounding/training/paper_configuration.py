@@ -196,7 +196,7 @@ class SeacPretrained:
 
     image: str = "openai/clip-vit-base-patch16"
     audio: str = ""
-    """VGGish's file: it is on no hub (see `modeling.pretrained.load_vggish`)."""
+    """VGGish's file: it is on no hub (see `modeling.pretrained.read_vggish`)."""
     segmenter: str = "facebook/sam-vit-huge"
     detector: str = "google/owlv2-base-patch16-ensemble"
     """For MDef-DETR, which no maintained library holds; only its class-free side is read."""

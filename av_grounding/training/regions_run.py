@@ -28,7 +28,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.modeling.bundle import load_bundle, save_bundle
 from av_grounding.modeling.bundle_config import WEIGHTS_FILE, store_spec
 from av_grounding.modeling.dual_encoder import head_specs
-from av_grounding.modeling.pretrained import load_from_hub, load_vggish
+from av_grounding.modeling.pretrained import load_exactly, load_from_hub, read_vggish
 from av_grounding.modeling.region_model import RegionModel
 from av_grounding.modeling.sam import SamProposals
 from av_grounding.modeling.vggish import VggishBackbone
@@ -81,8 +81,11 @@ def run_seac(
         settle_settings(config, out / "settings.json")
         torch.manual_seed(config.loop.seed)
         model = build_model(config, is_real, progress)
-        open_batches = open_clip_regions if is_real else open_scene_regions
-        batches = open_batches(config, model, data, out, regions or data / "regions", progress)
+        regions = regions or data / "regions"
+        if is_real:
+            batches = open_clip_regions(config, model, data, regions, progress)
+        else:
+            batches = open_scene_regions(config, model, data, out, regions, progress)
     # Which classes a picture shows is known of drawn ones alone.
     masks_negatives = config.recipe.masks_negatives and not is_real
     recipe = replace(
@@ -152,7 +155,9 @@ def start_of(config: SeacRun, is_real: bool) -> Path:
 
 def pretrained_model(config: SeacPaperRun) -> RegionModel:
     """Detector, segmenter, CLIP and VGGish with their weights."""
-    model, sources = RegionModel(config.model), config.pretrained
+    sources = config.pretrained
+    heard = read_vggish(sources.audio)  # before networks of gigabytes are built
+    model = RegionModel(config.model)
     if config.model.image_backbone != "clip" or not isinstance(
         model.audio_backbone, VggishBackbone
     ):
@@ -160,7 +165,7 @@ def pretrained_model(config: SeacPaperRun) -> RegionModel:
             f"backbones are {config.model.image_backbone!r} and {config.model.audio_backbone!r}; "
             "expected clip and vggish: --preset synthetic --set start=BUNDLE takes any other"
         )
-    load_vggish(model.audio_backbone, sources.audio)
+    load_exactly(model.audio_backbone, heard, sources.audio)
     load_from_hub(model.image_backbone.clip, sources.image)
     if isinstance(model.proposals, SamProposals):
         model.proposals.load(sources.segmenter, sources.detector)
@@ -187,7 +192,6 @@ def open_clip_regions(
     config: AnySeacRun,
     model: RegionModel,
     data: Path,
-    out: Path,
     regions: Path,
     progress: Progress,
 ) -> Dataset:

@@ -26,6 +26,7 @@ from av_grounding.regions import packed, unpacked
 
 SHARD = 60
 INDEX = "regions.json"
+NOTHING = np.zeros((0, 1, 1), bool)
 
 
 @runtime_checkable
@@ -115,11 +116,6 @@ class RegionBank:
         features[valid] = np.concatenate(rows)
         return features, valid
 
-    def masks(self, scene: int, view: int) -> Bool[np.ndarray, "n h w"]:
-        """The masks of one picture."""
-        shard, row = self._place(scene, view)
-        return list(read_masks(shard_paths(self.directory, shard * SHARD)[0]))[row]
-
     def _place(self, scene: int, view: int) -> tuple[int, int]:
         shard, number = divmod(scene, SHARD)
         return shard, number * self.num_regions.shape[1] + view
@@ -136,18 +132,17 @@ def write_shard(
     kept = read_masks(masks_path) if masks_path.exists() else None
     shapes, bits, embedded = [], [], []
     for scene in scenes:
-        views = pictures.views(scene)
-        if not views:
-            shapes += [(0, 1, 1)] * pictures.num_views
-            embedded += [np.zeros((0, model.image_backbone.dim), np.float16)] * pictures.num_views
+        for picture in pictures.views(scene) or [None] * pictures.num_views:
             if kept is not None:
-                for _ in range(pictures.num_views):
-                    next(kept)
-        for picture in views:
-            masks = model.propose(picture).masks if kept is None else next(kept)
+                masks = next(kept)
+            else:
+                masks = NOTHING if picture is None else model.propose(picture).masks
             shapes.append(masks.shape)
             bits.append(packed(masks).ravel())
-            embedded.append(model.region_features(picture, masks).half().cpu().numpy())
+            found = np.zeros((0, model.image_backbone.dim), np.float16)
+            if picture is not None:
+                found = model.region_features(picture, masks).half().cpu().numpy()
+            embedded.append(found)
     features = np.zeros(
         (len(embedded), max(map(len, embedded)), model.image_backbone.dim), np.float16
     )
