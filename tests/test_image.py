@@ -11,6 +11,7 @@ from av_grounding.image import (
     ResizeTransform,
     _averaged,
     check_image,
+    cut_out,
     peak_cell,
     resize_heatmap,
 )
@@ -188,3 +189,16 @@ def test_of_a_region_the_peak_lies_inside():
     values[11, 15] = 0.8
     assert peak_cell(values) == (11, 15)
     assert peak_cell(np.ones((5, 5), np.float32)) == (2, 2)
+
+
+def test_what_a_mask_marks_is_cut_out_on_grey():
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    mask = np.zeros((5, 7), bool)
+    mask[1, 2] = mask[3, 5] = True
+    thing = cut_out(image, mask)
+    assert thing.shape == (3, 4, 3)
+    assert (thing[0, 0] == image[1, 2]).all()
+    assert (thing[2, 3] == image[3, 5]).all()
+    assert (thing == 127).all(axis=2).sum() == 3 * 4 - 2
+    with pytest.raises(ValueError, match="the mask marks nothing"):
+        cut_out(image, np.zeros((5, 7), bool))

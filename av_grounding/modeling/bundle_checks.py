@@ -88,6 +88,11 @@ def check_spec(spec: ModelSpec) -> None:
                 f"separation has an STFT of {brief(window)} samples every {brief(hop)}; expected "
                 f"up to {MAX_STFT} samples, and a hop of at most half of them"
             )
+        crop_px, max_px = spec.separation.crop_px, SPEC_RANGES["short_side_px"][2]
+        if type(crop_px) is not int or not 0 <= crop_px <= max_px:
+            raise ValueError(
+                f"separation looks at places of {brief(crop_px)} pixels; expected 0 to {max_px}"
+            )
     for head in spec.heads:
         if not isinstance(head.name, str) or not _HEAD.fullmatch(head.name):
             raise ValueError(

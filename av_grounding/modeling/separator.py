@@ -21,9 +21,9 @@ from av_grounding.modeling.conv_image import ConvNorm
 from av_grounding.modeling.dual_encoder import DualEncoder, ModelConfig
 
 MASKS = ("soft", "hard")
-UNHEARD = 0.02
-"""What is left of a thing that is not heard. On 16 validation duets of photographs 0.02 gave
-9.4 dB of SDR, 0.1 9.2, no fusion 6.0."""
+UNHEARD = 0.1
+"""What is left of a thing that is not heard. Where places are looked at alone it matters little:
+40 validation duets of photographs have 8.93 dB of SDR by 0.02, 8.98 by 0.1, 9.00 by 0.5."""
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32
 
 from av_grounding.audio import StatefulResampler, check_sample_rate, resample, to_clean_mono
 from av_grounding.config.streaming import StreamingConfig
-from av_grounding.image import ResizeTransform, check_image
+from av_grounding.image import ResizeTransform, check_image, cut_out
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
-from av_grounding.streaming.places import NothingHeard, at_box, at_mask, at_peak, at_point
+from av_grounding.streaming.places import (
+    NothingHeard,
+    at_box,
+    at_mask,
+    at_peak,
+    at_point,
+    box_mask,
+    peak_mask,
+    point_mask,
+    seen_alone,
+)
 from av_grounding.streaming.pooling import Queries, answer
 from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of, stft_of
 from av_grounding.types import Backend, Grounding, HeadAnswer, ImageTokens
@@ -138,19 +149,24 @@ def separate_clip(
     tokens = backend.encode_image(placement.apply(image))
     grid, grounding = backend.grid(tokens), None
     if point is not None:
-        weights = at_point(*point, size, grid)
+        weights, outline = at_point(*point, size, grid), partial(point_mask, *point, size)
     elif box is not None:
-        weights = at_box(*box, size, grid)
+        weights, outline = at_box(*box, size, grid), partial(box_mask, *box, size)
     elif mask is not None:
-        weights = at_mask(mask, size, grid)
+        weights, outline = at_mask(mask, size, grid), partial(np.greater, mask, 0)
     else:
         grounding = ground_clip(backend, image, mono, rate_hz, config, hop_s=hop_s)
-        weights = at_peak(grounding["sound"], spec.head("sound").calibration.scale)
+        sound = grounding["sound"]
+        weights = at_peak(sound, spec.head("sound").calibration.scale)
         if weights is None:
             raise NothingHeard(
                 "nothing is heard in the clip, so the heatmap has no peak: expected sound, or a "
                 "point, a box or a mask"
             )
+        outline = partial(peak_mask, sound, size)
+    place = (weights / weights.max()).reshape(grid)
+    if spec.separation.crop_px:
+        tokens, weights = seen_alone(backend, cut_out(image, outline()))
     heard = resample(mono, rate_hz, spec.sample_rate_hz)
     hop = round((hop_s or config.hop_s or spec.hop_s) * spec.sample_rate_hz)
     hop = max(hop // stft.hop, 1) * stft.hop
@@ -158,7 +174,6 @@ def separate_clip(
     back = resample(masked, spec.sample_rate_hz, rate_hz)
     separated = np.zeros_like(mono)
     separated[: back.size] = back[: mono.size]
-    place = (weights / weights.max()).reshape(grid)
     return Separated(separated, mono - separated, rate_hz, place, grounding)
 
 
@@ -182,7 +197,9 @@ def mask_sound(
     pieces = []
     for number in range(1, num_hops + 1):
         window = padded[number * hop : number * hop + num_window]
-        pieces.append(masked.add_window(window, mask_of(backend, tokens, window, weights))[1])
+        mask = mask_of(backend, tokens, window, weights)
+        num_behind = max(0, number * hop - heard.size)
+        pieces.append(masked.add_window(window, mask, num_behind)[1])
     pieces.append(masked.finish()[1])
     return np.concatenate(pieces)[: heard.size]
 

