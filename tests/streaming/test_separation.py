@@ -295,4 +295,5 @@ def test_at_its_ends_a_clip_counts_by_windows_that_it_fills():
         pieces.append(masked.add_window(window, mask, num_behind)[1])
     pieces.append(masked.finish()[1])
     out = np.concatenate(pieces)[: len(waveform)]
-    np.testing.assert_allclose(out, waveform, atol=0.04 * np.abs(waveform).max())
+    # Where all windows count alike a third of it is lost.
+    assert np.linalg.norm(out - waveform) < 0.1 * np.linalg.norm(waveform)
