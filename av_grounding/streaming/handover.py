@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from av_grounding.types import AudioChunk, EncodedFrame, Frame
+from av_grounding.types import AudioChunk, EncodedFrame, Frame, Grounding
+
+POLL_S = 0.1
+"""How long a wait may last before it looks at the stop flag again."""
+END_S = 1.0
+"""How long the sound that waits is taken in after the last frame, and how long after its duration
+a run waits for a video that gives no frame which would end it."""
+MAX_UNWRITTEN_RESULTS = 4
 
 
 @dataclass
@@ -112,3 +120,65 @@ class Pacer:
                 return
             first_ns, first_s = self._epoch
         stopped.wait(max(0.0, first_s + (stamp_ns - first_ns) * 1e-9 - time.monotonic()))
+
+
+class Handover:
+    """All that waits between the threads of one run, and the flag that ends it."""
+
+    def __init__(self, *, sees_apart: bool, max_audio_queue_s: float) -> None:
+        """`sees_apart`: frames are encoded in a thread of their own, and wait once more."""
+        self.sees_apart = sees_apart
+        self.changed = threading.Condition()
+        """Held for everything below but results; told of everything that is put."""
+        self.frames = LatestFrame()
+        self.ready = LatestFrame() if sees_apart else self.frames
+        """Where the model finds its next frame."""
+        self.chunks = AudioQueue(max_audio_queue_s)
+        self.results: queue.Queue[tuple[Frame, Grounding] | None] = queue.Queue(
+            MAX_UNWRITTEN_RESULTS
+        )
+        """Answers for the sinks; None ends them."""
+        self.ends_s = float("inf")
+        """When the run ends even though no frame comes (monotonic seconds)."""
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Raise the flag and wake everybody, from any thread."""
+        self.stopped.set()
+        with self.changed:
+            self.changed.notify_all()
+
+    def forget(self) -> None:
+        """Drop the frame and the sound that wait for the model, from any thread."""
+        with self.changed:
+            self.frames.clear()
+            self.ready.clear()
+            self.chunks.clear()
+
+    @property
+    def num_replaced(self) -> int:
+        """Frames that newer ones replaced, before they were decoded or once they were encoded."""
+        seen = self.ready.num_replaced if self.sees_apart else 0
+        return self.frames.num_replaced + seen
+
+    def end_frames(self, place: LatestFrame) -> None:
+        """No further frame will be put there."""
+        with self.changed:
+            place.has_ended = True
+            self.changed.notify_all()
+
+    def put_frame(self, place: LatestFrame, frame: Frame | EncodedFrame, arrived_s: float) -> None:
+        """Let a frame wait in `frames` or `ready`."""
+        with self.changed:
+            place.put(frame, arrived_s)
+            self.changed.notify_all()
+
+    def put_result(self, result: tuple[Frame, Grounding] | None) -> bool:
+        """Wait until the sinks have room for an answer; False where the run ended first."""
+        while not self.stopped.is_set():
+            try:
+                self.results.put(result, timeout=POLL_S)
+                return True
+            except queue.Full:
+                continue
+        return False

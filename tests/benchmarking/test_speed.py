@@ -127,13 +127,13 @@ def test_time_of_sound_counts_for_the_next_frame(grounder, monkeypatch):
     clock = Clock()
     backend = TimedBackend(grounder.backend, clock)
     stream = TimedStream(GroundingStream(backend, StreamingConfig()), backend)
-    push = stream.stream._listen
+    push = stream.stream._timeline._listen
 
     def slow(waveform):
         clock.now_s += 3.0
         push(waveform)
 
-    monkeypatch.setattr(stream.stream, "_listen", slow)
+    monkeypatch.setattr(stream.stream._timeline, "_listen", slow)
     image = np.zeros((64, 64, 3), np.uint8)
     for number in range(2):
         stream.push_audio(np.zeros(320, np.float32), number * 20_000_000, 16_000)

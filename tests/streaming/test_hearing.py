@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from av_grounding.config.streaming import StreamingConfig
-from av_grounding.streaming import pipeline
+from av_grounding.streaming import timeline
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.offline import ground_clip
 from av_grounding.streaming.pipeline import GroundingStream
@@ -96,20 +96,20 @@ def test_windows_follow_each_other_until_a_reset(size):
 
 def test_frames_between_two_hops_listen_once(monkeypatch):
     asked = []
-    original = pipeline.listen_now
+    original = timeline.listen_now
 
     def listen_now(hearing, spec, config, now):
         asked.append(now)
         return original(hearing, spec, config, now)
 
-    monkeypatch.setattr(pipeline, "listen_now", listen_now)
+    monkeypatch.setattr(timeline, "listen_now", listen_now)
     stream = GroundingStream(TinyBackend(), StreamingConfig())
     stream.push_audio(CLIP, 0, 16_000)
     frames_s = np.arange(0.5, 1.5, 0.02)
     first = [stream.push_frame(IMAGE, round(time_s * 1e9)) for time_s in frames_s]
     assert len(asked) == len(set(asked)) == 6  # hops of 0.2 s
     # What was remembered is what would have been found.
-    monkeypatch.setattr(stream, "_moment", None)
+    monkeypatch.setattr(stream._timeline, "_moment", None)
     again = stream.push_frame(IMAGE, round(frames_s[-1] * 1e9))
     assert len(asked) == 7
     np.testing.assert_array_equal(again.sound, first[-1].sound)

@@ -86,7 +86,7 @@ def test_heatmaps_do_not_depend_on_jitter(rate_hz, size_s, jitter_s):
     # no method can know on which side a frame truly is.
     stream = GroundingStream(TinyBackend())
     stream.push_audio(np.zeros(1, np.float32), 0, rate_hz)
-    delay_s = stream._resampler.delay_samples / 16_000 + stream.config.stamp_guard_s
+    delay_s = stream._timeline._resampler.delay_samples / 16_000 + stream.config.stamp_guard_s
     frames_s = [0.1 + delay_s + 0.2 * i for i in range(20)]
     wave = signals.scene(rate_hz)
     expected = play(GroundingStream(TinyBackend()), wave, rate_hz, [], frames_s)
@@ -346,7 +346,7 @@ def test_sample_rate_may_change():
     assert stream.stats["num_rate_changes"] == 1
     assert stream.stats["num_gaps"] == stream.stats["num_overlaps"] == 0
     expected = round(split_s * 16_000) + round((4.4 - split_s) * 16_000)
-    outstanding = stream._resampler.delay_samples
+    outstanding = stream._timeline._resampler.delay_samples
     assert expected - outstanding <= stream._hearing.num_samples <= expected
 
 
