@@ -61,6 +61,8 @@ class LiveSeparation:
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
         self._done: list[tuple[int, np.ndarray]] = []
         self._seen: tuple[ImageTokens, Float32[np.ndarray, " r"]] | None = None
+        self._seen_last = self._seen
+        """What the newest masked window was masked with."""
 
     def hear(self, end: int, window: Float32[np.ndarray, " s"]) -> None:
         """A window that ends at sample `end`; they come in order."""
@@ -83,6 +85,25 @@ class LiveSeparation:
         while self._waiting and self._waiting[0][0] <= horizon:
             self._mask(*self._waiting.popleft())
 
+    def end(self, num_samples: int) -> None:
+        """No sound follows sample `num_samples`: what is left of it is done.
+
+        Windows that no frame has caught up with show what the one before them showed: when sound
+        has ended, later frames are gated, and say nothing of its end.
+        """
+        if self._start is not None:
+            self._seen = self._seen_last
+        while self._waiting:
+            self._mask(*self._waiting.popleft())
+        if self._start is not None:
+            self._keep(self._masked.finish())
+        self._start = None
+        self._done = [
+            (first, samples[: num_samples - first])
+            for first, samples in self._done
+            if first < num_samples
+        ]
+
     def take(self) -> tuple[int, Float32[np.ndarray, " n"]] | None:
         """What is done since the last call, and the number of its first sample; None: nothing.
 
@@ -103,7 +124,7 @@ class LiveSeparation:
                 self.num_dropped_hops += (end - self._start - self._masked.end) // hop - 1
                 self._keep(self._masked.finish())
             self._start = end - hop
-        mask = None
+        mask, self._seen_last = None, self._seen
         if self._seen is not None:
             tokens, weights = self._seen
             mask = mask_of(self._backend, tokens, window, weights)
