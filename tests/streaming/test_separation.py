@@ -27,7 +27,7 @@ def played(backend, waveform, chunk=800, place="peak", frame_s=0.1, ahead=False,
     pieces, late_s, at = [], [], 0
     for number in range(1, round(len(waveform) / RATE_HZ / frame_s) + 1):
         now = number * frame_s
-        until = len(waveform) if ahead else round(now * RATE_HZ)
+        until = len(waveform) if ahead else min(round(now * RATE_HZ), len(waveform))
         while at < until:
             piece = waveform[at : min(at + chunk, until)]
             stream.push_audio(piece, round(at / RATE_HZ * NS_PER_S), RATE_HZ)
@@ -110,7 +110,9 @@ def test_a_stream_equals_the_clip_on_the_same_windows():
     assert np.abs(streamed - waveform[: len(streamed)]).max() > 0.01
 
 
-@pytest.mark.parametrize(("seconds", "chunk"), [(3.0, 800), (2.97, 37), (2.41, 4801), (0.5, 8000)])
+@pytest.mark.parametrize(
+    ("seconds", "chunk"), [(3.0, 800), (1.97, 333), (1.41, 4801), (0.5, 8000)]
+)
 def test_a_stream_that_has_ended_equals_the_clip_to_its_last_sample(seconds, chunk):
     waveform, point = noise(seconds), (20.0, 10.0)
     backend = MaskingBackend()

@@ -85,11 +85,14 @@ def test_the_sound_behind_the_last_frame_is_taken_too(is_live):
     stream.tap(taker.ask, taker.take)
     taker.place = (20.0, 10.0)
     stream.begin(taker.place)
-    sources = (ListSource(video), ListSource(chunks_of(waveform)), stream)
+    sources = (ListSource(video), ListSource(chunks_of(waveform)))
     if is_live:
-        Runner(*sources, is_paced=True, takes_last_sound=True).run()
+        runner = Runner(
+            stream, *sources, is_paced=True, max_image_age_s=30.0, takes_last_sound=True
+        )
+        runner.run()
     else:
-        run_offline(*sources, takes_last_sound=True)
+        run_offline(*sources, stream, takes_last_sound=True)
     out = np.concatenate(taker.got)
     assert out.size == waveform.size
     np.testing.assert_allclose(out, waveform, atol=1e-6)
@@ -103,7 +106,9 @@ def test_a_run_that_is_stopped_gives_what_it_has_heard():
     stream.begin(taker.place)
     video = ListSource([Frame(IMAGE, n * NS_PER_S // 10) for n in range(21)], endless=True)
     audio = ListSource(chunks_of(waveform), endless=True)
-    runner = Runner(stream, video, audio, max_image_age_s=30.0, takes_last_sound=True)
+    runner = Runner(
+        stream, video, audio, is_paced=True, max_image_age_s=30.0, takes_last_sound=True
+    )
     running = threading.Thread(target=runner.run)
     running.start()
     deadline_s = time.monotonic() + 30.0
