@@ -18,6 +18,8 @@ from tests.helpers.memory import ListSource
 from tests.helpers.tiny_backend import TinyBackend
 
 CONFIG = StreamingConfig(silence_s=0.5)
+PATIENT = StreamingConfig(silence_s=10.0)
+"""For runs by the wall clock: a machine that stalls gates nothing."""
 
 
 class Taker:
@@ -81,7 +83,7 @@ def test_the_sound_behind_the_last_frame_is_taken_too(is_live):
     """Frames up to 2.0 s, sound up to 2.35 s: a file whose tracks differ."""
     waveform, taker = noise(2.35), Taker()
     video = [Frame(IMAGE, number * NS_PER_S // 10) for number in range(21)]
-    stream = TappedStream(GroundingStream(MaskingBackend(1.0), CONFIG))
+    stream = TappedStream(GroundingStream(MaskingBackend(1.0), PATIENT))
     stream.tap(taker.ask, taker.take)
     taker.place = (20.0, 10.0)
     stream.begin(taker.place)
@@ -101,7 +103,7 @@ def test_the_sound_behind_the_last_frame_is_taken_too(is_live):
 def test_a_run_that_is_stopped_gives_what_it_has_heard():
     waveform, taker = noise(2.0), Taker()
     taker.place = (20.0, 10.0)
-    stream = TappedStream(GroundingStream(MaskingBackend(1.0), CONFIG))
+    stream = TappedStream(GroundingStream(MaskingBackend(1.0), PATIENT))
     stream.tap(taker.ask, taker.take)
     stream.begin(taker.place)
     video = ListSource([Frame(IMAGE, n * NS_PER_S // 10) for n in range(21)], endless=True)
