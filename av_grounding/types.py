@@ -401,6 +401,10 @@ class Stream(Protocol):
         """That sound, as far as it is done since the last call; None: nothing is."""
         ...
 
+    def end_sound(self) -> None:
+        """No sound follows: `separated` gives the rest of what is being separated."""
+        ...
+
     def reset(self) -> None:
         """Forget all sound and every stamp."""
         ...

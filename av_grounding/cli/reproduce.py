@@ -73,10 +73,10 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from av_grounding.benchmarking.reproduction.regions import reproduce_regions
+    from av_grounding.benchmarking.reproduction import regions, sources
+    from av_grounding.benchmarking.reproduction.kept import reproduce_from
     from av_grounding.benchmarking.reproduction.reproduce import reproduce
     from av_grounding.benchmarking.reproduction.runs import Budget, Run
-    from av_grounding.benchmarking.reproduction.sources import reproduce_sources
     from av_grounding.benchmarking.reproduction.unified import reproduce_unified
     from av_grounding.config.bundles import drawn_world_bundle
     from av_grounding.training.loop.loop import Interrupted
@@ -108,8 +108,9 @@ def execute(args: argparse.Namespace) -> int:
         try:
             places = (args.data, args.out, args.page, progress, on_run)
             if args.paper in ("oassl", "seac"):
-                of_paper = reproduce_sources if args.paper == "oassl" else reproduce_regions
-                page = of_paper(schedule, args.start or drawn_world_bundle(), *places)
+                table = sources if args.paper == "oassl" else regions
+                start = args.start or drawn_world_bundle()
+                page = reproduce_from(table, schedule, start, *places)
             else:
                 of_paper = reproduce_unified if args.paper == "oneavm" else reproduce
                 page = of_paper(schedule, *places)

@@ -217,6 +217,7 @@ def _live(
         is_sound_watched=is_sound_watched,
         on_progress=on_progress,
         answers_again=settings.answer_again,
+        takes_last_sound=_takes_last_sound(additions, duration_s),
     )
     for addition in additions:
         addition.connect(stream, runner)
@@ -236,7 +237,19 @@ def _offline(
 
     for addition in additions:
         addition.connect(stream, None)
-    return run_offline(video, audio, stream, sinks, duration_s=duration_s, on_progress=on_progress)
+    return run_offline(
+        video,
+        audio,
+        stream,
+        sinks,
+        duration_s=duration_s,
+        on_progress=on_progress,
+        takes_last_sound=_takes_last_sound(additions, duration_s),
+    )
+
+
+def _takes_last_sound(additions: list[Addition], duration_s: float | None) -> bool:
+    return duration_s is None and any(one.takes_last_sound for one in additions)
 
 
 def _facts(

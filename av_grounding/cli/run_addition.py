@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 class Addition:
     """A sink, and what it wants of the run beside frames and heatmaps."""
 
+    takes_last_sound = False
+    """Whether the run ends with the sound behind its last frame, and not with that frame."""
+
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+MAX_LEAD_S = 60.0
+"""Frames that begin earlier than this before the sound have another clock."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +65,20 @@ def can_separate(grounder: Grounder) -> bool:
 
 
 class Separation(Addition):
-    """A sink of which only the end matters: samples come from `TappedStream`."""
+    """A sink of which only the end matters: samples come from `TappedStream`.
+
+    The file begins with the first frame or the first sound, whichever comes first, and ends with
+    the sound: its time is that of the file that is run.
+    """
+
+    takes_last_sound = True
 
     def __init__(self, out: Path, place: Place, sample_rate_hz: int, latency_s: float) -> None:
         super().__init__(self)
         self._path, self._place = out / "separated.wav", place
         self._rate_hz, self._latency_s = sample_rate_hz, latency_s
         self._num_samples = self._num_filled = 0
+        self._stream: TappedStream | None = None
         self._start_ns: int | None = None
         self._open = ExitStack()
         out.mkdir(parents=True, exist_ok=True)
@@ -80,15 +89,23 @@ class Separation(Addition):
         self._file.setframerate(sample_rate_hz)
 
     def connect(self, stream: TappedStream, runner: Runner | None) -> None:
+        self._stream = stream
         stream.tap(lambda size: self._place, lambda chunk, frame: self.take(chunk))
+        stream.begin(self._place)
 
     def take(self, chunk: AudioChunk) -> None:
         """Write at its time: what is missing before it is silence."""
+        is_first = self._start_ns is None
         if self._start_ns is None:
-            self._start_ns = chunk.stamp_ns
+            first_ns = None if self._stream is None else self._stream.first_frame_ns
+            has_lead = (
+                first_ns is not None and 0 < chunk.stamp_ns - first_ns < MAX_LEAD_S * NS_PER_S
+            )
+            self._start_ns = first_ns if has_lead else chunk.stamp_ns
         due = round((chunk.stamp_ns - self._start_ns) * self._rate_hz / NS_PER_S)
         # Clocks drift by less than a frame of the STFT; only a real gap is filled.
-        missing = due - self._num_samples if due - self._num_samples > self._rate_hz // 10 else 0
+        least = 0 if is_first else self._rate_hz // 10
+        missing = due - self._num_samples if due - self._num_samples > least else 0
         samples = np.concatenate([np.zeros(missing, np.float32), chunk.samples])
         self._file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
         self._num_samples += samples.size

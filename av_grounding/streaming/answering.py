@@ -31,35 +31,58 @@ class Answering:
         *,
         is_wanted: Callable[[], bool],
         answers_again: bool,
+        takes_last_sound: bool,
     ) -> None:
         """What becomes of frames is counted in `report`; the rest as for `Runner`."""
         self._stream, self._handover = stream, handover
         self._report, self._age = report, age
         self._is_wanted, self._answers_again = is_wanted, answers_again
+        self._takes_last_sound = takes_last_sound
         self._answered: Frame | None = None
 
     def answer(self) -> None:
         """Frames first; between two frames, the audio that waits, hop by hop."""
         try:
-            while not self._handover.stopped.is_set():
-                if time.monotonic() > self._handover.ends_s:
-                    return
-                with self._handover.changed:
-                    self._handover.changed.wait_for(self._has_work, POLL_S)
-                    taken = self._handover.ready.take()
-                    is_over = taken is None and self._handover.ready.has_ended
-                self._stream.is_idle = not self._is_wanted()
-                if taken is not None:
-                    frame = taken[0] if self._handover.sees_apart else self._to_answer(*taken)
-                    if frame is not None:
-                        self._answer_frame(frame, taken[1])
-                elif is_over:
-                    return
-                self._push_waiting_audio()
-                if self._answered is not None and not self._stream.is_idle:
-                    self._answer_again(self._answered)
+            self._answer_frames()
+            if self._takes_last_sound:
+                self._push_last_audio()
+            self._stream.end_sound()
         finally:
             self._handover.put_result(None)
+
+    def _answer_frames(self) -> None:
+        while not self._handover.stopped.is_set() and time.monotonic() <= self._handover.ends_s:
+            with self._handover.changed:
+                self._handover.changed.wait_for(self._has_work, POLL_S)
+                taken = self._handover.ready.take()
+                is_over = taken is None and self._handover.ready.has_ended
+            self._stream.is_idle = not self._is_wanted()
+            if taken is not None:
+                frame = taken[0] if self._handover.sees_apart else self._to_answer(*taken)
+                if frame is not None:
+                    self._answer_frame(frame, taken[1])
+            elif is_over:
+                return
+            self._push_waiting_audio()
+            if self._answered is not None and not self._stream.is_idle:
+                self._answer_again(self._answered)
+
+    def _push_last_audio(self) -> None:
+        """What waits, and unless the run was stopped what comes, for `END_S` at most."""
+        until_s = time.monotonic() + END_S
+        while True:
+            with self._handover.changed:
+                while not (
+                    self._handover.chunks.chunks
+                    or self._handover.chunks.has_ended
+                    or self._handover.stopped.is_set()
+                    or time.monotonic() > until_s
+                ):
+                    self._handover.changed.wait(POLL_S)
+                chunk = self._handover.chunks.take()
+            if chunk is None or time.monotonic() > until_s:
+                return
+            self._stream.push_audio(chunk.samples, chunk.stamp_ns, chunk.sample_rate_hz)
 
     def _has_work(self) -> bool:
         has_input = self._handover.ready.waiting is not None or bool(self._handover.chunks.chunks)

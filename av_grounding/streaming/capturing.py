@@ -49,15 +49,20 @@ class Capturing:
 
     def audio(self, source: Source) -> None:
         """All of its sound; what the queue does not hold is said once and counted."""
-        # A driver hands a chunk over once its last sample is in.
-        for chunk in self._items(
-            source, (AudioChunk,), lambda chunk: chunk.stamp_ns + chunk_duration_ns(chunk)
-        ):
+        try:
+            # A driver hands a chunk over once its last sample is in.
+            for chunk in self._items(
+                source, (AudioChunk,), lambda chunk: chunk.stamp_ns + chunk_duration_ns(chunk)
+            ):
+                with self._handover.changed:
+                    num_lost = self._handover.chunks.put(chunk)
+                    self._handover.changed.notify_all()
+                if num_lost == self._handover.chunks.num_overruns > 0:  # said once, counted on
+                    LOGGER.warning("the model is too slow: audio is dropped, and counted")
+        finally:
             with self._handover.changed:
-                num_lost = self._handover.chunks.put(chunk)
+                self._handover.chunks.has_ended = True
                 self._handover.changed.notify_all()
-            if num_lost == self._handover.chunks.num_overruns > 0:  # said once, counted on
-                LOGGER.warning("the model is too slow: audio is dropped, and counted")
 
     def _items(
         self, source: Source, kinds: tuple[type, ...], due_ns: Callable[[Any], int]

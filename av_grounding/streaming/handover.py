@@ -57,6 +57,7 @@ class AudioQueue:
     queued_s: float = 0.0
     num_put: int = 0
     num_overruns: int = 0
+    has_ended: bool = False
 
     def put(self, chunk: AudioChunk) -> int:
         """Queue a chunk; returns how many of the oldest had to go for it."""

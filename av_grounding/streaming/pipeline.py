@@ -225,6 +225,18 @@ class GroundingStream:
             samples, self._timeline.stamp_ns(first), self.backend.spec.sample_rate_hz
         )
 
+    def end_sound(self) -> None:
+        """No sound follows: `separated` gives what is left, up to its very end.
+
+        The windows that silence behind it completes take the place as the last one showed it. What
+        else the stream answers does not wait for anything, and stays as it is.
+        """
+        if self._separation is None:
+            return
+        num_samples = self._timeline.end()
+        if num_samples is not None:
+            self._separation.end(num_samples)
+
     def _place(self, height: int, width: int) -> ResizeTransform:
         placement = self._placement
         if placement is None or (placement.height, placement.width) != (height, width):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from av_grounding.audio import NS_PER_S, chunk_duration_ns
+from av_grounding.streaming.handover import END_S
 from av_grounding.streaming.report import RunReport
 from av_grounding.streaming.stray import StrayStamps
 from av_grounding.types import AudioChunk, EncodedFrame, Frame, Sink, Source, Stream
@@ -29,6 +30,7 @@ def run_offline(
     duration_s: float | None = None,
     on_progress: Callable[[float], None] | None = None,
     report: RunReport | None = None,
+    takes_last_sound: bool = False,
 ) -> RunReport:
     """Ground every frame with the sound up to its stamp (and the configured lookahead).
 
@@ -36,7 +38,8 @@ def run_offline(
     are closed at the end, also on an error or Ctrl-C. `duration_s` counts from the first frame;
     `on_progress` hears how many seconds of video were answered. A `report` that is passed in is
     filled as far as the run came, whatever ends it. Sound that the video source gives (a recording
-    in its own order) is taken in where it stands.
+    in its own order) is taken in where it stands. `takes_last_sound`: of the sound behind the last
+    frame a second is taken in, too.
     """
     report = RunReport() if report is None else report
     started = time.monotonic()
@@ -48,6 +51,7 @@ def run_offline(
         ahead_ns = round((config.lookahead_s - config.audio_offset_s) * NS_PER_S)
         feeder = _AudioFeeder(iter(()) if audio is None else iter(audio), stream, report)
         first_ns: int | None = None
+        last_ns = 0
         for frame, is_stray in _by_next(video, round(config.max_gap_s * NS_PER_S)):
             if isinstance(frame, AudioChunk) and audio is None:
                 stream.push_audio(frame.samples, frame.stamp_ns, frame.sample_rate_hz)
@@ -60,6 +64,7 @@ def run_offline(
             if duration_s is not None and elapsed_s >= duration_s:
                 break
             report.num_frames_captured += 1
+            last_ns = frame.stamp_ns
             if not is_stray:
                 feeder.feed_until(frame.stamp_ns + ahead_ns)
             shown = frame.decode() if isinstance(frame, EncodedFrame) else frame
@@ -74,6 +79,9 @@ def run_offline(
             report.num_frames_published += 1
             if on_progress is not None:
                 on_progress(elapsed_s)
+        if takes_last_sound and first_ns is not None:
+            feeder.feed_until(last_ns + round(END_S * NS_PER_S))
+        stream.end_sound()
     return report
 
 

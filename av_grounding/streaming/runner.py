@@ -48,6 +48,7 @@ class Runner:
         is_wanted: Callable[[], bool] = lambda: True,
         on_progress: Callable[[float], None] | None = None,
         answers_again: bool = False,
+        takes_last_sound: bool = False,
         join_timeout_s: float = 5.0,
     ) -> None:
         """`is_paced`: release files at the pace of their stamps; devices pace themselves.
@@ -59,7 +60,8 @@ class Runner:
         `is_wanted` says whether anybody takes answers now: if not, nothing is decoded or encoded,
         and frames are counted as unwanted. `on_progress` hears how many seconds of video were
         answered. `answers_again`: newer sound answers the last frame again, once a hop, until the
-        next one is there; sinks get it with the same frame.
+        next one is there; sinks get it with the same frame. `takes_last_sound`: what waits when
+        the run ends, or comes in the second after the last frame, is taken in first.
         """
         if max_audio_queue_s <= 0.0:
             raise ValueError(f"max_audio_queue_s {max_audio_queue_s}: expected positive seconds")
@@ -90,6 +92,7 @@ class Runner:
             self._age,
             is_wanted=is_wanted,
             answers_again=answers_again,
+            takes_last_sound=takes_last_sound and audio is not None,
         )
         self._errors: list[BaseException] = []
 

@@ -65,6 +65,8 @@ class LiveSeparation:
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
         self._done: list[tuple[int, np.ndarray]] = []
         self._seen: Callable[[], tuple[ImageTokens, Float32[np.ndarray, " r"]]] | None = None
+        self._seen_last = self._seen
+        """What the newest masked window was masked with."""
 
     def hear(self, end: int, window: Float32[np.ndarray, " s"]) -> None:
         """A window that ends at sample `end`; they come in order."""
@@ -83,6 +85,26 @@ class LiveSeparation:
         self._seen = self._place_of(image, tokens, answer) if len(answer.logits) else None
         while self._waiting and self._waiting[0][0] <= horizon:
             self._mask(*self._waiting.popleft())
+
+    def end(self, num_samples: int) -> None:
+        """No sound follows sample `num_samples`: what is left of it is done.
+
+        Windows that no frame has caught up with show what the one before them showed: when sound
+        has ended, later frames are gated, and say nothing of its end.
+        """
+        if self._start is not None:
+            self._seen = self._seen_last
+        for end, window in self._waiting:
+            self._mask(end, window, max(0, end - num_samples))
+        self._waiting.clear()
+        if self._start is not None:
+            self._keep(self._masked.finish())
+        self._start = None
+        self._done = [
+            (first, samples[: num_samples - first])
+            for first, samples in self._done
+            if first < num_samples
+        ]
 
     def take(self) -> tuple[int, Float32[np.ndarray, " n"]] | None:
         """What is done since the last call, and the number of its first sample; None: nothing.
@@ -113,18 +135,18 @@ class LiveSeparation:
             weights = at_point(*self.place, size, self._backend.grid(tokens))
         return lambda: (tokens, weights)
 
-    def _mask(self, end: int, window: np.ndarray) -> None:
+    def _mask(self, end: int, window: np.ndarray, num_behind: int = 0) -> None:
         hop = self._masked.hop
         if self._start is None or end != self._start + self._masked.end + hop:
             if self._start is not None:
                 self.num_dropped_hops += (end - self._start - self._masked.end) // hop - 1
                 self._keep(self._masked.finish())
             self._start = end - hop
-        mask = None
+        mask, self._seen_last = None, self._seen
         if self._seen is not None:
             tokens, weights = self._seen()
             mask = mask_of(self._backend, tokens, window, weights)
-        self._keep(self._masked.add_window(window, mask))
+        self._keep(self._masked.add_window(window, mask, num_behind))
 
     def _keep(self, done: tuple[int, np.ndarray]) -> None:
         first, samples = done

@@ -29,10 +29,18 @@ class TappedStream(StreamWrapper):
         self._lookahead_s = lookahead_s
         self._taps: list[tuple[Ask, Take]] = []
         self._place: Place | None = None
+        self.first_frame_ns: int | None = None
+        """The stamp of the first frame; None before it."""
+        self._frame: Frame | None = None
 
     def tap(self, ask: Ask, take: Take) -> None:
         """From the next frame on."""
         self._taps.append((ask, take))
+
+    def begin(self, place: Place) -> None:
+        """Separate a place from the first sound on, which comes before any frame asks for it."""
+        self._place = place
+        self.stream.separate(place, lookahead_s=self._lookahead_s)
 
     def push_frame(self, image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Grounding:
         asked = (ask(image.shape[:2]) for ask, _ in self._taps)
@@ -41,10 +49,21 @@ class TappedStream(StreamWrapper):
             self._place = place
             self.stream.separate(place, lookahead_s=self._lookahead_s)
         grounding = self.stream.push_frame(image, stamp_ns, frame_id)
-        while place is not None and (chunk := self.stream.separated()) is not None:
-            for _, take in self._taps:
-                take(chunk, Frame(image, stamp_ns, frame_id))
+        self._frame = Frame(image, stamp_ns, frame_id)
+        if self.first_frame_ns is None:
+            self.first_frame_ns = stamp_ns
+        self._hand_on(self._frame)
         return grounding
+
+    def end_sound(self) -> None:
+        self.stream.end_sound()
+        if self._frame is not None:
+            self._hand_on(self._frame)
+
+    def _hand_on(self, frame: Frame) -> None:
+        while self._place is not None and (chunk := self.stream.separated()) is not None:
+            for _, take in self._taps:
+                take(chunk, frame)
 
 
 def separation_latency_s(

@@ -73,6 +73,26 @@ class SoundTimeline:
         num_mended = self._stray.num_mended - num_before
         count("num_mended_stamps", num_mended, "%d chunk of sound was stamped far off")
 
+    def end(self) -> int | None:
+        """No sound follows: silence behind it gives its last samples their context.
+
+        Returns how many samples there were at the model's rate; None: none, or they have ended
+        before. Sound that comes after all starts the timeline over.
+        """
+        for chunk in self._stray.release():
+            self._hear(chunk)
+        if self._clock is None or self._has_ended:
+            return None
+        self._has_ended = True
+        hearing, spec = self.hearing, self._spec
+        hearing.push(self._resampler.flush())
+        num_samples = hearing.num_samples
+        context = round(spec.context_s * spec.sample_rate_hz)
+        end = -(-(num_samples + context) // hearing.hop) * hearing.hop
+        hearing.push(np.zeros(end - num_samples, np.float32))
+        hearing.advance(end)
+        return num_samples
+
     def listen_at(self, stamp_ns: int) -> Queries:
         """What every head listens to at a stamp."""
         for chunk in self._stray.release_at(stamp_ns):
@@ -108,6 +128,8 @@ class SoundTimeline:
         waveform, stamp_ns = chunk.samples, chunk.stamp_ns
         sample_rate_hz = chunk.sample_rate_hz
         count = self._counters.count
+        if self._has_ended:
+            self._start()
         if self._clock is None:
             self._start_segment(sample_rate_hz, None)
         elif self._clock.sample_rate_hz != sample_rate_hz:
@@ -188,6 +210,7 @@ class SoundTimeline:
         if self.on_start is not None:
             self.on_start()
         self._num_told = 0
+        self._has_ended = False
         self._clock: SampleClock | None = None
         self._last_chunk: tuple[int, np.ndarray] | None = None
         self._moment: tuple[StreamingConfig, int, int] | None = None

@@ -64,6 +64,9 @@ class StreamWrapper:
     def separated(self) -> AudioChunk | None:
         return self.stream.separated()
 
+    def end_sound(self) -> None:
+        self.stream.end_sound()
+
     def reset(self) -> None:
         self.stream.reset()
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from av_grounding.benchmarking.reproduction import regions
+from av_grounding.benchmarking.reproduction.kept import reproduce_from
 from av_grounding.benchmarking.reproduction.regions import (
     COLUMNS,
     lines,
-    list_regions_runs,
+    list_runs,
     recall_of,
     regions_of,
-    reproduce_regions,
 )
 from av_grounding.benchmarking.reproduction.runs import Budget
 from av_grounding.evaluation.benchmark import GroundingSample, Target
@@ -36,7 +36,7 @@ BUDGET = Budget(
 
 
 def test_runs_are_one_seed_of_everything_first(tmp_path):
-    runs = list_regions_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
+    runs = list_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
     assert [run.seed for run in runs] == [4] * 13 + [5] * 4
     assert len({run.name for run in runs}) == len(runs)
     assert all(re.fullmatch(r"[a-z0-9-]+", run.name) for run in runs)
@@ -109,7 +109,7 @@ def test_runs_are_trained_measured_and_kept(tmp_path, monkeypatch):
     start = save_small_bundle(tmp_path / "start")
     page = tmp_path / "docs/regions.md"
     args = (BUDGET, start, tmp_path / "data", tmp_path / "runs", page)
-    reproduce_regions(*args, lambda *_: None)
+    reproduce_from(regions, *args, lambda *_: None)
     results = {path: json.loads(path.read_text()) for path in tmp_path.rglob("result.json")}
     assert len(results) == 3
     for result in results.values():
@@ -122,6 +122,6 @@ def test_runs_are_trained_measured_and_kept(tmp_path, monkeypatch):
     assert "| MSA, both views |" in text
     stamps = {path: path.stat().st_mtime_ns for path in results}
     page.write_text(f"{text}\n<!-- notes -->\nMine.\n")
-    reproduce_regions(*args, lambda *_: None)
+    reproduce_from(regions, *args, lambda *_: None)
     assert {path: path.stat().st_mtime_ns for path in results} == stamps
     assert page.read_text().endswith("Mine.\n")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from av_grounding.benchmarking.reproduction import sources
+from av_grounding.benchmarking.reproduction.kept import reproduce_from
 from av_grounding.benchmarking.reproduction.runs import Budget
 from av_grounding.benchmarking.reproduction.sources import (
     COLUMNS,
     SwappedClips,
-    list_sources_runs,
-    reproduce_sources,
+    list_runs,
 )
 from av_grounding.cli import main
 from av_grounding.evaluation.benchmark import AudioClip
@@ -41,7 +41,7 @@ BUDGET = Budget(
 
 
 def test_runs_are_one_seed_of_everything_first(tmp_path):
-    runs = list_sources_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
+    runs = list_runs(Budget(steps=30, seeds=(4, 5), ablation_seeds=(4,)), tmp_path)
     assert len(runs) == 2 * 5 + 4
     assert [run.seed for run in runs] == [4] * 9 + [5] * 5
     assert len({run.name for run in runs}) == len(runs)
@@ -124,7 +124,7 @@ def test_a_run_is_trained_measured_and_kept(tmp_path, monkeypatch):
     save_bundle(start, DualEncoder(model), spec, name="start")
     page = tmp_path / "docs/sources.md"
     args = (BUDGET, start, tmp_path / "data", tmp_path / "runs", page)
-    reproduce_sources(*args, lambda *_: None)
+    reproduce_from(sources, *args, lambda *_: None)
     (result,) = [json.loads(p.read_text()) for p in tmp_path.rglob("result.json")]
     for name, way, metric in COLUMNS.values():
         assert 0.0 <= result[name][way][metric] <= 1.0
@@ -134,7 +134,7 @@ def test_a_run_is_trained_measured_and_kept(tmp_path, monkeypatch):
     assert "not run yet" in text
     stamp = (tmp_path / "runs/oca-+-ori-isolating-1/result.json").stat().st_mtime_ns
     page.write_text(f"{text}\n<!-- notes -->\nMine.\n")
-    reproduce_sources(*args, lambda *_: None)
+    reproduce_from(sources, *args, lambda *_: None)
     assert (tmp_path / "runs/oca-+-ori-isolating-1/result.json").stat().st_mtime_ns == stamp
     assert page.read_text().endswith("Mine.\n")
 

@@ -21,14 +21,14 @@ from tests.helpers.tiny_backend import TinyBackend
 CONFIG = StreamingConfig(silence_s=0.5)
 
 
-def played(backend, waveform, chunk=800, place="peak", frame_s=0.1, ahead=False, config=CONFIG):
+def played(backend, waveform, chunk=800, place="peak", frame_s=0.1, ahead=False, ends=False):
     """Everything that comes out, by its stamps, with a frame every `frame_s`."""
-    stream = GroundingStream(backend, config)
+    stream = GroundingStream(backend, CONFIG)
     latency_s = stream.separate(place)
     pieces, late_s, at = [], [], 0
     for number in range(1, round(len(waveform) / RATE_HZ / frame_s) + 1):
         now = number * frame_s
-        until = len(waveform) if ahead else round(now * RATE_HZ)
+        until = len(waveform) if ahead else min(round(now * RATE_HZ), len(waveform))
         while at < until:
             piece = waveform[at : min(at + chunk, until)]
             stream.push_audio(piece, round(at / RATE_HZ * NS_PER_S), RATE_HZ)
@@ -38,6 +38,12 @@ def played(backend, waveform, chunk=800, place="peak", frame_s=0.1, ahead=False,
             pieces.append(one)
             end_s = one.stamp_ns / NS_PER_S + len(one.samples) / RATE_HZ
             late_s.append(now - end_s)
+    if ends:
+        if at < len(waveform):
+            stream.push_audio(waveform[at:], round(at / RATE_HZ * NS_PER_S), RATE_HZ)
+        stream.end_sound()
+        while (one := stream.separated()) is not None:
+            pieces.append(one)
     return pieces, latency_s, late_s
 
 
@@ -103,6 +109,52 @@ def test_a_stream_equals_the_clip_on_the_same_windows():
     )
     np.testing.assert_allclose(streamed, whole[: len(streamed)], atol=1e-6)
     assert np.abs(streamed - waveform[: len(streamed)]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chunk"), [(3.0, 800), (1.97, 333), (1.41, 4801), (0.5, 8000)]
+)
+def test_a_stream_that_has_ended_equals_the_clip_to_its_last_sample(seconds, chunk):
+    waveform, point = noise(seconds), (20.0, 10.0)
+    backend = MaskingBackend()
+    streamed = joined(played(backend, waveform, chunk, place=point, ends=True)[0])
+    tokens = backend.encode_image(IMAGE)
+    weights = at_point(*point, IMAGE.shape[:2], backend.grid(tokens))
+    whole = mask_sound(
+        backend, tokens, waveform, weights, HOP, CONFIG.min_context_weight, lookahead_s=0.32
+    )
+    assert streamed.size == whole.size == waveform.size
+    np.testing.assert_allclose(streamed, whole, atol=1e-6)
+    tail = slice(-round(0.3 * RATE_HZ), None)
+    assert np.abs(streamed[tail] - waveform[tail]).max() > 0.01
+
+
+def test_frames_after_the_sound_do_not_fade_its_end():
+    waveform, stream = noise(2.3), GroundingStream(MaskingBackend(1.0), CONFIG)
+    stream.separate((20.0, 10.0))
+    stream.push_audio(waveform, 0, RATE_HZ)
+    for number in range(1, 60):
+        last = stream.push_frame(IMAGE, number * NS_PER_S // 10)
+    assert not last.sound.any()  # gated long since
+    stream.end_sound()
+    out = stream.separated().samples
+    np.testing.assert_allclose(out, waveform, atol=1e-6)
+    stream.end_sound()
+    assert stream.separated() is None
+
+
+def test_sound_after_the_end_begins_anew():
+    stream = GroundingStream(MaskingBackend(1.0), CONFIG)
+    stream.separate((20.0, 10.0))
+    for start_s in (0, 1):
+        waveform = noise(1.0, seed=start_s)
+        stream.push_audio(waveform, start_s * NS_PER_S, RATE_HZ)
+        stream.push_frame(IMAGE, (start_s + 1) * NS_PER_S)
+        stream.end_sound()
+        one = stream.separated()
+        assert one.stamp_ns == start_s * NS_PER_S
+        np.testing.assert_allclose(one.samples, waveform, atol=1e-6)
+        assert stream.separated() is None
 
 
 def test_nothing_comes_before_its_time_or_after_its_latency():

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from av_grounding.benchmarking.reproduction.page import NOTES
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.protocols import PROTOCOLS
 from av_grounding.files import write_json, write_text
+from av_grounding.training.loop.run_folder import Progress
 from av_grounding.training.settings import override
 
 RESULT_FILE = "result.json"
@@ -68,6 +69,48 @@ def do_runs(
         results.append(kept(folder / RESULT_FILE, told, partial(make, run, folder)))
         write_kept_page(page, lines(results))
     return page
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A paper's table of runs that all begin with one bundle: the module of its name."""
+
+    def list_runs(self, schedule: Budget, start: Path) -> Sequence[Run]:
+        """All runs; first one seed of everything."""
+        ...
+
+    def do_run(self, run: Any, num: int, data: Path, folder: Path, progress: Progress) -> Result:
+        """Train in `folder`, resuming what is there, and measure."""
+        ...
+
+    def lines(self, results: list[Result], schedule: Budget, total: int) -> Iterable[str]:
+        """The page."""
+        ...
+
+
+def reproduce_from(
+    table: Table,
+    schedule: Budget,
+    start: Path,
+    data: Path,
+    out: Path,
+    page: Path,
+    progress: Progress,
+    on_run: Callable[[int, int, Run], None] | None = None,
+) -> Path:
+    """Do what is missing of a table's runs and write `page`, anew after every run.
+
+    `data` holds the banks that the runs draw from, and gets those that they share. ValueError
+    where a run was begun with other settings.
+    """
+    runs = table.list_runs(schedule, start)
+    num = schedule.num_samples
+    return do_runs(
+        runs, num, out, page,
+        lambda run, folder: table.do_run(run, num, data, folder, progress),
+        lambda results: table.lines(results, schedule, len(runs)),
+        on_run,
+    )  # fmt: skip
 
 
 def kept(file: Path, told: dict[str, Any], make: Callable[[], Result]) -> Result:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from av_grounding.benchmarking.reproduction.kept import Result, do_runs, listed, values
+from av_grounding.benchmarking.reproduction.kept import Result, listed, values
 from av_grounding.benchmarking.reproduction.page import cell, verdict
 from av_grounding.benchmarking.reproduction.runs import Budget, Run
 from av_grounding.evaluation.benchmarks import open_benchmark
@@ -69,33 +69,10 @@ class RegionsRun(Run):
     config: SeacRun  # type: ignore[assignment]
 
 
-def list_regions_runs(schedule: Budget, start: Path) -> list[RegionsRun]:
+def list_runs(schedule: Budget, start: Path) -> list[RegionsRun]:
     """All runs; first one seed of everything."""
     shared = (f"start={start}",)
     return listed(RegionsRun, SeacRun(), COMPARED, ABLATIONS, schedule, shared)
-
-
-def reproduce_regions(
-    schedule: Budget,
-    start: Path,
-    data: Path,
-    out: Path,
-    page: Path,
-    progress: Progress,
-    on_run: Callable[[int, int, Run], None] | None = None,
-) -> Path:
-    """Do what is missing of all runs and write `page`, anew after every run.
-
-    `data` holds the synthetic banks, and gets a bank of regions for each kind of them. ValueError
-    where a run was begun with other settings.
-    """
-    runs = list_regions_runs(schedule, start)
-    return do_runs(
-        runs, schedule.num_samples, out, page,
-        lambda run, folder: do_run(run, schedule.num_samples, data, folder, progress),
-        lambda results: lines(results, schedule, len(runs)),
-        on_run,
-    )  # fmt: skip
 
 
 def do_run(run: RegionsRun, num: int, data: Path, folder: Path, progress: Progress) -> Result:

@@ -14,7 +14,6 @@ from typing import Any
 from av_grounding.benchmarking.reproduction.kept import (
     MAP_PROTOCOL,
     Result,
-    do_runs,
     listed,
     values,
 )
@@ -83,33 +82,10 @@ class SwappedClips:
         return self._predictor.ground(image, heard, *args, **told)
 
 
-def list_sources_runs(schedule: Budget, start: Path) -> list[SourcesRun]:
+def list_runs(schedule: Budget, start: Path) -> list[SourcesRun]:
     """All runs; first one seed of everything."""
     shared = (f"start={start}",)
     return listed(SourcesRun, OasslRun(), COMPARED, ABLATIONS, schedule, shared)
-
-
-def reproduce_sources(
-    schedule: Budget,
-    start: Path,
-    data: Path,
-    out: Path,
-    page: Path,
-    progress: Progress,
-    on_run: Callable[[int, int, Run], None] | None = None,
-) -> Path:
-    """Do what is missing of all runs and write `page`, anew after every run.
-
-    `data` holds the banks of stages and sounds. ValueError where a run was begun with other
-    settings.
-    """
-    runs = list_sources_runs(schedule, start)
-    return do_runs(
-        runs, schedule.num_samples, out, page,
-        lambda run, folder: do_run(run, schedule.num_samples, data, folder, progress),
-        lambda results: lines(results, schedule, len(runs)),
-        on_run,
-    )  # fmt: skip
 
 
 def do_run(run: SourcesRun, num: int, data: Path, folder: Path, progress: Progress) -> Result:

@@ -133,7 +133,10 @@ class GroundingNode(Node):
 
         Called at every activation; the session closes what it gets from here when it stops.
         """
-        return [open_page(self, self.config, stream)] if self.config.view else []
+        if not self.config.view:
+            return []
+        assert self._outputs is not None
+        return [open_page(self, self.config, stream, self._outputs.separated)]
 
     def autostart(self) -> None:
         """Become active where the parameter `autostart` says so."""

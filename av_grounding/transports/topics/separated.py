@@ -61,13 +61,17 @@ class SeparatedSound:
         self._stream = stream
         self._asked: tuple[Place, float] | None = None
         self._place = WantedPlace()
+        self.is_heard: Callable[[], bool] = lambda: False
+        """Whether somebody beside the topics wants the sound now."""
+        self.on_sound: Callable[[AudioChunk], None] = lambda chunk: None
+        """Takes it for them."""
 
     def after(
         self, frame: Frame, settings: SeparationSettings, is_wanted: Callable[[str], bool]
     ) -> Iterator[tuple[str, Fields]]:
         """(topic, fields) of the sound that is done by now; nothing of what nobody wants."""
         wanted = None
-        if is_wanted(AUDIO) or is_wanted(INFO):
+        if is_wanted(AUDIO) or is_wanted(INFO) or self.is_heard():
             place = self._place.on(frame.image.shape[:2], settings)
             wanted = None if place is None else (place, settings.lookahead_s)
         if wanted != self._asked:
@@ -78,4 +82,5 @@ class SeparatedSound:
                 latency_s = self._stream.separate(wanted[0], lookahead_s=wanted[1])
                 logger.info("separating %s, %.2f s late", wanted[0], latency_s)
         while wanted is not None and (chunk := self._stream.separated()) is not None:
+            self.on_sound(chunk)
             yield from sound_fields(chunk, frame.frame_id, is_wanted)
