@@ -78,7 +78,7 @@ def pytest_configure(config):
         # Started in the background of a script: children would ignore the Ctrl-C of the tests.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not MISSING and not config.getoption("--no-shape-checks"):
-        import shape_checks
+        from tests import shape_checks
 
         shape_checks.install("av_grounding")
 

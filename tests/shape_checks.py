@@ -28,7 +28,7 @@ def install(package):
     """Check the functions and dataclasses of a package that is not imported yet."""
     # The hook decorates by this name.
     jaxtyping.jaxtyped = lambda *, typechecker: checked
-    install_import_hook(package, "shape_checks.checker")
+    install_import_hook(package, "tests.shape_checks.checker")
 
 
 def checked(target):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import shape_checks
 from jaxtyping import Float32
 
 from av_grounding.audio import to_clean_mono
+from tests import shape_checks
 
 if TYPE_CHECKING:
     from nowhere import Unknown
