@@ -78,9 +78,9 @@ def pytest_configure(config):
         # Started in the background of a script: children would ignore the Ctrl-C of the tests.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not MISSING and not config.getoption("--no-shape-checks"):
-        from jaxtyping import install_import_hook
+        from tests import shape_checks
 
-        install_import_hook("av_grounding", "shape_checks.checker")
+        shape_checks.install("av_grounding")
 
 
 @pytest.fixture(autouse=True, scope="session")

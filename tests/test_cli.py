@@ -69,7 +69,10 @@ def here(capsys, monkeypatch):
     monkeypatch.delenv("AV_GROUNDING_DEBUG", raising=False)
 
     def run(*args):
-        code = cli.main([str(arg) for arg in args])
+        try:
+            code = cli.main([str(arg) for arg in args])
+        except SystemExit as ended:  # what argparse refuses
+            code = ended.code
         return Result(code, *capsys.readouterr())
 
     return run
@@ -131,8 +134,15 @@ def test_help_names_every_command():
     ],
     ids=lambda value: " ".join(value) if value and value[0].isalpha() else None,
 )
-def test_a_mistake_is_one_line(args, words, tmp_path):
-    assert_mistake(call(*args, cwd=tmp_path), *words)
+def test_a_mistake_is_one_line(args, words, tmp_path, monkeypatch, here):
+    monkeypatch.chdir(tmp_path)
+    assert_mistake(here(*args), *words)
+
+
+def test_a_mistake_ends_the_process_with_its_line(tmp_path):
+    """As a shell sees it: of the parser, of a command."""
+    assert_mistake(call("rnu", cwd=tmp_path), "rnu")
+    assert_mistake(call("run", "demo", "--config", "nowhere.yaml", cwd=tmp_path), "nowhere.yaml")
 
 
 def test_misspelt_parameter_is_answered_with_the_nearest(tmp_path):
@@ -189,7 +199,7 @@ def test_every_error_has_its_code(error, code, words, monkeypatch, capsys):
     assert captured.out == ""
 
 
-def run_console(body):
+def run_console(body, **environment):
     """A process of `av-grounding doctor` that does `body` in place of looking around.
 
     Python hears a signal that comes just before a long wait only behind it: waits are short.
@@ -199,7 +209,7 @@ def run_console(body):
         f"def examine():\n    print('READY', flush=True)\n    {body}\n"
         "doctor.examine = examine\nsys.argv = ['av-grounding', 'doctor']\ncli.console()\n"
     )
-    arguments = command() | {"args": [sys.executable, "-c", script]}
+    arguments = command(**environment) | {"args": [sys.executable, "-c", script]}
     process = subprocess.Popen(**arguments)
     assert process.stdout.readline() == "READY\n"
     return process
@@ -246,10 +256,13 @@ def test_the_page_without_its_package_is_one_line():
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_of_any_encoding_is_written_to(encoding):
+    """What is found out first is enough: all of it takes seconds."""
     sign = "✓" if encoding == "utf-8" else "?"
-    result = call("doctor", PYTHONIOENCODING=encoding)
-    assert result.stdout.startswith(f"{sign}  Python ")
-    assert result.returncode == 0, result.stderr
+    process = run_console("return list(doctor._python())", PYTHONIOENCODING=encoding)
+    with process:
+        told, errors = process.stdout.read(), process.stderr.read()
+    assert told.startswith(f"{sign}  Python ")
+    assert process.returncode == 0, errors
 
 
 def test_doctor_names_a_remedy_for_what_is_missing():

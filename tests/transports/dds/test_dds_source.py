@@ -235,11 +235,12 @@ def test_without_audio_info_the_remedy_is_counted(bus):
 
 
 def test_a_missing_input_is_named(bus, caplog, monkeypatch):
-    inputs = DdsInputs(bus, "/cam/imagee")
+    monkeypatch.setattr("av_grounding.streaming.liveness.WATCHDOG_S", 0.5)
     driver = open_bus(namespace="/b", name="driver")
     driver.writer("/cam/image", "sensor_msgs/msg/Image")
     driver.writer("/cam/imagined", "sensor_msgs/msg/CameraInfo")
-    wait_until(lambda: "/cam/imagined" in bus.offers())
+    wait_until(lambda: {"/cam/image", "/cam/imagined"} <= bus.offers().keys())
+    inputs = DdsInputs(bus, "/cam/imagee")
     with caplog.at_level(logging.WARNING):
         wait_until(lambda: "nobody publishes /cam/imagee" in caplog.text)
     assert "topics of that kind: /cam/image." in caplog.text
