@@ -30,8 +30,10 @@ class Page:
         self._node, self.viewer = node, viewer
         self._size = (1, 1)
         self._asked: Place | None = None
+        self._taken: Place | None = None
+        """The newest place that the parameters took; the page hears no other."""
         if separated is not None:
-            separated.is_heard = lambda: viewer.place(self._size) is not None
+            separated.is_heard = lambda: self._asked is not None and self._asked == self._taken
             separated.on_sound = viewer.write_sound
 
     def write(self, frame: Frame, grounding: Grounding) -> None:
@@ -56,7 +58,9 @@ class Page:
         result = self._node.set_parameters_atomically(
             [Parameter(f"separation.{name}", value=value) for name, value in values.items()]
         )
-        if not result.successful:
+        if result.successful:
+            self._taken = place
+        else:
             logger.warning("the place that was clicked is refused: %s", result.reason)
 
 
