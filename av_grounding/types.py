@@ -217,6 +217,10 @@ class HeadSpec:
     """Evidence floor: tokens whose vector is shorter than this say nothing (weight 0)."""
     salience_power: float = 1.0
     """Exponent on a token's salience; 0 gives the plain time mean of the papers."""
+    norm_order: int = 2
+    """What `min_token_norm` bounds: 2, the Euclidean norm; 1, the sum of magnitudes. Of
+    tokens that are posteriors times an evidence the sum is the evidence, however many things share
+    the posterior; the Euclidean norm of two that sound at once is .7 of it."""
 
     def __post_init__(self) -> None:
         if self.listens not in get_args(Listens):

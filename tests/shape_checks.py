@@ -5,7 +5,6 @@ by `inspect` and checks them twice, which took up to four fifths of a test's tim
 checked once, and shapes are compared only where an annotation has some.
 """
 
-import dataclasses
 import functools
 import inspect
 import types
@@ -32,12 +31,10 @@ def install(package):
 
 
 def checked(target):
-    """A function, or a dataclass's `__init__`, that refuses what its annotations do not allow."""
+    """A function, or a dataclass, that refuses what its annotations do not allow."""
     if inspect.isclass(target):
-        init = target.__init__
-        if dataclasses.is_dataclass(target) and not hasattr(init, "__wrapped__"):
-            target.__init__ = checked(init)
-        return target
+        # Fields are checked once `__post_init__` has had its say, whose messages are for users.
+        return jaxtyped(target, typechecker=checker)
     if not target.__annotations__:
         return target
     if any(is_kind(target) for is_kind in WHOSE_BODY_RUNS_LATER):

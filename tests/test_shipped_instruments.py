@@ -7,7 +7,7 @@ import pytest
 
 from av_grounding import Grounder
 from av_grounding.evaluation.metrics.separation import scale_invariant_sdr
-from av_grounding.everyday.ensemble import draw_ensemble
+from av_grounding.everyday.ensemble import EnsembleSamples, draw_ensemble
 from av_grounding.everyday.packages import FOLDERS
 from av_grounding.everyday.parts import PACKAGES
 from av_grounding.everyday.playing import missing
@@ -58,3 +58,14 @@ def test_the_right_photograph_and_not_the_wrong_one(grounder):
         mixture += scale_invariant_sdr(parts, np.stack([drawn.total.mixture] * 2)).tolist()
     assert np.mean(right) > np.mean(mixture) + 3.5
     assert np.mean(right) > np.mean(wrong) + 12.0
+
+
+@needs_packages
+def test_two_at_once_are_heard_and_somebody_who_speaks_is_not(grounder):
+    samples = EnsembleSamples(3)
+    for index in range(5):
+        rngs = (np.random.default_rng((9, index, purpose)) for purpose in range(2))
+        drawn = draw_ensemble(2, *rngs)
+        assert grounder.ground(drawn.scene.image, drawn.total.mixture, 16_000).sound.any()
+        sample = samples[index]
+        assert not grounder.ground(sample.image, sample.speech, 16_000).sound.any()

@@ -99,6 +99,10 @@ def check_spec(spec: ModelSpec) -> None:
                 f"head {brief(head.name)}; expected a name of small letters, digits and _, since "
                 "topics are named after it"
             )
+        if head.norm_order not in (1, 2):
+            raise ValueError(
+                f"norm_order of head {head.name!r} is {brief(head.norm_order)}; expected 1 or 2"
+            )
         limits = {
             **{name: (getattr(head, name), *HEAD_RANGES[name]) for name in HEAD_RANGES},
             "scale": (head.calibration.scale, -MAX_CALIBRATION, MAX_CALIBRATION),

@@ -34,7 +34,7 @@ Queries = Mapping[str, AudioQuery]
 
 def has_evidence(slots: Slots, spec: ModelSpec, head: HeadSpec) -> Bool[np.ndarray, " n"]:
     """Which slots were heard and carry a vector above the head's evidence floor."""
-    norms = np.linalg.norm(slots.vectors[spec.heads.index(head)], axis=1)
+    norms = np.linalg.norm(slots.vectors[spec.heads.index(head)], ord=head.norm_order, axis=1)
     return (slots.trust > 0.0) & (norms >= head.min_token_norm)
 
 

@@ -87,6 +87,10 @@ HEAD = {"name": "sound", "listens": "recent"}
         ({"heads": [HEAD | {"name": "Sound/../x"}]}, "expected a name of small letters"),
         ({"heads": [HEAD, HEAD]}, "expected up to 64, all different"),
         ({"heads": [HEAD | {"min_token_norm": -1.0}]}, "min_token_norm of head 'sound'"),
+        (
+            {"heads": [HEAD | {"norm_order": 3}]},
+            "norm_order of head 'sound' is 3",
+        ),
         ({"heads": [HEAD | {"calibration": {"scale": 1e9}}]}, "scale of head 'sound'"),
         ({"token_offset_s": -1.0}, "token_offset_s is -1.0; expected 0 to 300"),
     ],

@@ -117,7 +117,7 @@ def instruments_spec(model: SeparatingEncoder) -> ModelSpec:
     """Under a default calibration until one is fitted."""
     rate_hz, log_mel = model.config.sample_rate_hz, model.audio_backbone.log_mel
     return ModelSpec(
-        heads=head_specs(model.heads, salience_power=1.0),
+        heads=head_specs(model.heads, salience_power=1.0, norm_order=1),
         sample_rate_hz=rate_hz,
         window_s=WINDOW_S,
         hop_s=HOP_S,

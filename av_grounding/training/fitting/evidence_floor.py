@@ -67,15 +67,18 @@ def evidence_floors(
         sample = samples[index]
         start = window_around(sample.word_span_s, len(sample.mixture), spec.num_window_samples)
         window = slice(start, start + spec.num_window_samples)
-        length = {
-            track: np.linalg.norm(backend.encode_audio(getattr(sample, track)[window]), axis=1)
+        tokens = {
+            track: backend.encode_audio(getattr(sample, track)[window])
             for track in ("mixture", "sound", "speech")
         }
         centre_s = (np.arange(spec.num_tokens) + 0.5) * spec.token_stride_s
         centre_s += start / spec.sample_rate_hz
         noun = (centre_s >= sample.word_span_s[0]) & (centre_s <= sample.word_span_s[1])
-        for number, head in enumerate(spec.head_names):
-            kept = {track: values[number] for track, values in length.items()}
+        for number, (head, order) in enumerate((one.name, one.norm_order) for one in spec.heads):
+            kept = {
+                track: np.linalg.norm(values[number], ord=order, axis=0)
+                for track, values in tokens.items()
+            }
             if head == "sound":
                 wanted[head].append(float(kept["sound"].max()))
                 others[head].append(float(kept["speech"].max()))
