@@ -129,6 +129,7 @@ def test_help_names_every_command():
         (["run", "demo", "--set", "speech.hold=2"], ["did you mean 'speech.hold_s'"]),
         (["run", "demo", "--set", "speech.hold_s=0.1"], ["expected at least hangover_s (0.3)"]),
         (["run", "demo", "--set", "speech.hold_s"], ["expected NAME=VALUE"]),
+        (["bench", "--matrix", "--regions"], ["--regions leaves alone: drop it"]),
         (["run", "demo", "--set", "music.threshold=0.2"], ["head 'music'", "sound, speech"]),
         (["ground", "nowhere.png", "nowhere.wav", "--out", "x"], ["nowhere.png"]),
     ],

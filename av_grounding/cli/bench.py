@@ -24,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
         ),
     )
     options.add_model(parser)
+    options.add_regions(parser)
     parser.add_argument(
         "--duration", type=options.seconds, default=60.0, metavar="S", help="seconds (60)"
     )
@@ -34,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     if args.matrix:
+        if args.regions:
+            raise ValueError("--matrix compares encoders, which --regions leaves alone: drop it")
         return bench_matrix.execute(args)
     from av_grounding.benchmarking import speed
     from av_grounding.benchmarking.machine import pin_to_cores
