@@ -20,9 +20,9 @@ from av_grounding.streaming.places import (
     at_mask,
     at_peak,
     at_point,
-    box_mask,
-    peak_mask,
-    point_mask,
+    box_crop,
+    peak_crop,
+    point_crop,
     seen_alone,
 )
 from av_grounding.streaming.pooling import Queries, answer
@@ -149,13 +149,15 @@ def separate_clip(
     tokens = backend.encode_image(placement.apply(image))
     grid, grounding = backend.grid(tokens), None
     if point is not None:
-        weights, outline = at_point(*point, size, grid), partial(point_mask, *point, size)
+        weights, alone = at_point(*point, size, grid), partial(point_crop, image, *point)
     elif box is not None:
-        weights, outline = at_box(*box, size, grid), partial(box_mask, *box, size)
+        weights, alone = at_box(*box, size, grid), partial(box_crop, image, *box)
     elif mask is not None:
-        weights, outline = at_mask(mask, size, grid), partial(np.greater, mask, 0)
+        weights, alone = at_mask(mask, size, grid), partial(cut_out, image, mask > 0)
     else:
-        grounding = ground_clip(backend, image, mono, rate_hz, config, hop_s=hop_s)
+        queries, num_channels = hear_clip(backend, mono, rate_hz, config, hop_s=hop_s)
+        heads = answer(backend, tokens, queries, num_channels)
+        grounding = Grounding(heads, stamp_ns=0, image_size=size)
         sound = grounding["sound"]
         weights = at_peak(sound, spec.head("sound").calibration.scale)
         if weights is None:
@@ -163,10 +165,10 @@ def separate_clip(
                 "nothing is heard in the clip, so the heatmap has no peak: expected sound, or a "
                 "point, a box or a mask"
             )
-        outline = partial(peak_mask, sound, size)
+        alone = partial(peak_crop, image, sound)
     place = (weights / weights.max()).reshape(grid)
     if spec.separation.crop_px:
-        tokens, weights = seen_alone(backend, cut_out(image, outline()))
+        tokens, weights = seen_alone(backend, alone())
     heard = resample(mono, rate_hz, spec.sample_rate_hz)
     hop = round((hop_s or config.hop_s or spec.hop_s) * spec.sample_rate_hz)
     hop = max(hop // stft.hop, 1) * stft.hop

@@ -1,6 +1,6 @@
 """Places in a picture: what a separator is conditioned on.
 
-As weights of the model's cells, or as masks of pixels where a model looks at a place alone.
+As weights of the model's cells, or as its pixels where a model looks at a place alone.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from av_grounding.image import ResizeTransform
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
@@ -99,37 +99,38 @@ def at_peak(answer: HeadAnswer, scale: float) -> Float32[np.ndarray, " r"] | Non
     return (weights / weights.sum()).astype(np.float32)
 
 
-def box_mask(
-    left: float, top: float, right: float, bottom: float, size: tuple[int, int]
-) -> Bool[np.ndarray, "H W"]:
-    """The pixels of an (H, W) picture that a box touches, one at least where it lies on it."""
-    mask = np.zeros(size, bool)
+def box_crop(
+    image: UInt8[np.ndarray, "H W 3"], left: float, top: float, right: float, bottom: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a picture that a box touches, as a copy: the picture may change."""
     rows = slice(max(0, math.floor(top)), math.ceil(bottom))
-    mask[rows, max(0, math.floor(left)) : math.ceil(right)] = True
-    return mask
+    return image[rows, max(0, math.floor(left)) : math.ceil(right)].copy()
 
 
-def point_mask(x_px: float, y_px: float, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The square around a point of an (H, W) picture; ValueError for one off it."""
+def point_crop(
+    image: UInt8[np.ndarray, "H W 3"], x_px: float, y_px: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The square around a point of a picture; ValueError for a point off it."""
+    size = image.shape[:2]
     check_point(x_px, y_px, size)
     half = max(0.5, POINT_SIDE * min(size) / 2)
     x, y = x_px + 0.5, y_px + 0.5
-    return box_mask(x - half, y - half, x + half, y + half, size)
+    return box_crop(image, x - half, y - half, x + half, y + half)
 
 
-def peak_mask(answer: HeadAnswer, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The square around the highest cell of a head's heatmap of an (H, W) picture."""
+def peak_crop(image: UInt8[np.ndarray, "H W 3"], answer: HeadAnswer) -> UInt8[np.ndarray, "h w 3"]:
+    """The square around the highest cell of a head's heatmap of a picture."""
     heatmap = answer.logits.max(axis=0)
     row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
-    placement = ResizeTransform(*size, *heatmap.shape)
+    placement = ResizeTransform(*image.shape[:2], *heatmap.shape)
     x_px, y_px = placement.to_image_xy(int(column), int(row), heatmap.shape)
-    return point_mask(max(0.0, x_px), max(0.0, y_px), size)
+    return point_crop(image, max(0.0, x_px), max(0.0, y_px))
 
 
 def seen_alone(
     backend: Backend, thing: UInt8[np.ndarray, "h w 3"]
 ) -> tuple[ImageTokens, Float32[np.ndarray, " r"]]:
-    """The tokens of what `image.cut_out` gives of a place, and equal weights of them."""
+    """The tokens of a place without its surroundings, and equal weights of them."""
     spec = backend.spec
     assert spec.separation is not None
     placement = ResizeTransform.fit(*thing.shape[:2], spec.separation.crop_px, spec.patch_px)

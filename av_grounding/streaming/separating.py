@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.image import cut_out
-from av_grounding.streaming.places import at_peak, at_point, peak_mask, point_mask, seen_alone
+from av_grounding.streaming.places import at_peak, at_point, peak_crop, point_crop, seen_alone
 from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
 
@@ -124,15 +123,14 @@ class LiveSeparation:
     ) -> Callable[[], tuple[ImageTokens, Float32[np.ndarray, " r"]]]:
         """Tokens and weights of the place. A crop is encoded once a window asks for it: most
         frames have no window of their own."""
-        size = image.shape[:2]
         if self._crops:
             is_peak = self.place == "peak"
-            mask = peak_mask(answer, size) if is_peak else point_mask(*self.place, size)
-            return cache(partial(seen_alone, self._backend, cut_out(image, mask)))
+            crop = peak_crop(image, answer) if is_peak else point_crop(image, *self.place)
+            return cache(partial(seen_alone, self._backend, crop))
         if self.place == "peak":
             weights = at_peak(answer, self._backend.spec.head("sound").calibration.scale)
         else:
-            weights = at_point(*self.place, size, self._backend.grid(tokens))
+            weights = at_point(*self.place, image.shape[:2], self._backend.grid(tokens))
         return lambda: (tokens, weights)
 
     def _mask(self, end: int, window: np.ndarray, num_behind: int = 0) -> None:

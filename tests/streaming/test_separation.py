@@ -12,7 +12,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import mask_sound
 from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_mask
+from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_crop
 from av_grounding.streaming.separation import MaskedSound
 from av_grounding.types import HeadAnswer, SeparationSpec
 from tests.helpers.masking_backend import HOP, IMAGE, RATE_HZ, WINDOW, MaskingBackend, noise
@@ -311,6 +311,14 @@ def test_a_place_that_is_looked_at_alone_owes_nothing_to_its_surroundings(place,
     assert all((maps == 1.0).all() for maps in backend.asked)
 
 
+def test_a_picture_is_encoded_once_to_find_its_peak_and_to_separate_it():
+    backend = MaskingBackend()
+    heard = Grounder(backend).separate(IMAGE, noise(1.0), RATE_HZ)
+    assert backend.num_images == 1
+    expected = Grounder(MaskingBackend()).ground(IMAGE, noise(1.0), RATE_HZ)
+    np.testing.assert_array_equal(heard.grounding.sound, expected.sound)
+
+
 def test_live_a_place_is_looked_at_once_a_frame_whose_sound_is_masked():
     backend, waveform = LookingBackend(), noise(2.0)
     out = joined(played(backend, waveform, place=(35, 13), frame_s=0.04)[0])
@@ -327,10 +335,8 @@ def test_live_a_place_is_looked_at_once_a_frame_whose_sound_is_masked():
 def test_live_the_peak_of_the_heatmap_is_looked_at():
     logits = np.zeros((1, 4, 6), np.float32)
     logits[0, 1, 4] = 3.0
-    mask = peak_mask(HeadAnswer(logits), (32, 48))
-    rows, columns = np.nonzero(mask)
     # Cell 1, 4 of 8 pixels is centred on 11.5, 35.5; a sixth of 32 pixels around it.
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 14, 33, 38)
+    np.testing.assert_array_equal(peak_crop(IMAGE, HeadAnswer(logits)), IMAGE[9:15, 33:39])
 
 
 def test_at_its_ends_a_clip_counts_by_windows_that_it_fills():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from av_grounding.grounder import Grounder
+from av_grounding.identification import SourcesSpec
 from av_grounding.synthetic.stage_samples import stage_samples
 from av_grounding.training.fitting import sources
 from av_grounding.training.fitting.sources import (
@@ -50,3 +51,5 @@ def test_how_many_are_heard_is_learned_from_mixtures_alone(monkeypatch):
     assert share > 0.55  # always 1 is right of four in ten
     # Too few of each number teach nothing.
     assert fit_counting(grounder, 8, 0) == ((), 0.0)
+    two = grounder.with_spec(replace(grounder.spec, sources=SourcesSpec(max_sources=2)))
+    assert len(fit_counting(two, 50, 0)[0]) == 2
