@@ -25,7 +25,8 @@ def stft_of(spec: ModelSpec) -> Stft:
     if spec.separation is None:
         raise ValueError(
             "this model does not separate sounds: expected a bundle with a separator; name "
-            "synthetic-separator, which knows drawings, or one of `train oneavm` with --model"
+            "everyday-separator, which knows instruments, synthetic-separator, which knows "
+            "drawings, or one of `train oneavm` with --model"
         )
     return Stft(spec.separation.stft_window, spec.separation.stft_hop)
 
