@@ -84,10 +84,11 @@ def score(sample: SeparationSample, separated: Float[np.ndarray, "k s"] | None) 
         "num_silent_estimates": num_silent_estimates,
         "rows": {},
     }
-    for name, estimates in answers.items():
-        scores = separation_scores(references, estimates)
-        row["rows"][name] = {key: value.tolist() for key, value in scores._asdict().items()}
-        row["rows"][name]["si_sdr"] = scale_invariant_sdr(references, estimates).tolist()
+    estimates = np.stack(list(answers.values()))
+    scores = separation_scores(references, estimates)._asdict()
+    scores["si_sdr"] = scale_invariant_sdr(references, estimates)
+    for number, name in enumerate(answers):
+        row["rows"][name] = {metric: values[number].tolist() for metric, values in scores.items()}
     return Scored(row)
 
 

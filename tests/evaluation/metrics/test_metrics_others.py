@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_grounding.evaluation.metrics import retrieval, segmentation, semantic
-from av_grounding.evaluation.metrics.separation import is_silent, separation_scores
+from av_grounding.evaluation.metrics.separation import (
+    is_silent,
+    scale_invariant_sdr,
+    separation_scores,
+)
 
 
 def test_frame_iou_and_its_rule_for_empty_frames():
@@ -165,6 +169,28 @@ def test_separation_forgives_gain_and_delay(gain, delay):
     exact = separation_scores(references, delayed, num_taps=16)
     assert exact.sdr.min() > (100 if delay == 0 else 15)
     assert plain.sdr.max() < 8
+
+
+def test_answers_scored_together_score_as_each_alone():
+    rng = np.random.default_rng(0)
+    references = rng.normal(size=(3, 400))
+    answers = references + rng.normal(size=(2, 2, 3, 400))
+    together = separation_scores(references, answers, num_taps=16)
+    si_sdr = scale_invariant_sdr(references, answers)
+    assert si_sdr.shape == together.sdr.shape == (2, 2, 3)
+    for place in np.ndindex(2, 2):
+        alone = separation_scores(references, answers[place], num_taps=16)
+        for metric in alone._fields:
+            found = getattr(together, metric)[place]
+            np.testing.assert_allclose(found, getattr(alone, metric), atol=1e-9)
+        np.testing.assert_allclose(
+            si_sdr[place], scale_invariant_sdr(references, answers[place]), atol=1e-9
+        )
+
+
+def test_separation_without_an_error_is_infinite():
+    reference = np.array([[1.0, 0.0, 0.0, 0.0]])
+    assert scale_invariant_sdr(reference, 2.0 * reference) == [np.inf]
 
 
 def test_separation_refuses_what_has_no_ratio():
