@@ -56,6 +56,7 @@ NAMED = {
 NEED_NONE = (
     "run PICTURE --audio none --out o --json",
     "ground PICTURE CLIP --out g --json",
+    "separate PICTURE CLIP --model SEPARATOR --out s --json",
     "doctor --json",
 )
 
@@ -82,6 +83,7 @@ def plain(tmp_path_factory):
         "PICTURE": write_picture(folder / "picture.png"),
         "CLIP": write_clip(folder / "clip.wav"),
         "MODEL": MODEL,
+        "SEPARATOR": ROOT / "models" / "synthetic-separator",
     }
     (folder / "r.mcap").write_bytes(b"\x89MCAP0\r\n")
     commands = [*NAMED, *NEED_NONE]

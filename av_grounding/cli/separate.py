@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
+
 from av_grounding.cli import console, options
+from av_grounding.files import replacing, write_json
 
 
 def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
@@ -38,13 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction, parents: list) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    import numpy as np
-    from scipy.io import wavfile
-
     from av_grounding.audio import dbfs
     from av_grounding.drawing.overlay import overlay, peak_px
     from av_grounding.drawing.png import write_png
-    from av_grounding.files import atomic_write, write_json
     from av_grounding.image import resize_heatmap
     from av_grounding.sources.media_file import MediaFile
     from av_grounding.sources.still import is_still, read_image
@@ -67,8 +67,7 @@ def execute(args: argparse.Namespace) -> int:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("separated", "residual"):
-        with atomic_write(args.out / f"{name}.wav") as file:
-            wavfile.write(file, sample_rate_hz, getattr(heard, name))
+        write_wav(args.out / f"{name}.wav", getattr(heard, name), sample_rate_hz)
     size = image.shape[:2]
     place = resize_heatmap(heard.place, *size)
     grey = np.rint(255 * place).astype(np.uint8)
@@ -96,6 +95,18 @@ def execute(args: argparse.Namespace) -> int:
         f"written to {args.out}",
     )
     return 0
+
+
+def write_wav(path: Path, samples: Float32[np.ndarray, " s"], sample_rate_hz: int) -> None:
+    """Samples as they are, 32-bit floats: above full scale too, parts still add to their whole."""
+    import av
+
+    with replacing(path) as partial, av.open(str(partial), "w", format="wav") as container:
+        stream: Any = container.add_stream("pcm_f32le", rate=sample_rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = sample_rate_hz
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _numbers(count: int) -> Any:
