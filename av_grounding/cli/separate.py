@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> int:
     place = resize_heatmap(heard.place, *size)
     grey = np.rint(255 * place).astype(np.uint8)
     write_png(args.out / "mask.png", np.repeat(grey[..., None], 3, axis=2))
-    shown = heard.grounding.heads if heard.grounding else {"sound": heard.as_answer()}
+    shown = {"sound": heard.as_answer()}
     write_png(args.out / "overlay.png", overlay(image, shown, settings.overlay.alpha))
     kind = next((name for name in ("point", "box", "mask") if getattr(args, name)), "peak")
     report: dict[str, Any] = {

@@ -13,6 +13,8 @@ from jaxtyping import Float32, UInt8
 from av_grounding.image import ResizeTransform
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
 
+Area = tuple[slice, slice]
+"""Rows and columns of a picture's pixels."""
 RADIUS_CELLS = 1.5
 """Around a point: it is meant for a thing, and a thing is wider than a cell."""
 POINT_SIDE = 1 / 6
@@ -49,10 +51,8 @@ def at_point(
     return near.astype(np.float32).ravel()
 
 
-def at_mask(
-    mask: np.ndarray, size: tuple[int, int], grid: tuple[int, int]
-) -> Float32[np.ndarray, " r"]:
-    """How much of each cell an (H, W) mask covers; ValueError for another size and for none."""
+def check_mask(mask: np.ndarray, size: tuple[int, int]) -> None:
+    """ValueError for a mask of another size than (H, W), and for one that marks nothing."""
     if mask.shape != size:
         raise ValueError(
             f"mask of {mask.shape[1]}x{mask.shape[0]} pixels on a picture of "
@@ -60,10 +60,27 @@ def at_mask(
         )
     if not mask.any():
         raise ValueError("the mask marks nothing: expected at least one pixel above 0")
+
+
+def at_mask(
+    mask: np.ndarray, size: tuple[int, int], grid: tuple[int, int]
+) -> Float32[np.ndarray, " r"]:
+    """How much of each cell an (H, W) mask covers; ValueError for another size and for none."""
     import cv2
 
+    check_mask(mask, size)
     covered = (mask > 0).astype(np.float32)
     return cv2.resize(covered, grid[::-1], interpolation=cv2.INTER_AREA).ravel()
+
+
+def check_box(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> None:
+    """ValueError for a box that is empty, or not within an (H, W) picture."""
+    height, width = size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"box {left:g},{top:g},{right:g},{bottom:g} on a picture of {width}x{height} pixels: "
+            "expected left < right and top < bottom, within the picture"
+        )
 
 
 def at_box(
@@ -71,60 +88,53 @@ def at_box(
     size: tuple[int, int], grid: tuple[int, int],
 ) -> Float32[np.ndarray, " r"]:  # fmt: skip
     """How much of each cell a box of pixels covers; ValueError for one that is empty or off."""
-    height, width = size
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(
-            f"box {left:g},{top:g},{right:g},{bottom:g} on a picture of {width}x{height} pixels: "
-            "expected left < right and top < bottom, within the picture"
-        )
+    check_box(left, top, right, bottom, size)
     rows, columns = (
         np.clip(np.minimum(stop, edges[1:]) - np.maximum(start, edges[:-1]), 0.0, None)
         for start, stop, edges in (
-            (top, bottom, np.linspace(0, height, grid[0] + 1)),
-            (left, right, np.linspace(0, width, grid[1] + 1)),
+            (top, bottom, np.linspace(0, size[0], grid[0] + 1)),
+            (left, right, np.linspace(0, size[1], grid[1] + 1)),
         )
     )
     return np.outer(rows, columns).astype(np.float32).ravel()
 
 
-def at_peak(answer: HeadAnswer, scale: float) -> Float32[np.ndarray, " r"] | None:
-    """Where a head's heatmap is highest, as attention to its cells; None: nothing was heard.
+def at_peak(answer: HeadAnswer, scale: float) -> Float32[np.ndarray, " r"]:
+    """Where a head's heatmap is highest, as attention to its cells; the head has heard something.
 
     `scale` is that of the head's calibration, by which its logits become similarities again.
     """
-    if not len(answer.logits):
-        return None
     similarity = answer.logits.max(axis=0).ravel() / max(abs(scale), 1e-6)
     weights = np.exp(SHARPNESS * (similarity - similarity.max()))
     return (weights / weights.sum()).astype(np.float32)
 
 
-def box_crop(
-    image: UInt8[np.ndarray, "H W 3"], left: float, top: float, right: float, bottom: float
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a picture that a box touches, as a copy: the picture may change."""
-    rows = slice(max(0, math.floor(top)), math.ceil(bottom))
-    return image[rows, max(0, math.floor(left)) : math.ceil(right)].copy()
+def box_area(left: float, top: float, right: float, bottom: float, size: tuple[int, int]) -> Area:
+    """The pixels that a box touches; ValueError for one that is empty or off the picture."""
+    check_box(left, top, right, bottom, size)
+    return _touched(left, top, right, bottom)
 
 
-def point_crop(
-    image: UInt8[np.ndarray, "H W 3"], x_px: float, y_px: float
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The square around a point of a picture; ValueError for a point off it."""
-    size = image.shape[:2]
+def point_area(x_px: float, y_px: float, size: tuple[int, int]) -> Area:
+    """The square around a point of an (H, W) picture; ValueError for a point off it."""
     check_point(x_px, y_px, size)
     half = max(0.5, POINT_SIDE * min(size) / 2)
     x, y = x_px + 0.5, y_px + 0.5
-    return box_crop(image, x - half, y - half, x + half, y + half)
+    return _touched(x - half, y - half, x + half, y + half)
 
 
-def peak_crop(image: UInt8[np.ndarray, "H W 3"], answer: HeadAnswer) -> UInt8[np.ndarray, "h w 3"]:
-    """The square around the highest cell of a head's heatmap of a picture."""
+def peak_area(answer: HeadAnswer, size: tuple[int, int]) -> Area:
+    """The square around the highest cell of a head's heatmap of an (H, W) picture."""
     heatmap = answer.logits.max(axis=0)
     row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
-    placement = ResizeTransform(*image.shape[:2], *heatmap.shape)
+    placement = ResizeTransform(*size, *heatmap.shape)
     x_px, y_px = placement.to_image_xy(int(column), int(row), heatmap.shape)
-    return point_crop(image, max(0.0, x_px), max(0.0, y_px))
+    return point_area(max(0.0, x_px), max(0.0, y_px), size)
+
+
+def _touched(left: float, top: float, right: float, bottom: float) -> Area:
+    rows = slice(max(0, math.floor(top)), math.ceil(bottom))
+    return rows, slice(max(0, math.floor(left)), math.ceil(right))
 
 
 def seen_alone(

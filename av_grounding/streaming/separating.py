@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from av_grounding.streaming.places import at_peak, at_point, peak_crop, point_crop, seen_alone
+from av_grounding.streaming.places import at_peak, at_point, peak_area, point_area, seen_alone
 from av_grounding.streaming.separation import MaskedSound, check_backend, mask_of
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
 
@@ -124,9 +124,10 @@ class LiveSeparation:
         """Tokens and weights of the place. A crop is encoded once a window asks for it: most
         frames have no window of their own."""
         if self._crops:
-            is_peak = self.place == "peak"
-            crop = peak_crop(image, answer) if is_peak else point_crop(image, *self.place)
-            return cache(partial(seen_alone, self._backend, crop))
+            size, is_peak = image.shape[:2], self.place == "peak"
+            area = peak_area(answer, size) if is_peak else point_area(*self.place, size)
+            # A copy: the picture may change before it is asked for.
+            return cache(partial(seen_alone, self._backend, image[area].copy()))
         if self.place == "peak":
             weights = at_peak(answer, self._backend.spec.head("sound").calibration.scale)
         else:

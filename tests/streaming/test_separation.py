@@ -12,7 +12,7 @@ from av_grounding.grounder import Grounder
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import mask_sound
 from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_crop
+from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_area
 from av_grounding.streaming.separation import MaskedSound
 from av_grounding.types import HeadAnswer, SeparationSpec
 from tests.helpers.masking_backend import HOP, IMAGE, RATE_HZ, WINDOW, MaskingBackend, noise
@@ -272,7 +272,6 @@ def test_a_peak_is_attention_to_where_the_heatmap_is_high():
     logits = np.array([[[0.0, 4.0], [0.0, 0.0]]], np.float32)
     weights = at_peak(HeadAnswer(logits), scale=4.0)
     assert weights[1] == pytest.approx(1.0 / (1.0 + 3.0 * np.exp(-15.0)), rel=1e-6)
-    assert at_peak(HeadAnswer(np.zeros((0, 2, 2), np.float32)), scale=4.0) is None
 
 
 class LookingBackend(MaskingBackend):
@@ -302,10 +301,13 @@ def test_a_place_that_is_looked_at_alone_owes_nothing_to_its_surroundings(place,
         outline[place["mask"]] = True
         place = {"mask": outline}
     backend = LookingBackend()
-    Grounder(backend).separate(IMAGE, noise(1.0), RATE_HZ, **place)
-    whole, alone = backend.shown
-    assert whole.shape == (32, 48, 3)
+    heard = Grounder(backend).separate(IMAGE, noise(1.0), RATE_HZ, **place)
+    (alone,) = backend.shown
     assert alone.shape == (16, 16, 3)
+    # What it says was looked at is what it looked at, to the pixel.
+    expected = np.zeros((32, 48), np.float32)
+    expected[rows, columns] = 1.0
+    np.testing.assert_array_equal(heard.place, expected)
     expected = ResizeTransform.fit(*IMAGE[rows, columns].shape[:2], 16, 8)
     np.testing.assert_array_equal(alone, expected.apply(IMAGE[rows, columns]))
     assert all((maps == 1.0).all() for maps in backend.asked)
@@ -336,7 +338,8 @@ def test_live_the_peak_of_the_heatmap_is_looked_at():
     logits = np.zeros((1, 4, 6), np.float32)
     logits[0, 1, 4] = 3.0
     # Cell 1, 4 of 8 pixels is centred on 11.5, 35.5; a sixth of 32 pixels around it.
-    np.testing.assert_array_equal(peak_crop(IMAGE, HeadAnswer(logits)), IMAGE[9:15, 33:39])
+    area = peak_area(HeadAnswer(logits), IMAGE.shape[:2])
+    assert area == (slice(9, 15), slice(33, 39))
 
 
 def test_at_its_ends_a_clip_counts_by_windows_that_it_fills():
