@@ -9,6 +9,7 @@ from scipy.io import wavfile
 from av_grounding import cli
 from av_grounding.audio import NS_PER_S
 from av_grounding.cli.run_separate import Separation, can_separate
+from av_grounding.cli.separate import write_sound
 from av_grounding.config.streaming import StreamingConfig
 from av_grounding.drawing.png import write_png
 from av_grounding.grounder import Grounder
@@ -187,3 +188,11 @@ def test_others_may_ask_where_a_stream_can_separate(bundle, tmp_path, caplog):
     caplog.clear()
     assert not can_separate(Grounder.load(save_small_bundle(tmp_path / "plain"), backend="torch"))
     assert caplog.text == ""
+
+
+def test_sounds_above_full_scale_are_written_whole(tmp_path):
+    samples = np.array([1.5, -2.0, 0.25], np.float32)
+    write_sound(tmp_path / "loud.wav", samples, 44_100)
+    rate_hz, written = wavfile.read(tmp_path / "loud.wav")
+    assert rate_hz == 44_100
+    np.testing.assert_array_equal(written, samples)

@@ -67,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     for name in ("separated", "residual"):
-        write_wav(args.out / f"{name}.wav", getattr(heard, name), sample_rate_hz)
+        write_sound(args.out / f"{name}.wav", getattr(heard, name), sample_rate_hz)
     size = image.shape[:2]
     place = resize_heatmap(heard.place, *size)
     grey = np.rint(255 * place).astype(np.uint8)
@@ -97,7 +97,7 @@ def execute(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_wav(path: Path, samples: Float32[np.ndarray, " s"], sample_rate_hz: int) -> None:
+def write_sound(path: Path, samples: Float32[np.ndarray, " s"], sample_rate_hz: int) -> None:
     """Samples as they are, 32-bit floats: above full scale too, parts still add to their whole."""
     import av
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from av_grounding.audio import StatefulResampler, check_sample_rate, resample, to_clean_mono
 from av_grounding.config.streaming import StreamingConfig
@@ -14,13 +15,12 @@ from av_grounding.image import ResizeTransform, check_image, cut_out
 from av_grounding.streaming.hearing import Hearing
 from av_grounding.streaming.listening import listen_to_clip
 from av_grounding.streaming.places import (
-    NothingHeard,
     at_box,
     at_mask,
     at_peak,
     at_point,
     box_area,
-    check_mask,
+    mask_area,
     peak_area,
     point_area,
     seen_alone,
@@ -144,30 +144,30 @@ def separate_clip(
     mono, _, _ = to_clean_mono(waveform)
     if mono.size == 0:
         raise ValueError("the clip holds no samples: expected at least one; check its duration")
-    size, is_alone = image.shape[:2], spec.separation.crop_px > 0
+    size, is_alone, grounding = image.shape[:2], spec.separation.crop_px > 0, None
     is_peak = point is None and box is None and mask is None
-    grounding = None
     if is_peak or not is_alone:
         placement = ResizeTransform.fit(*size, spec.short_side_px, spec.patch_px)
         tokens = backend.encode_image(placement.apply(image))
-    if is_peak:
+    if point is not None:
+        cells, pixels = partial(at_point, *point), partial(point_area, *point)
+    elif box is not None:
+        cells, pixels = partial(at_box, *box), partial(box_area, *box)
+    elif mask is not None:
+        cells, pixels = partial(at_mask, mask), partial(mask_area, mask)
+    else:
         queries, num_channels = hear_clip(backend, mono, rate_hz, config, hop_s=hop_s)
         heads = answer(backend, tokens, queries, num_channels)
         grounding = Grounding(heads, stamp_ns=0, image_size=size)
-        if not len(grounding["sound"].logits):
-            raise NothingHeard(
-                "nothing is heard in the clip, so the heatmap has no peak: expected sound, or a "
-                "point, a box or a mask"
-            )
-    sound = grounding and grounding["sound"]
+        sound, scale = grounding["sound"], spec.head("sound").calibration.scale
+        cells, pixels = (lambda *_: at_peak(sound, scale)), partial(peak_area, sound)
     if is_alone:
-        pixels = _pixels_of(size, point, box, mask, sound)
-        tokens, weights = seen_alone(backend, cut_out(image, pixels))
-        place = pixels.astype(np.float32)
+        place = np.zeros(size, np.float32)
+        place[pixels(size)] = 1.0
+        tokens, weights = seen_alone(backend, cut_out(image, place > 0))
     else:
         grid = backend.grid(tokens)
-        scale = spec.head("sound").calibration.scale
-        weights = _cells_of(size, grid, point, box, mask, sound, scale)
+        weights = cells(size, grid)
         place = (weights / weights.max()).reshape(grid)
     heard = resample(mono, rate_hz, spec.sample_rate_hz)
     hop = round((hop_s or config.hop_s or spec.hop_s) * spec.sample_rate_hz)
@@ -177,46 +177,6 @@ def separate_clip(
     separated = np.zeros_like(mono)
     separated[: back.size] = back[: mono.size]
     return Separated(separated, mono - separated, rate_hz, place, grounding)
-
-
-def _pixels_of(
-    size: tuple[int, int],
-    point: tuple[float, float] | None,
-    box: tuple[float, float, float, float] | None,
-    mask: np.ndarray | None,
-    sound: HeadAnswer | None,
-) -> Bool[np.ndarray, "H W"]:
-    """The place as pixels of an (H, W) picture; `sound` where none is given."""
-    if mask is not None:
-        check_mask(mask, size)
-        return mask > 0
-    pixels = np.zeros(size, bool)
-    if box is not None:
-        pixels[box_area(*box, size)] = True
-    elif point is not None:
-        pixels[point_area(*point, size)] = True
-    else:
-        pixels[peak_area(sound, size)] = True
-    return pixels
-
-
-def _cells_of(
-    size: tuple[int, int],
-    grid: tuple[int, int],
-    point: tuple[float, float] | None,
-    box: tuple[float, float, float, float] | None,
-    mask: np.ndarray | None,
-    sound: HeadAnswer | None,
-    scale: float,
-) -> Float32[np.ndarray, " r"]:
-    """The place as weights of a picture's cells; `sound` of `scale` where none is given."""
-    if mask is not None:
-        return at_mask(mask, size, grid)
-    if box is not None:
-        return at_box(*box, size, grid)
-    if point is not None:
-        return at_point(*point, size, grid)
-    return at_peak(sound, scale)
 
 
 def mask_sound(

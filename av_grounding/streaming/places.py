@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from av_grounding.image import ResizeTransform
 from av_grounding.types import Backend, HeadAnswer, ImageTokens
@@ -27,6 +27,15 @@ SHARPNESS = 15.0
 
 class NothingHeard(ValueError):
     """A place was to be found by its sound, and there was none."""
+
+
+def check_heard(answer: HeadAnswer) -> None:
+    """NothingHeard for the answer of a head that had nothing to look for."""
+    if not len(answer.logits):
+        raise NothingHeard(
+            "nothing is heard in the clip, so the heatmap has no peak: expected sound, or a "
+            "point, a box or a mask"
+        )
 
 
 def check_point(x_px: float, y_px: float, size: tuple[int, int]) -> None:
@@ -100,10 +109,11 @@ def at_box(
 
 
 def at_peak(answer: HeadAnswer, scale: float) -> Float32[np.ndarray, " r"]:
-    """Where a head's heatmap is highest, as attention to its cells; the head has heard something.
+    """Where a head's heatmap is highest, as attention to its cells; NothingHeard: it has none.
 
     `scale` is that of the head's calibration, by which its logits become similarities again.
     """
+    check_heard(answer)
     similarity = answer.logits.max(axis=0).ravel() / max(abs(scale), 1e-6)
     weights = np.exp(SHARPNESS * (similarity - similarity.max()))
     return (weights / weights.sum()).astype(np.float32)
@@ -115,6 +125,12 @@ def box_area(left: float, top: float, right: float, bottom: float, size: tuple[i
     return _touched(left, top, right, bottom)
 
 
+def mask_area(mask: np.ndarray, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The pixels that a mask marks; ValueError for another size than (H, W) and for none."""
+    check_mask(mask, size)
+    return mask > 0
+
+
 def point_area(x_px: float, y_px: float, size: tuple[int, int]) -> Area:
     """The square around a point of an (H, W) picture; ValueError for a point off it."""
     check_point(x_px, y_px, size)
@@ -124,7 +140,8 @@ def point_area(x_px: float, y_px: float, size: tuple[int, int]) -> Area:
 
 
 def peak_area(answer: HeadAnswer, size: tuple[int, int]) -> Area:
-    """The square around the highest cell of a head's heatmap of an (H, W) picture."""
+    """The square around the highest cell of a head's heatmap; NothingHeard: it has none."""
+    check_heard(answer)
     heatmap = answer.logits.max(axis=0)
     row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
     placement = ResizeTransform(*size, *heatmap.shape)

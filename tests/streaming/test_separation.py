@@ -12,7 +12,14 @@ from av_grounding.grounder import Grounder
 from av_grounding.image import ResizeTransform
 from av_grounding.streaming.offline import mask_sound
 from av_grounding.streaming.pipeline import GroundingStream
-from av_grounding.streaming.places import at_box, at_mask, at_peak, at_point, peak_area
+from av_grounding.streaming.places import (
+    NothingHeard,
+    at_box,
+    at_mask,
+    at_peak,
+    at_point,
+    peak_area,
+)
 from av_grounding.streaming.separation import MaskedSound
 from av_grounding.types import HeadAnswer, SeparationSpec
 from tests.helpers.masking_backend import HOP, IMAGE, RATE_HZ, WINDOW, MaskingBackend, noise
@@ -272,6 +279,11 @@ def test_a_peak_is_attention_to_where_the_heatmap_is_high():
     logits = np.array([[[0.0, 4.0], [0.0, 0.0]]], np.float32)
     weights = at_peak(HeadAnswer(logits), scale=4.0)
     assert weights[1] == pytest.approx(1.0 / (1.0 + 3.0 * np.exp(-15.0)), rel=1e-6)
+    silent = HeadAnswer(np.zeros((0, 2, 2), np.float32))
+    with pytest.raises(NothingHeard, match="no peak"):
+        at_peak(silent, scale=4.0)
+    with pytest.raises(NothingHeard, match="no peak"):
+        peak_area(silent, IMAGE.shape[:2])
 
 
 class LookingBackend(MaskingBackend):
